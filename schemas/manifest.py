@@ -1,0 +1,123 @@
+"""The record of a finished step: what was done, to what, with which result, and every file with its size and hash.
+
+`manifest.json` is written last and atomically; nothing else means done. It holds nothing of host, time or place, so two
+runs of one recipe write the same bytes. Reading checks that the counts add up; verifying reads every file again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from schemas import strict
+
+MANIFEST = "manifest.json"
+
+
+class ManifestError(ValueError):
+    """A folder is not what its manifest says: one line naming the first fault."""
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a step: name relative to the folder, size in bytes, sha256 in hex, rows where it has rows."""
+
+    name: str
+    size: int
+    sha256: str
+    rows: int | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The ledger of a step or of a part of it. `rows_in` = `kept` + all of `dropped` + all of `rejected`, always."""
+
+    rows_in: int = 0
+    kept: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        out = self.kept + sum(self.dropped.values()) + sum(self.rejected.values())
+        if self.rows_in != out:
+            raise ManifestError(f"rows are lost: {self.rows_in} in, {out} kept + dropped + rejected ({self})")
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.rows_in + other.rows_in,
+            self.kept + other.kept,
+            _sum(self.dropped, other.dropped),
+            _sum(self.rejected, other.rejected),
+        )
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One finished step. `inputs` maps the input step's folder name to its identity; `facts` is what consumers need."""
+
+    stage: str
+    version: int
+    identity: str
+    parameters: dict[str, Any]
+    inputs: dict[str, str]
+    counts: Counts
+    by_source: dict[str, Counts]
+    files: tuple[FileEntry, ...]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The bytes of manifest.json: sorted keys, two-space indent, one trailing newline."""
+        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of a finished step. Raises ManifestError when there is none, it is broken, or rows are lost."""
+    path = Path(folder) / MANIFEST
+    try:
+        return strict.build(Manifest, json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ManifestError(f"{path}: no such file; this folder is not a finished step, run its stage first") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, strict.RecipeError) as error:
+        raise ManifestError(f"{path}: not a manifest ({error}); delete the folder and run its stage again") from error
+
+
+def verify(folder: Path) -> Manifest:
+    """Read the manifest and every file it names. Raises ManifestError naming the first file that differs."""
+    manifest = read(folder)
+    for entry in manifest.files:
+        check_file(Path(folder), entry)
+    return manifest
+
+
+def check_file(folder: Path, entry: FileEntry) -> None:
+    """Raise ManifestError unless the file has the recorded size and sha256."""
+    path = folder / entry.name
+    if not path.is_file():
+        raise ManifestError(f"{path}: missing, the manifest promises {entry.size:,} bytes; run its stage again")
+    size = path.stat().st_size
+    if size != entry.size:
+        raise ManifestError(
+            f"{path}: {size:,} bytes, the manifest promises {entry.size:,}; delete the folder and rerun"
+        )
+    if hash_file(path) != entry.sha256:
+        raise ManifestError(f"{path}: its bytes differ from the manifest's sha256; delete the folder and rerun")
+
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file in hex, read in bounded memory."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def describe(folder: Path, name: str, rows: int | None = None) -> FileEntry:
+    """The FileEntry of a file just written."""
+    path = folder / name
+    return FileEntry(name, path.stat().st_size, hash_file(path), rows)
+
+
+def _sum(left: dict[str, int], right: dict[str, int]) -> dict[str, int]:
+    return {key: left.get(key, 0) + right.get(key, 0) for key in sorted({*left, *right})}

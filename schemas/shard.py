@@ -1,0 +1,60 @@
+"""SHARD: one pretokenised training sample; INDEX: its lengths, everything the planner reads.
+
+SHARD is Arrow IPC, uncompressed and memory-mappable, `ROWS_PER_BATCH` rows a record batch.
+
+  input_ids      image placeholders expanded: exactly what the model sees
+  target_spans   half-open ranges of input_ids that bear loss
+  images         the original bytes; the trainer cuts tiles from them by the stored grid
+  tiles          per image: its grid, its upright size, and the range of input_ids it owns: [start, start + num_tokens),
+                 framing tokens included
+  num_tokens     = num_text_tokens + num_image_tokens; num_target_tokens of them bear loss; num_tiles over all images
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from schemas.sample import IMAGES
+
+ROWS_PER_BATCH = 128
+
+COUNTS = ("num_tokens", "num_text_tokens", "num_image_tokens", "num_target_tokens", "num_tiles")
+
+TILES = pa.list_(
+    pa.struct(
+        [
+            ("scheme", pa.string()),
+            ("rows", pa.int16()),
+            ("cols", pa.int16()),
+            ("thumbnail", pa.bool_()),
+            ("width", pa.int32()),
+            ("height", pa.int32()),
+            ("start", pa.int32()),
+            ("num_tokens", pa.int32()),
+        ]
+    )
+)
+
+SHARD = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("source", pa.string()),
+        ("language", pa.string()),
+        ("input_ids", pa.list_(pa.int32())),
+        ("target_spans", pa.list_(pa.list_(pa.int32(), 2))),
+        ("images", IMAGES),
+        ("tiles", TILES),
+        *[(name, pa.int32()) for name in COUNTS],
+    ]
+)
+
+INDEX = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("shard", pa.int32()),
+        ("row", pa.int32()),
+        ("source", pa.string()),
+        ("language", pa.string()),
+        *[(name, pa.int32()) for name in COUNTS],
+    ]
+)

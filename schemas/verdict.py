@@ -1,0 +1,20 @@
+"""VERDICT: what a filter says about each sample of a part, row by row in the part's order.
+
+`reason` null keeps the sample; a text drops it and names why, from the stage's closed list. Each stage adds its
+evidence columns (the detected language and its confidence, the distance to a duplicate ...), so that a threshold can be judged
+without running anything again.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+VERDICT = pa.schema([("sample_id", pa.string()), ("reason", pa.string())])
+
+
+def verdict_schema(evidence: pa.Schema) -> pa.Schema:
+    """VERDICT plus a stage's evidence columns. Raises ValueError if the evidence names a VERDICT column again."""
+    clash = set(evidence.names) & set(VERDICT.names)
+    if clash:
+        raise ValueError(f"evidence columns {sorted(clash)} are VERDICT's own names; rename them")
+    return pa.schema([*VERDICT, *evidence])

@@ -1,0 +1,263 @@
+"""messages -> token ids, target spans and image spans, by a Hugging Face tokenizer and its own chat template.
+
+Used by pretokenise, by the trainer's inference and by `show`: one path, so that inference prompts as training did.
+
+How control tokens stay under control. The template is rendered with private marks in place of every text and image, so
+it decides the layout and never sees the content. Special tokens in the rendered layout become control ids; everything
+between two of them (layout text and content joined) is encoded in one go with special tokens switched off. A literal
+`<|im_start|>` or `<image>` in a user's text is therefore plain characters, and all other texts get exactly the ids that
+`apply_chat_template(tokenize=True)` gives: checked when a format is loaded, an error if the tokenizer cannot do it.
+
+Targets are each assistant turn's content up to and including the special token that ends the turn. An image owns its
+run of image tokens and its two framing tokens, if the format has them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+# Private-use characters: template code has no business with them, and content is put in only after rendering.
+_MARK = "\ue000{}\ue001"
+_MARKS = re.compile("\ue000(\\d+)\ue001")
+
+Message = Mapping[str, Any]
+
+
+class ChatError(ValueError):
+    """A tokenizer or chat template that can't be used as it is: one line saying why and what to do."""
+
+
+@dataclass(frozen=True)
+class ImageTokens:
+    """The texts of the tokens around images; `start`, `end` are optional. The tokenizer gets those it lacks."""
+
+    image: str = "<image>"
+    start: str | None = None
+    end: str | None = None
+
+
+class Encoded(NamedTuple):
+    """Token ids of one conversation; spans are half-open, image_spans are (start, num_tokens) with framing."""
+
+    input_ids: list[int]
+    target_spans: list[tuple[int, int]]
+    image_spans: list[tuple[int, int]]
+
+
+@dataclass
+class _Piece:
+    """A stretch of plain text between control ids, with the character ranges in it that are targets."""
+
+    text: str = ""
+    targets: list[tuple[int, int]] = field(default_factory=list)
+
+
+class ChatFormat:
+    """A tokenizer, its chat template and the image tokens. Load with `ChatFormat.load`."""
+
+    def __init__(self, tokenizer: Any, image_tokens: ImageTokens) -> None:
+        self.tokenizer, self.image_tokens = tokenizer, image_tokens
+        _check_template(tokenizer)
+        wanted = [image_tokens.image, image_tokens.start, image_tokens.end]
+        names = [name for name in wanted if name is not None]
+        tokenizer.add_special_tokens({"additional_special_tokens": names}, replace_extra_special_tokens=False)
+        self._frame: tuple[int | None, ...] = tuple(
+            None if name is None else tokenizer.convert_tokens_to_ids(name) for name in wanted
+        )
+        self._specials = {str(t): i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+        if not self._specials:
+            raise ChatError("the tokenizer has no special tokens, so nothing can end a turn; add an eos_token")
+        self._split = re.compile("|".join(re.escape(t) for t in sorted(self._specials, key=len, reverse=True)))
+        self._backend = tokenizer.backend_tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self._backend.encode_special_tokens = True
+        self._layout = lru_cache(maxsize=4096)(self._render)
+        self._check_parity()
+
+    @classmethod
+    def load(cls, folder: Path | str, image_tokens: ImageTokens) -> ChatFormat:
+        """Read tokenizer and chat template from a local folder. Raises ChatError; runs no code from the folder."""
+        from transformers import AutoTokenizer
+
+        if not Path(folder).is_dir():
+            raise ChatError(f"{folder}: no such tokenizer folder; point at one with tokenizer.json and a chat template")
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return cls(tokenizer, image_tokens)
+
+    @property
+    def image_token_id(self) -> int:
+        return self._frame[0] or 0
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows an embedding needs: the largest id + 1."""
+        return max(self.tokenizer.get_vocab().values()) + 1
+
+    @property
+    def stop_ids(self) -> list[int]:
+        """Ids that end generation: end of text and the token that ends an assistant turn."""
+        probe = self.encode([_text("user", "a"), _text("assistant", "b")], [])
+        ends = {probe.input_ids[probe.target_spans[-1][1] - 1], self.tokenizer.eos_token_id}
+        return sorted(end for end in ends if end is not None)
+
+    def encode(self, messages: Sequence[Message], image_lengths: Sequence[int]) -> Encoded:
+        """Ids of a whole conversation. `image_lengths[i]`: image tokens of image i, framing apart."""
+        return self._encode(messages, image_lengths, prompt=False)
+
+    def encode_prompt(self, messages: Sequence[Message], image_lengths: Sequence[int]) -> Encoded:
+        """Ids up to where the assistant's answer begins; no targets from the prompt's end on."""
+        return self._encode(messages, image_lengths, prompt=True)
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens))
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer, image tokens included, as a folder that `load` reads."""
+        self.tokenizer.save_pretrained(folder)
+
+    # ---- from layout to ids -----------------------------------------------------------------------------------------
+
+    def _encode(self, messages: Sequence[Message], image_lengths: Sequence[int], prompt: bool) -> Encoded:
+        shape = tuple((m["role"], tuple(block["type"] for block in m["content"])) for m in messages)
+        blocks = [(m["role"], block) for m in messages for block in m["content"]]
+        if sum(block["type"] == "image" for _, block in blocks) != len(image_lengths):
+            raise ValueError(f"{len(image_lengths)} image lengths for the images of {shape}")
+        items = self._items(self._layout(shape, prompt), blocks, image_lengths)
+        return self._assemble(items)
+
+    def _items(
+        self, layout: Sequence[int | str], blocks: Sequence[tuple[str, Message]], lengths: Sequence[int]
+    ) -> list[_Piece | tuple[str, int]]:
+        """Pieces of text, ("id", token) and ("image", length), in order."""
+        items: list[_Piece | tuple[str, int]] = []
+        left, open_turn = iter(lengths), False
+        for entry in layout:
+            if isinstance(entry, str):
+                open_turn = self._control(items, entry, open_turn)
+                continue
+            role, block = blocks[entry]
+            if block["type"] == "image":
+                items.append(("image", next(left)))
+            else:
+                piece = _piece(items)
+                start, text = len(piece.text), block["text"]
+                piece.text += text
+                if role == "assistant":
+                    piece.targets.append((start, start + len(text)))
+                    open_turn = True
+        return items
+
+    def _control(self, items: list[_Piece | tuple[str, int]], text: str, open_turn: bool) -> bool:
+        """Append layout text; the first special token after an assistant's content ends the turn and is a target."""
+        position = 0
+        for match in self._split.finditer(text):
+            if match.start() > position:
+                _piece(items).text += text[position : match.start()]
+            items.append(("end" if open_turn else "id", self._specials[match.group()]))
+            open_turn, position = False, match.end()
+        if position < len(text):
+            _piece(items).text += text[position:]
+        return open_turn
+
+    def _assemble(self, items: Sequence[_Piece | tuple[str, int]]) -> Encoded:
+        pieces = [item for item in items if isinstance(item, _Piece)]
+        encodings = iter(self._backend.encode_batch([p.text for p in pieces], add_special_tokens=False))
+        out = Encoded([], [], [])
+        for item in items:
+            start = len(out.input_ids)
+            if isinstance(item, _Piece):
+                encoding = next(encodings)
+                out.input_ids.extend(encoding.ids)
+                for target in item.targets:
+                    _add_span(out.target_spans, *_token_range(encoding.offsets, *target, start))
+            elif item[0] == "image":
+                out.input_ids.extend(self._framed(item[1]))
+                out.image_spans.append((start, len(out.input_ids) - start))
+            else:
+                out.input_ids.append(item[1])
+                if item[0] == "end":
+                    _add_span(out.target_spans, start, start + 1)
+        return out
+
+    def _framed(self, length: int) -> list[int]:
+        image, start, end = self._frame
+        return [token for token in (start, *[image] * length, end) if token is not None]
+
+    # ---- from template to layout ------------------------------------------------------------------------------------
+
+    def _render(self, shape: tuple[tuple[str, tuple[str, ...]], ...], prompt: bool) -> tuple[int | str, ...]:
+        """The template's layout for a shape of conversation: layout text and block numbers, in order."""
+        number, marked = 0, []
+        for role, kinds in shape:
+            marks = "".join(_MARK.format(number + i) for i in range(len(kinds)))
+            number += len(kinds)
+            marked.append({"role": role, "content": marks})
+        text = self._template(marked, prompt)
+        parts = _MARKS.split(text)
+        order = [int(mark) for mark in parts[1::2]]
+        if order != list(range(number)):
+            raise ChatError(
+                f"the chat template loses or repeats content: blocks {order} of {number} for roles "
+                f"{[role for role, _ in shape]}; use a template that prints every message once"
+            )
+        return tuple(int(part) if i % 2 else part for i, part in enumerate(parts) if i % 2 or part)
+
+    def _template(self, messages: list[dict[str, Any]], prompt: bool) -> str:
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt))
+
+    def _check_parity(self) -> None:
+        probe = [_text("user", "How many? 何個ですか?"), _text("assistant", "Three. 3つ"), _text("user", "x")]
+        plain = [{"role": m["role"], "content": m["content"][0]["text"]} for m in probe]
+        theirs = self.tokenizer(self._template(plain, True), add_special_tokens=False)["input_ids"]
+        ours = self.encode_prompt(probe, []).input_ids
+        if list(theirs) != ours:
+            raise ChatError(
+                "this tokenizer encodes text after a special token differently from text alone; unsupported"
+            )
+        whole = self.encode(probe[:2], [])
+        if not whole.target_spans or whole.input_ids[whole.target_spans[-1][1] - 1] not in self._specials.values():
+            raise ChatError("the chat template ends an assistant turn without a special token; add one, e.g. eos_token")
+
+
+def _check_template(tokenizer: Any) -> None:
+    if not getattr(tokenizer, "is_fast", False):
+        raise ChatError("the tokenizer has no tokenizer.json; convert it to a fast tokenizer first")
+    if not tokenizer.chat_template:
+        raise ChatError("the tokenizer has no chat template; add chat_template.jinja to its folder")
+    if "strftime_now" in str(tokenizer.chat_template):
+        raise ChatError(
+            "the chat template prints today's date, so no two days give the same tokens; fix the date in it"
+        )
+
+
+def _text(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "content": [{"type": "text", "text": text}]}
+
+
+def _piece(items: list[_Piece | tuple[str, int]]) -> _Piece:
+    """The open piece at the end of `items`, or a new one."""
+    if not items or not isinstance(items[-1], _Piece):
+        items.append(_Piece())
+    last = items[-1]
+    assert isinstance(last, _Piece)
+    return last
+
+
+def _token_range(offsets: Sequence[tuple[int, int]], begin: int, end: int, base: int) -> tuple[int, int]:
+    """Tokens whose first character lies in [begin, end), as a range shifted by `base`."""
+    inside = [i for i, (first, _) in enumerate(offsets) if begin <= first < end]
+    return (base + inside[0], base + inside[-1] + 1) if inside else (base, base)
+
+
+def _add_span(spans: list[tuple[int, int]], start: int, end: int) -> None:
+    """Append a span, joined to the previous one where they touch."""
+    if start == end:
+        return
+    if spans and spans[-1][1] == start:
+        spans[-1] = (spans[-1][0], end)
+    else:
+        spans.append((start, end))
