@@ -1,8 +1,8 @@
 """VERDICT: what a filter says about each sample of a part, row by row in the part's order.
 
 `reason` null keeps the sample; a text drops it and names why, from the stage's closed list. Each stage adds its
-evidence columns (the detected language and its confidence, the distance to a duplicate ...), so that a threshold can be judged
-without running anything again.
+evidence columns (the detected language and its confidence, the distance to a duplicate ...), so that a threshold can be
+judged without running anything again.
 """
 
 from __future__ import annotations

@@ -32,6 +32,10 @@ class ChatError(ValueError):
     """A tokenizer or chat template that can't be used as it is: one line saying why and what to do."""
 
 
+class TemplateRefuses(ValueError):
+    """The chat template can't lay out a conversation of this shape: the sample's fault, not the format's."""
+
+
 @dataclass(frozen=True)
 class ImageTokens:
     """The texts of the tokens around images; `start`, `end` are optional. The tokenizer gets those it lacks."""
@@ -90,12 +94,12 @@ class ChatFormat:
 
     @property
     def image_token_id(self) -> int:
-        return self._frame[0] or 0
+        return int(self._frame[0] or 0)
 
     @property
     def vocab_size(self) -> int:
         """Rows an embedding needs: the largest id + 1."""
-        return max(self.tokenizer.get_vocab().values()) + 1
+        return int(max(self.tokenizer.get_vocab().values())) + 1
 
     @property
     def stop_ids(self) -> list[int]:
@@ -200,14 +204,17 @@ class ChatFormat:
         parts = _MARKS.split(text)
         order = [int(mark) for mark in parts[1::2]]
         if order != list(range(number)):
-            raise ChatError(
-                f"the chat template loses or repeats content: blocks {order} of {number} for roles "
-                f"{[role for role, _ in shape]}; use a template that prints every message once"
-            )
+            roles = ", ".join(role for role, _ in shape)
+            raise TemplateRefuses(f"the chat template loses or repeats content for the roles {roles}")
         return tuple(int(part) if i % 2 else part for i, part in enumerate(parts) if i % 2 or part)
 
     def _template(self, messages: list[dict[str, Any]], prompt: bool) -> str:
-        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt))
+        from jinja2 import TemplateError
+
+        try:
+            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt))
+        except TemplateError as error:  # templates raise for roles they don't know or turns that don't alternate
+            raise TemplateRefuses(f"the chat template says: {error}") from None
 
     def _check_parity(self) -> None:
         probe = [_text("user", "How many? 何個ですか?"), _text("assistant", "Three. 3つ"), _text("user", "x")]

@@ -1,0 +1,1 @@
+"""Runs: recipes, steps, folders, records, Ray. The only package that knows where anything lies."""

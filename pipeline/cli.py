@@ -1,0 +1,145 @@
+"""`python -m pipeline ...`: the commands, their arguments and their exit codes.
+
+0 done; 1 a step failed or something checked is wrong; 2 the recipe or the command line is wrong; 130 interrupted.
+Whatever the user can mend is one line on stderr without a traceback; a traceback means a bug in this program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from pipeline import plan, recipe, report, show, storage, summary, verify
+from pipeline.graph import Step, build
+from pipeline.inventory import Inventory
+from pipeline.ray_runner import RayExecutor
+from pipeline.runner import MissingInput, StepError, finished, run_step
+from pipeline.storage import OutputBusy
+from pipeline.tasks import Context
+from schemas.manifest import ManifestError
+from schemas.strict import RecipeError, unknown
+from stages.catalogue import STAGES
+from stages.chat import ChatError
+from stages.sources.records import DataError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    try:
+        given = _parser().parse_args(arguments)
+        command: Callable[[argparse.Namespace], int] = given.command
+        return command(given)
+    except (RecipeError, MissingInput, OutputBusy) as error:
+        return _fail(error, 2)
+    except (StepError, ManifestError, DataError, ChatError) as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        print("\ninterrupted; finished parts stay, the same command goes on from there", file=sys.stderr)
+        return 130
+
+
+def _fail(error: Exception, code: int) -> int:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are RecipeErrors: one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise RecipeError(f"{message}; see {self.prog} --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m pipeline", description="Raw image-text datasets to training-ready shards.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    common = _Parser(add_help=False)
+    common.add_argument("recipe", help="the YAML recipe")
+    common.add_argument("--out", help="output folder, instead of run.out")
+    common.add_argument("--set", action="append", default=[], metavar="run.KEY=VALUE", dest="sets")
+    common.add_argument("--address", help="a Ray cluster's address, instead of this machine")
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, parents=[common], help=text, description=text)
+        sub.set_defaults(command=command)
+        return sub
+
+    add("run", _run, "every stage in order; finished steps are skipped")
+    for stage in STAGES:
+        add(stage, _run, f"only {stage}; says what to run first if its input is missing").set_defaults(stage=stage)
+    add("plan", _plan, "what would run: steps, folders, done or to do, and why")
+    add("report", _report, "write report.html and report.json")
+    add("show", _show, "one sample: origin, messages, images, verdicts, tiles, tokens").add_argument("sample")
+    check = commands.add_parser("verify", help="check a step's folder: manifest, hashes, schema, counts")
+    check.add_argument("path", type=Path)
+    check.set_defaults(command=_verify)
+    return parser
+
+
+def _open(given: argparse.Namespace) -> tuple[Context, list[Step]]:
+    loaded = recipe.load(given.recipe, given.out, given.address, given.sets)
+    context = Context(loaded, Inventory(loaded))
+    return context, build(loaded.data, context.inventory)
+
+
+def _run(given: argparse.Namespace) -> int:
+    started = time.monotonic()
+    context, steps = _open(given)
+    stage = getattr(given, "stage", None)
+    chosen = [step for step in steps if stage in (None, step.stage)]
+    if not chosen:
+        raise RecipeError(
+            unknown("data", str(stage), [s.stage for s in steps]) + f"; the recipe has no {stage} section"
+        )
+    with storage.lock(context.out):
+        context.inventory.save()
+        done = _do(chosen, context)
+    seconds = time.monotonic() - started
+    if stage is None:
+        summary.show(summary.funnel(steps, context.out))
+    what = f"{done} steps done" if done else f"nothing to do: all {len(chosen)} steps are finished"
+    print(f"{what} in {seconds:.1f} s")
+    return 0
+
+
+def _do(steps: Sequence[Step], context: Context) -> int:
+    """Run the steps that aren't finished; how many."""
+    executor = RayExecutor(context.recipe.run.address, context.recipe.run.workers)
+    todo = [step for step in steps if finished(step, context.out) is None]
+    try:
+        for step in todo:
+            run_step(step, context, executor)
+    finally:
+        executor.close()
+    return len(todo)
+
+
+def _plan(given: argparse.Namespace) -> int:
+    context, steps = _open(given)
+    plan.show(steps, context.out)
+    return 0
+
+
+def _report(given: argparse.Namespace) -> int:
+    context, steps = _open(given)
+    for path in report.write(steps, context.out):
+        print(path)
+    return 0
+
+
+def _show(given: argparse.Namespace) -> int:
+    context, steps = _open(given)
+    show.show(steps, context.out, given.sample)
+    return 0
+
+
+def _verify(given: argparse.Namespace) -> int:
+    manifest = verify.check(given.path)
+    counts = manifest.counts
+    ledger = f"{counts.rows_in:,} in, {counts.kept:,} kept"
+    print(f"{given.path}: sound. {manifest.stage}, {len(manifest.files)} files, {ledger}")
+    return 0

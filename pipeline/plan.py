@@ -1,0 +1,71 @@
+"""What a run would do: each step with its folder, whether it is done, and if not, what changed since it last was.
+
+The reason is found by comparing the step's parameters and inputs with the newest other finished folder of the same
+stage and source: the keys that moved are named.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.graph import Step
+from pipeline.runner import finished
+from pipeline.tasks import record_name
+from schemas.manifest import MANIFEST, Manifest, ManifestError, read
+from stages.catalogue import STAGES
+
+
+def state(step: Step, out: Path) -> tuple[str, str]:
+    """("done" or "to do", why)."""
+    if finished(step, out) is not None:
+        return "done", ""
+    begun = sum(1 for _ in (out / step.folder).glob(record_name(0).replace("00000", "*")))
+    if begun:
+        return "to do", f"interrupted: {begun} parts are done and stay"
+    older = _older(step, out)
+    return "to do", f"changed: {', '.join(_moved(step, older))}" if older else "never run"
+
+
+def show(steps: Sequence[Step], out: Path, console: Console | None = None) -> None:
+    """Print the plan as a table."""
+    table = Table(title=f"Steps in {out}", title_justify="left")
+    for name in ("step", "identity", "folder", "state", "why"):
+        table.add_column(name, overflow="fold")
+    for step in steps:
+        what, why = state(step, out)
+        table.add_row(step.name, step.identity[:16], step.folder, what, why, style=None if what == "done" else "bold")
+    (console or Console()).print(table)
+
+
+def _older(step: Step, out: Path) -> Manifest | None:
+    """The newest finished folder of the same stage and source with another identity."""
+    found = [p for p in out.glob(f"{step.prefix}-*/{MANIFEST}") if p.parent.name[: -len("-12345678")] == step.prefix]
+    for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            return read(path.parent)
+        except ManifestError:
+            continue  # not comparable; `verify` is what reports a broken manifest
+    return None
+
+
+def _moved(step: Step, older: Manifest) -> list[str]:
+    now, then = dict(_flat(json.loads(json.dumps(step.parameters)))), dict(_flat(older.parameters))
+    keys = [key for key in sorted({*now, *then}) if now.get(key) != then.get(key)]
+    if older.version != STAGES[step.stage].version:
+        keys.append(f"version of the stage ({older.version} -> {STAGES[step.stage].version})")
+    inputs = {folder[:-9] for folder in {s.folder for s in (*step.inputs, *step.benchmarks)} ^ set(older.inputs)}
+    return keys + [f"input {name}" for name in sorted(inputs)] or ["order of the inputs"]
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, item in value.items():
+        if isinstance(item, Mapping) and item:
+            yield from _flat(item, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", item

@@ -1,0 +1,116 @@
+"""The only file that imports ray: runs tasks as plain 1-CPU Ray tasks, as many at a time as the cluster has CPUs.
+
+Plain tasks, not actors: an actor pool that holds every CPU starves what feeds it and waits for ever (ray#44687). A task
+carries names and returns counts, so nothing of an image passes through the object store. Ray is started when the first
+task is due, so a finished recipe never pays for it. A worker that dies (out of memory, a lost node) is tried again
+twice; an error in a task ends the step.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.runner import StepError
+from pipeline.tasks import Record, Task
+
+_RETRIES = 2
+_PATIENCE = 30.0
+
+
+class RayExecutor:
+    """Executes on this machine's Ray (default) or on the cluster at `address`."""
+
+    def __init__(self, address: str | None, workers: int | None) -> None:
+        self._address, self._wanted = address, workers
+        self._workers: int | None = None
+
+    def run(self, function: Callable[[Task], Record], todo: Sequence[Task]) -> Iterator[Record | None]:
+        """Yield records as they come, None once a second. Raises StepError if the cluster can't hold one task."""
+        if not todo:
+            return
+        import ray
+
+        workers = self._start()
+        remote = ray.remote(num_cpus=1, max_retries=_RETRIES)(function)
+        waiting = list(reversed(todo))
+        running: list[Any] = []
+        begun, first = time.monotonic(), True
+        while waiting or running:
+            while waiting and len(running) < workers:
+                running.append(remote.remote(waiting.pop()))
+            done, running = ray.wait(running, timeout=1.0)
+            for reference in done:
+                first = False
+                yield _result(reference)
+            if first and time.monotonic() - begun > _PATIENCE:
+                first = False
+                free = ray.available_resources().get("CPU", 0)
+                print(f"waiting for Ray: no part is done after {_PATIENCE:.0f} s; {free:.0f} CPUs are free", flush=True)
+            yield None
+
+    def close(self) -> None:
+        """Leave Ray; a cluster at an address keeps running."""
+        if self._workers is not None:
+            import ray
+
+            ray.shutdown()
+
+    def _start(self) -> int:
+        """Connect once; the number of tasks to run at a time."""
+        if self._workers is None:
+            _connect(self._address)
+            self._workers = _fit(self._wanted)
+        return self._workers
+
+
+def _connect(address: str | None) -> None:
+    import ray
+
+    inside_job = os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") is not None
+    # The packages lie flat in this folder; workers elsewhere get them shipped, a submitted job has them already.
+    root = str(Path(__file__).parent.parent)
+    environment = {"working_dir": root, "excludes": [".git", ".venv", "out"]} if address and not inside_job else None
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        ray.init(
+            address=address,
+            runtime_env=environment,
+            include_dashboard=False if address is None and not inside_job else None,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise StepError(f"Ray at {address or 'this machine'} can't be reached: {str(error).splitlines()[0]}") from None
+
+
+def _fit(wanted: int | None) -> int:
+    import ray
+
+    cpus = int(ray.cluster_resources().get("CPU", 0))
+    if cpus < (wanted or 1):
+        raise StepError(
+            f"run.workers: {wanted or 1} parts at a time need {wanted or 1} CPUs and the Ray cluster has {cpus}; "
+            "lower run.workers or add nodes"
+        )
+    return wanted or cpus
+
+
+def _result(reference: object) -> Record:
+    import ray
+
+    try:
+        return ray.get(reference)  # type: ignore[no-any-return]
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+    except ray.exceptions.WorkerCrashedError as error:
+        raise StepError(f"a worker died {_RETRIES + 1} times on one part, most likely out of memory: {error}") from None
+    except ray.exceptions.OutOfMemoryError as error:
+        raise StepError(
+            "a worker ran out of memory on one part; lower run.workers or data.ingest.rows_per_part "
+            f"({str(error).splitlines()[0]})"
+        ) from None

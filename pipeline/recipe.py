@@ -1,0 +1,167 @@
+"""A recipe: the YAML file that says everything about a run, as two types.
+
+`data` is identity: what the result is made of. Change a key and the steps it reaches get another identity and folder.
+`run` is execution: where things lie, how many workers. Nothing of it changes a byte of the result.
+Both are strict: an unknown key is an error that suggests the near one. Paths are relative to the current folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from schemas import strict
+from schemas.strict import RecipeError
+from stages.decontaminate import DecontaminateParams
+from stages.dedupe import DedupeParams
+from stages.ingest import IngestParams
+from stages.language import LanguageParams
+from stages.pretokenise import PretokeniseParams
+from stages.quality import QualityParams
+from stages.sources.catalogue import Source
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
+RESERVED = ("tokenizer", "language_model")
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the result is made of. A filter without a section does not run; `{}` runs it with its defaults."""
+
+    sources: dict[str, Source]
+    pretokenise: PretokeniseParams
+    benchmarks: dict[str, Source] = field(default_factory=dict)
+    ingest: IngestParams = field(default_factory=IngestParams)
+    dedupe: DedupeParams | None = None
+    decontaminate: DecontaminateParams | None = None
+    language: LanguageParams | None = None
+    quality: QualityParams | None = None
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise ValueError("sources is empty; name at least one")
+        for name in (*self.sources, *self.benchmarks):
+            if not _NAME.fullmatch(name) or name in RESERVED:
+                raise ValueError(f"{name!r} can't name a source; use a-z, 0-9, _ and none of {', '.join(RESERVED)}")
+        both = set(self.sources) & set(self.benchmarks)
+        if both:
+            raise ValueError(f"{', '.join(sorted(both))}: a source and a benchmark of one name; rename one")
+        if bool(self.benchmarks) != (self.decontaminate is not None):
+            missing = "decontaminate" if self.benchmarks else "benchmarks"
+            raise ValueError(f"{missing}: missing; decontaminate needs benchmarks and benchmarks serve nothing else")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and how. `locations`: source or benchmark name, `tokenizer`, `language_model` -> folder or file.
+
+    workers   parts worked on at a time; none: as many as the cluster has CPUs
+    address   a Ray cluster's address; none: Ray starts on this machine
+    """
+
+    out: str = "out"
+    locations: dict[str, str] = field(default_factory=dict)
+    workers: int | None = None
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers: got {self.workers}, wanted at least 1")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole recipe."""
+
+    data: Data
+    run: Run = field(default_factory=Run)
+
+    def __post_init__(self) -> None:
+        known = {*self.data.sources, *self.data.benchmarks, *RESERVED}
+        for name in self.run.locations:
+            if name not in known:
+                raise ValueError(strict.unknown("run.locations", name, known))
+        for name in (*self.data.sources, *self.data.benchmarks, "tokenizer"):
+            if name not in self.run.locations:
+                raise ValueError(f"run.locations.{name}: missing; say where it lies")
+
+    @property
+    def out(self) -> Path:
+        return Path(self.run.out)
+
+
+def load(path: Path | str, out: str | None = None, address: str | None = None, sets: Sequence[str] = ()) -> Recipe:
+    """Read a recipe; `out`, `address` and `sets` ("run.workers=4") override its `run`. Raises RecipeError."""
+    mapping = read_yaml(path)
+    if not isinstance(mapping, dict):
+        raise RecipeError(f"{path}: got {type(mapping).__name__}, wanted a mapping with the keys data and run")
+    run = mapping.setdefault("run", {})
+    if run is None or isinstance(run, dict):
+        run = mapping["run"] = {**(run or {})}
+        for text in sets:
+            _assign(run, text)
+        run |= {key: value for key, value in {"out": out, "address": address}.items() if value is not None}
+    _refuse_empty(mapping.get("data"))
+    recipe = strict.build(Recipe, mapping)
+    # A job's working folder is a temporary copy that Ray deletes with the job.
+    if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") and not recipe.out.is_absolute():
+        raise RecipeError(
+            f"run.out: {recipe.run.out!r} is relative, and a Ray job's folder is deleted after it; give a full path"
+        )
+    return recipe
+
+
+def read_yaml(path: Path | str) -> Any:
+    """Safe YAML with duplicate keys refused. Raises RecipeError in one line."""
+    try:
+        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: can't be read ({error})") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" line {mark.line + 1}" if mark else ""
+        raise RecipeError(f"{path}{place}: not YAML: {getattr(error, 'problem', None) or error}") from None
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, which YAML would resolve silently to the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} is given twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _assign(run: dict[str, Any], text: str) -> None:
+    key, sign, value = text.partition("=")
+    names = key.split(".")
+    if not sign or names[0] != "run" or len(names) < 2:
+        raise RecipeError(f"--set {text}: wanted run.KEY=VALUE; `data` is identity, change it in the recipe")
+    target = run
+    for name in names[1:-1]:
+        inner = target.get(name) or {}
+        if not isinstance(inner, dict):
+            raise RecipeError(f"--set {text}: {name} is not a mapping")
+        target[name] = dict(inner)
+        target = target[name]
+    target[names[-1]] = yaml.safe_load(value)
+
+
+def _refuse_empty(data: Any) -> None:
+    """`dedupe:` with nothing after it reads as null; whether that means "defaults" or "off" nobody can tell."""
+    for name, section in (data or {}).items() if isinstance(data, dict) else ():
+        if section is None:
+            raise RecipeError(f"data.{name}: empty; write {name}: {{}} for the defaults, or delete the line")

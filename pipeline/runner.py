@@ -1,0 +1,157 @@
+"""Do one step: list its tasks, leave out what an earlier run finished, do the rest, check the ledger, write it down.
+
+Order on disk: a part's files, then its record, then (all parts done) the step's files, then `run.json`, then
+`manifest.json`. Killed anywhere, the next run finds whole files with records, or none. Who executes the tasks is given;
+results may come back in any order, because records are read again in the order of their numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline import storage, tasks
+from pipeline.graph import Step
+from pipeline.progress import Progress
+from pipeline.tasks import Context, Record, Task
+from schemas.manifest import MANIFEST, Counts, Manifest, ManifestError, read
+from stages.catalogue import STAGES
+
+
+class StepError(Exception):
+    """A step can't go on, through no fault of this program: one line for the person who runs it."""
+
+
+class MissingInput(StepError):
+    """A step's input is not there yet."""
+
+
+class Executor(Protocol):
+    """Runs tasks. Yields each finished record, and None at least about once a second so that progress can be shown."""
+
+    def run(self, function: Callable[[Task], Record], todo: Sequence[Task]) -> Iterator[Record | None]: ...
+
+
+class Serial:
+    """Executes in this process, one after another: for tests, and the measure that Ray is compared with."""
+
+    def run(self, function: Callable[[Task], Record], todo: Sequence[Task]) -> Iterator[Record | None]:
+        for task in todo:
+            yield function(task)
+
+
+def finished(step: Step, out: Path) -> Manifest | None:
+    """The manifest of a step that is done, or None. A broken manifest is an error, never a reason to start over."""
+    if not (out / step.folder / MANIFEST).is_file():
+        return None
+    manifest = read(out / step.folder)
+    if manifest.identity != step.identity:
+        raise ManifestError(f"{out / step.folder}: holds another step ({manifest.identity[:16]}); move it away")
+    return manifest
+
+
+def run_step(step: Step, context: Context, executor: Executor) -> Manifest:
+    """Do a step, or what is left of it, and return its manifest. Raises MissingInput if an input is not finished."""
+    _require_inputs(step, context.out)
+    folder = context.out / step.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    storage.clean(folder)
+    started, extra = time.time(), {}
+    if step.stage == "download":
+        record, unnamed = tasks.list_files(step, context)
+        records, extra = [record], {"files_not_named": unnamed}
+        _close(step, records, f"; {unnamed:,} files not named" if unnamed else "")
+    else:
+        records = _parts(step, context, executor)
+    entries, facts = tasks.finish(step, context, records)
+    manifest = _manifest(step, records, entries, facts)
+    _check_flow(step, manifest, context.out)
+    run = {**_circumstances(started), **extra}
+    storage.commit_text(folder / "run.json", json.dumps(run, indent=2, sort_keys=True) + "\n")
+    storage.commit_text(folder / MANIFEST, manifest.to_json())
+    return manifest
+
+
+def _require_inputs(step: Step, out: Path) -> None:
+    for needed in (*step.inputs, *step.benchmarks):
+        if finished(needed, out) is None:
+            raise MissingInput(
+                f"{step.name}: its input {needed.folder} is not finished; run `python -m pipeline {needed.stage}` first"
+            )
+
+
+def _parts(step: Step, context: Context, executor: Executor) -> list[Record]:
+    todo = tasks.split(step, context)
+    folder = context.out / step.folder
+    old = {t.number: r for t in todo if (r := tasks.load_record(folder, t.number, step.identity))}
+    progress = Progress(step.name, len(todo), sum(t.rows for t in todo), len(old))
+    for record in old.values():
+        progress.add(record.counts, resumed=True)
+    for done in executor.run(tasks.do, [task for task in todo if task.number not in old]):
+        if done is not None:
+            old[done.number] = done
+            progress.add(done.counts)
+        progress.tick()
+    progress.close()
+    return [old[task.number] for task in todo]
+
+
+def _close(step: Step, records: Sequence[Record], note: str) -> None:
+    counts = records[0].counts
+    progress = Progress(step.name, 1, counts.rows_in)
+    progress.add(counts)
+    progress.close(f"{note} (files)")
+
+
+def _manifest(step: Step, records: Sequence[Record], entries: list[Any], facts: dict[str, Any]) -> Manifest:
+    by_source: dict[str, Counts] = {}
+    for record in records:
+        for source, counts in record.by_source.items():
+            by_source[source] = by_source.get(source, Counts()) + counts
+    return Manifest(
+        stage=step.stage,
+        version=STAGES[step.stage].version,
+        identity=step.identity,
+        parameters=json.loads(json.dumps(step.parameters)),
+        inputs={needed.folder: needed.identity for needed in (*step.inputs, *step.benchmarks)},
+        counts=sum(by_source.values(), Counts()),
+        by_source=by_source,
+        files=tuple([f for record in records for f in record.files] + entries),
+        facts=facts,
+    )
+
+
+def _check_flow(step: Step, manifest: Manifest, out: Path) -> None:
+    """Rows in must be what the inputs kept: the ledger across steps, not only within one."""
+    expected = sum(read(out / s.folder).counts.kept for s in step.inputs if s.stage == "ingest")
+    if step.stage not in ("download", "ingest") and manifest.counts.rows_in != expected:
+        raise ManifestError(f"{step.name}: {manifest.counts.rows_in:,} rows in, but its inputs kept {expected:,}")
+    if step.stage == "pretokenise" and manifest.counts.kept == 0:
+        why = (
+            ", ".join(f"{reason} {n:,}" for reason, n in manifest.counts.dropped.items()) or "its sources have no rows"
+        )
+        raise StepError(f"pretokenise: no sample is left of {expected:,} ({why}); there would be nothing to train on")
+
+
+def _circumstances(started: float) -> dict[str, Any]:
+    """Host, time, commit and versions: what must never enter a manifest."""
+    from importlib.metadata import version
+
+    here = Path(__file__).parent
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    return {
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "python": platform.python_version(),
+        "pyarrow": version("pyarrow"),
+        "pillow": version("pillow"),
+        "commit": commit.stdout.strip() or None,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "seconds": round(time.time() - started, 3),
+    }

@@ -1,0 +1,308 @@
+"""How each stage's part is read, done and written. A task is a name, never data: it goes to a worker as a few strings.
+
+`split` lists a step's tasks; `do` does one of them wherever it runs: read from storage, call the stage's function,
+write to storage, then write the part's record `part-NNNNN.json`, last. `finish` makes what belongs to the step as a
+whole. Models and tokenizers are loaded once per worker process and remembered.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import storage
+from pipeline.graph import Step
+from pipeline.inventory import Inventory, language_model
+from pipeline.recipe import Recipe
+from schemas import strict
+from schemas.manifest import Counts, FileEntry, describe, read
+from schemas.shard import INDEX, ROWS_PER_BATCH, SHARD
+from stages import download, stage
+from stages.catalogue import FILTERS
+from stages.chat import ChatFormat
+from stages.ingest import ingest
+from stages.pretokenise import pretokenise, totals
+from stages.sources.archive import ImageFiles
+from stages.sources.records import Slice, slices
+from stages.sources.records import read as read_records
+from stages.stage import Assets
+
+# Row groups stay small because nested binary over 2 GiB in one group can't be read back in one piece (arrow#44164).
+_ROW_GROUP = 128
+_IMAGE_BYTES = "images.list.element.bytes"
+
+
+@dataclass(frozen=True)
+class Context:
+    """A recipe with what its locations hold."""
+
+    recipe: Recipe
+    inventory: Inventory
+
+    @property
+    def out(self) -> Path:
+        return self.recipe.out.absolute()
+
+    def place(self, name: str) -> Path:
+        return Path(self.recipe.run.locations[name]).expanduser().absolute()
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of samples: its file, the source it comes from, its rows."""
+
+    path: str
+    source: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """One part of a step. `inputs` are stage-specific names of files."""
+
+    stage: str
+    identity: str
+    folder: str
+    number: int
+    rows: int
+    params: Any
+    parts: tuple[Part, ...] = ()
+    slice: Slice | None = None
+    places: Mapping[str, str] = field(default_factory=dict)
+    verdicts: Mapping[str, str] = field(default_factory=dict)
+    benchmarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one task did; written as part-NNNNN.json when its files are whole."""
+
+    identity: str
+    number: int
+    counts: Counts
+    by_source: dict[str, Counts]
+    files: tuple[FileEntry, ...]
+
+
+def record_name(number: int) -> str:
+    return f"part-{number:05d}.json"
+
+
+def load_record(folder: Path, number: int, identity: str) -> Record | None:
+    """The record of a finished part of this very step, if its files are there in full."""
+    path = folder / record_name(number)
+    if not path.is_file():
+        return None
+    try:
+        record = strict.build(Record, json.loads(path.read_text(encoding="utf-8")))
+    except ValueError:
+        return None  # a record of another version of this program: the part is done again
+    whole = all((folder / f.name).is_file() and (folder / f.name).stat().st_size == f.size for f in record.files)
+    return record if record.identity == identity and whole else None
+
+
+# ---- splitting a step into tasks
+# --------------------------------------------------------------------------------------
+
+
+def split(step: Step, context: Context) -> list[Task]:
+    """The tasks of a step whose inputs are finished."""
+    folder = str(context.out / step.folder)
+    base = functools.partial(Task, step.stage, step.identity, folder, params=step.params)
+    if step.stage == "download":
+        return [base(number=0, rows=0, places={"name": step.label})]
+    if step.stage == "ingest":
+        return _ingest_tasks(step, context, base)
+    parts = parts_of(step, context.out)
+    if step.stage == "pretokenise":
+        return [
+            base(
+                number=k, rows=p.rows, parts=(p,), verdicts=_verdicts(step, context.out, k), places=_tokenizer(context)
+            )
+            for k, p in enumerate(parts)
+        ]
+    benchmarks = tuple(p.path for p in _parts(step.benchmarks, context.out))
+    places = {"language_model": str(language_model(context.recipe))} if step.stage == "language" else {}
+    if FILTERS[step.stage].scope == "all":
+        return [base(number=0, rows=sum(p.rows for p in parts), parts=tuple(parts), benchmarks=benchmarks)]
+    return [base(number=k, rows=p.rows, parts=(p,), benchmarks=benchmarks, places=places) for k, p in enumerate(parts)]
+
+
+def parts_of(step: Step, out: Path) -> list[Part]:
+    """Every part of samples that a step reads, numbered over all sources in the recipe's order."""
+    return _parts([s for s in step.inputs if s.stage == "ingest"], out)
+
+
+def _parts(ingests: Sequence[Step], out: Path) -> list[Part]:
+    parts = []
+    for step in ingests:
+        files = [f for f in read(out / step.folder).files if f.name.startswith("part-")]
+        parts += [Part(str(out / step.folder / f.name), step.label, f.rows or 0) for f in files]
+    return parts
+
+
+def _ingest_tasks(step: Step, context: Context, base: Callable[..., Task]) -> list[Task]:
+    source, params = step.params
+    root = context.place(step.label)
+    listing = pq.read_table(context.out / step.inputs[0].folder / "files.parquet")
+    files = [row["file"] for row in listing.to_pylist() if row["role"] == "records"]
+    places = {"root": str(root), "name": step.label}
+    if source.images is not None:
+        places["images"] = str(root / source.images)
+    found = [part for file in files for part in slices(root / file, file, params.rows_per_part)]
+    return [base(number=k, rows=part.rows, slice=part, places=places) for k, part in enumerate(found)]
+
+
+def _verdicts(step: Step, out: Path, number: int) -> dict[str, str]:
+    filters = [s for s in step.inputs if s.stage in FILTERS]
+    return {s.stage: str(out / s.folder / f"verdict-{number:05d}.parquet") for s in filters}
+
+
+def _tokenizer(context: Context) -> dict[str, str]:
+    return {"tokenizer": str(context.place("tokenizer"))}
+
+
+# ---- doing one task
+# -----------------------------------------------------------------------------------------------------
+
+
+def do(task: Task) -> Record:
+    """Do one task of any stage but download, and write its record."""
+    work = {"ingest": _do_ingest, "pretokenise": _do_pretokenise}.get(task.stage, _do_filter)
+    by_source, tables = work(task)
+    folder = Path(task.folder)
+    files = []
+    for name, table in tables.items():
+        storage.commit(folder / name, functools.partial(_write_shard if name.endswith(".arrow") else _write, table))
+        files.append(describe(folder, name, table.num_rows))
+    record = Record(task.identity, task.number, sum(by_source.values(), Counts()), by_source, tuple(files))
+    storage.commit_text(folder / record_name(task.number), json.dumps(asdict(record), sort_keys=True) + "\n")
+    return record
+
+
+def _do_ingest(task: Task) -> tuple[dict[str, Counts], dict[str, pa.Table]]:
+    assert task.slice is not None
+    source, params = task.params
+    name, file = task.places["name"], task.slice.file
+    records = read_records(Path(task.places["root"]) / file, task.slice)
+    done = ingest(records, name, file, source, _image_files(task.places.get("images")), params)
+    if done.counts.rows_in != task.rows:
+        raise ValueError(f"{file}: {done.counts.rows_in} rows read, {task.rows} listed; the file changed, run again")
+    k = f"{task.number:05d}.parquet"
+    return {name: done.counts}, {f"part-{k}": done.samples, f"rejected-{k}": done.rejects}
+
+
+def _do_filter(task: Task) -> tuple[dict[str, Counts], dict[str, pa.Table]]:
+    judge = FILTERS[task.stage]
+    tables = [pq.read_table(part.path, columns=["sample_id", *judge.columns]) for part in task.parts]
+    whole = pa.concat_tables(tables).combine_chunks()
+    verdict = judge.verdicts(whole, task.params, _loaded(task) if judge.load else None)
+    by_source: dict[str, Counts] = {}
+    files, start = {}, 0
+    for k, part in enumerate(task.parts, task.number):
+        rows = verdict.slice(start, part.rows)
+        start += part.rows
+        files[f"verdict-{k:05d}.parquet"] = rows
+        by_source[part.source] = by_source.get(part.source, Counts()) + stage.counts(rows)
+    return by_source, files
+
+
+def _do_pretokenise(task: Task) -> tuple[dict[str, Counts], dict[str, pa.Table]]:
+    (part,) = task.parts
+    chat = _chat(task.places["tokenizer"], task.params.tokens)
+    verdicts = {name: pq.read_table(path) for name, path in task.verdicts.items()}
+    done = pretokenise(pq.read_table(part.path), verdicts, task.number, chat, task.params)
+    k = f"{task.number:05d}"
+    tables = {f"shard-{k}.arrow": done.shard, f"index-{k}.parquet": done.index, f"verdict-{k}.parquet": done.verdict}
+    return {part.source: done.counts}, tables
+
+
+@functools.lru_cache(maxsize=4)
+def _image_files(place: str | None) -> ImageFiles:
+    return ImageFiles(None if place is None else Path(place))
+
+
+@functools.lru_cache(maxsize=2)
+def _chat(folder: str, tokens: Any) -> ChatFormat:
+    return ChatFormat.load(folder, tokens)
+
+
+_models: dict[str, Any] = {}
+
+
+def _loaded(task: Task) -> Any:
+    """What a filter's `load` builds, once per worker process and step."""
+    if task.identity not in _models:
+        _models.clear()
+        files = {name: Path(place) for name, place in task.places.items()}
+        tables = [pq.read_table(path, columns=["sample_id", "image_info"]) for path in task.benchmarks]
+        assets = Assets(files, pa.concat_tables(tables) if tables else None)
+        load = FILTERS[task.stage].load
+        assert load is not None
+        _models[task.identity] = load(task.params, assets)
+    return _models[task.identity]
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    names = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
+    columns = {c.path for c in _leaves(table.schema)}
+    compression = {name: "NONE" if name == _IMAGE_BYTES else "ZSTD" for name in columns}
+    pq.write_table(table, path, row_group_size=_ROW_GROUP, compression=compression, use_dictionary=names)
+
+
+def _leaves(schema: pa.Schema) -> list[Any]:
+    """Parquet's leaf columns of an Arrow schema, as pyarrow names them."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), sink)
+    parquet = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
+    return [parquet.column(i) for i in range(len(parquet))]
+
+
+def _write_shard(table: pa.Table, path: Path) -> None:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SHARD) as writer:
+        for start in range(0, table.num_rows, ROWS_PER_BATCH):
+            # One chunk per batch: a batch must not split where from_pylist happened to chunk.
+            writer.write_table(table.slice(start, ROWS_PER_BATCH).combine_chunks())
+
+
+# ---- the step as a whole
+# ------------------------------------------------------------------------------------------------
+
+
+def list_files(step: Step, context: Context) -> tuple[Record, int]:
+    """The download step of a folder: its list of files; and how many files no pattern names."""
+    found = context.inventory.sources | context.inventory.benchmarks
+    table, unnamed = download.listing(found[step.label], step.params)
+    folder = context.out / step.folder
+    storage.commit(folder / "files.parquet", functools.partial(_write, table))
+    counts = Counts(table.num_rows, table.num_rows)
+    files = (describe(folder, "files.parquet", table.num_rows),)
+    return Record(step.identity, 0, counts, {step.label: counts}, files), unnamed
+
+
+def finish(step: Step, context: Context, records: Sequence[Record]) -> tuple[list[FileEntry], dict[str, Any]]:
+    """Files and facts of a step beyond its parts: pretokenise's index, tokenizer and totals."""
+    if step.stage != "pretokenise":
+        return [], {}
+    folder = context.out / step.folder
+    parts = [pq.read_table(folder / f"index-{record.number:05d}.parquet") for record in records]
+    index = pa.concat_tables(parts).cast(INDEX) if parts else INDEX.empty_table()
+    storage.commit(folder / "index.parquet", functools.partial(_write, index))
+    chat = ChatFormat.load(context.place("tokenizer"), step.params.tokens)
+    chat.save(folder / "tokenizer")
+    saved = sorted(path.name for path in (folder / "tokenizer").iterdir())
+    entries = [describe(folder, "index.parquet", index.num_rows), *(describe(folder, f"tokenizer/{n}") for n in saved)]
+    return entries, {
+        "tiles": asdict(step.params.tiles),
+        "tokens": asdict(step.params.tokens),
+        "image_token_id": chat.image_token_id,
+        "vocab_size": chat.vocab_size,
+        "totals": totals(index),
+    }

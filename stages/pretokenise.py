@@ -1,0 +1,175 @@
+"""Samples + verdicts -> SHARD rows: exact token ids, target spans and tile plans, without opening an image.
+
+Every count is arithmetic on the text and on (width, height): the grid is chosen from the size, its tokens are
+counted, placeholders are expanded to exactly what the model will see, and the original image bytes are copied
+through. The trainer cuts tiles by the stored grid. A sample that any filter dropped is counted under that filter's
+name; an over-long one or one without targets gets a verdict here. Nothing is truncated.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from schemas.manifest import Counts
+from schemas.shard import COUNTS, INDEX, SHARD
+from schemas.verdict import verdict_schema
+from stages.chat import ChatFormat, Encoded, ImageTokens, TemplateRefuses
+from stages.stage import check_reasons
+from stages.tiles import Grid, TileScheme, choose_grid
+
+VERSION = 1
+
+REASONS = {
+    "too_long": "more than max_tokens tokens",
+    "no_target": "no token bears loss",
+    "template_refuses": "the chat template can't lay out these roles",
+}
+
+VERDICT = verdict_schema(
+    pa.schema([("stage", pa.string()), ("num_tokens", pa.int32()), ("num_tiles", pa.int32()), ("detail", pa.string())])
+)
+
+
+@dataclass(frozen=True)
+class PretokeniseParams:
+    """How images become tiles and tokens, and the longest sample that stays."""
+
+    tiles: TileScheme = field(default_factory=TileScheme)
+    tokens: ImageTokens = field(default_factory=ImageTokens)
+    max_tokens: int = 8192
+
+
+class Pretokenised(NamedTuple):
+    """One part: the shard, its index rows, a verdict per sample (first reason to drop it) and the ledger."""
+
+    shard: pa.Table
+    index: pa.Table
+    verdict: pa.Table
+    counts: Counts
+
+
+class _Dropped(Exception):
+    """A sample this stage drops."""
+
+    def __init__(self, reason: str, detail: str | None = None, num_tokens: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.detail, self.num_tokens = reason, detail, num_tokens
+
+
+def pretokenise(
+    samples: pa.Table, verdicts: Mapping[str, pa.Table], number: int, chat: ChatFormat, params: PretokeniseParams
+) -> Pretokenised:
+    """One part -> one shard. `verdicts`: filter name -> VERDICT rows of this part; `number`: the shard's number.
+
+    Raises ValueError if a verdict does not speak of exactly these samples.
+    """
+    dropped = first_drop(samples["sample_id"], verdicts)
+    languages = _languages(samples, verdicts)
+    shard: list[dict[str, Any]] = []
+    judged: list[dict[str, Any]] = []
+    for row, language, (stage, reason) in zip(samples.to_pylist(), languages, dropped, strict=True):
+        verdict = {"sample_id": row["sample_id"], "stage": stage, "reason": reason}
+        if reason is None:
+            try:
+                shard.append({**_encode(row, chat, params), "language": language})
+                verdict |= {name: shard[-1][name] for name in ("num_tokens", "num_tiles")}
+            except _Dropped as drop:
+                verdict |= {"stage": "pretokenise", "reason": drop.reason}
+                verdict |= {"detail": drop.detail, "num_tokens": drop.num_tokens}
+        judged.append(verdict)
+    table = pa.Table.from_pylist(shard, SHARD)
+    return Pretokenised(table, _index(table, number), pa.Table.from_pylist(judged, VERDICT), _ledger(judged))
+
+
+def first_drop(sample_ids: pa.ChunkedArray, verdicts: Mapping[str, pa.Table]) -> list[tuple[str | None, str | None]]:
+    """(filter, reason) that drops each sample first, in the order of `verdicts`; (None, None) where all keep it."""
+    drops: list[tuple[str | None, str | None]] = [(None, None)] * len(sample_ids)
+    for stage, verdict in verdicts.items():
+        if not verdict["sample_id"].equals(sample_ids):
+            raise ValueError(f"the verdicts of {stage} don't speak of these samples row by row; run {stage} again")
+        for row, reason in enumerate(verdict["reason"].to_pylist()):
+            if reason is not None and drops[row] == (None, None):
+                drops[row] = (stage, reason)
+    return drops
+
+
+def _languages(samples: pa.Table, verdicts: Mapping[str, pa.Table]) -> list[str | None]:
+    column = verdicts["language"]["language"] if "language" in verdicts else samples["declared_language"]
+    return list(column.to_pylist())
+
+
+def _encode(row: Mapping[str, Any], chat: ChatFormat, params: PretokeniseParams) -> dict[str, Any]:
+    sizes = [(info["width"], info["height"]) for info in row["image_info"]]
+    grids = [choose_grid(width, height, params.tiles) for width, height in sizes]
+    try:
+        encoded = chat.encode(row["messages"], [grid.num_tiles * params.tiles.tokens_per_tile for grid in grids])
+    except TemplateRefuses as error:
+        raise _Dropped("template_refuses", str(error)) from None
+    num_tokens = len(encoded.input_ids)
+    if num_tokens > params.max_tokens:
+        raise _Dropped("too_long", f"{num_tokens:,} tokens, at most {params.max_tokens:,}", num_tokens)
+    if not encoded.target_spans:
+        raise _Dropped("no_target", None, num_tokens)
+    return {
+        "sample_id": row["sample_id"],
+        "source": row["source"],
+        "input_ids": encoded.input_ids,
+        "target_spans": encoded.target_spans,
+        "images": row["images"],
+        "tiles": _tiles(sizes, grids, encoded, params.tiles.scheme),
+        **_counts(encoded, grids),
+    }
+
+
+def _tiles(
+    sizes: list[tuple[int, int]], grids: list[Grid], encoded: Encoded, scheme: str
+) -> list[dict[str, int | str | bool]]:
+    return [
+        {
+            "scheme": scheme,
+            "rows": grid.rows,
+            "cols": grid.cols,
+            "thumbnail": grid.thumbnail,
+            "width": width,
+            "height": height,
+            "start": start,
+            "num_tokens": length,
+        }
+        for (width, height), grid, (start, length) in zip(sizes, grids, encoded.image_spans, strict=True)
+    ]
+
+
+def _counts(encoded: Encoded, grids: list[Grid]) -> dict[str, int]:
+    num_image_tokens = sum(length for _, length in encoded.image_spans)
+    return {
+        "num_tokens": len(encoded.input_ids),
+        "num_text_tokens": len(encoded.input_ids) - num_image_tokens,
+        "num_image_tokens": num_image_tokens,
+        "num_target_tokens": sum(end - start for start, end in encoded.target_spans),
+        "num_tiles": sum(grid.num_tiles for grid in grids),
+    }
+
+
+def _index(shard: pa.Table, number: int) -> pa.Table:
+    rows = shard.num_rows
+    place = {"shard": pa.array([number] * rows, pa.int32()), "row": pa.array(range(rows), pa.int32())}
+    return pa.table(
+        {name: place.get(name, shard[name] if name in shard.column_names else None) for name in INDEX.names}
+    )
+
+
+def _ledger(judged: list[dict[str, Any]]) -> Counts:
+    own = [verdict["reason"] for verdict in judged if verdict["stage"] == "pretokenise"]
+    check_reasons(own, REASONS, "pretokenise")
+    found = Counter(f"{verdict['stage']}.{verdict['reason']}" for verdict in judged if verdict["reason"] is not None)
+    return Counts(len(judged), len(judged) - found.total(), dict(sorted(found.items())))
+
+
+def totals(index: pa.Table) -> dict[str, int]:
+    """Sums of the five counts over an index."""
+    return {name: sum(index[name].to_pylist()) for name in COUNTS}

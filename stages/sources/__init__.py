@@ -1,0 +1,1 @@
+"""One adapter per shape of raw data, and the readers that find records and images in files."""

@@ -1,0 +1,34 @@
+"""LLaVA's shape: `conversations: [{from, value}]` with literal `<image>` marks, `image` a path or a list of paths.
+
+Placeholders stay where the data has them (start, middle or end of a turn). Ids are not unique and of mixed type, so
+they are not used. A row without `image` is text only; extra keys are ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stages.sources.draft import Draft, image_refs, listing, mapping, turn
+
+COLUMNS = {
+    "conversations": "conversations",
+    "image": "image",
+    "role": "from",
+    "text": "value",
+    "language": "language",
+    "licence": "licence",
+}
+
+
+def adapt(record: Mapping[str, Any], columns: Mapping[str, str]) -> Draft:
+    """One record -> Draft."""
+    turns = [mapping(t, "a turn") for t in listing(record.get(columns["conversations"]), "conversations")]
+    messages = [turn(t.get(columns["role"]), t.get(columns["text"]), True) for t in turns]
+    language = record.get(columns["language"])
+    return Draft(
+        messages,
+        image_refs(record.get(columns["image"])),
+        licence=record.get(columns["licence"]),
+        declared_language=language if isinstance(language, str) else None,
+    )

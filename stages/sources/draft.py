@@ -1,0 +1,132 @@
+"""What an adapter makes of one raw record: messages and references to images, before any image is opened.
+
+An adapter is `adapt(record, columns) -> Draft`. It raises BadRow for what the record itself gets wrong; it never
+guesses, reorders or repairs. Text keeps every character; image placeholders become blocks where the data has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+REASONS = {
+    "malformed_record": "the record is not shaped as its source says",
+    "no_conversation": "there is no user turn with an assistant turn after it",
+    "unknown_role": "a turn's role is none of system, user and assistant, by any of their names",
+    "placeholder_mismatch": "the number of image placeholders differs from the number of images",
+}
+
+PLACEHOLDER = "<image>"
+
+ROLES = {
+    "system": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+}
+
+
+class BadRow(ValueError):
+    """A row that can't become a sample. `reason` is declared in REASONS, `detail` says what was seen."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """An image as a record has it: its bytes, or the name to look up, or both."""
+
+    data: bytes | None = None
+    path: str | None = None
+
+
+@dataclass
+class Draft:
+    """One record on its way to SAMPLE."""
+
+    messages: list[dict[str, Any]]
+    images: list[ImageRef]
+    subset: str | None = None
+    licence: str | None = None
+    declared_language: str | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+def turn(role: Any, text: Any, split_placeholders: bool) -> dict[str, Any]:
+    """One message. `split_placeholders`: each literal `<image>` becomes an image block at its place."""
+    if not isinstance(role, str) or role.lower() not in ROLES:
+        raise BadRow("unknown_role", f"role {role!r}; known: {', '.join(ROLES)}")
+    if not isinstance(text, str):
+        raise BadRow("malformed_record", f"a turn's text is a {type(text).__name__}")
+    pieces = text.split(PLACEHOLDER) if split_placeholders else [text]
+    blocks: list[dict[str, Any]] = []
+    for number, piece in enumerate(pieces):
+        if number:
+            blocks.append({"type": "image", "text": None})
+        if piece or len(pieces) == 1:
+            blocks.append({"type": "text", "text": piece})
+    return {"role": ROLES[role.lower()], "content": blocks}
+
+
+def image_blocks(messages: list[dict[str, Any]]) -> int:
+    """How many image placeholders a conversation has."""
+    return sum(block["type"] == "image" for message in messages for block in message["content"])
+
+
+def put_images_first(messages: list[dict[str, Any]], count: int) -> None:
+    """Insert `count` image blocks before the first user turn's text: the layout of sources without placeholders."""
+    for message in messages:
+        if message["role"] == "user":
+            message["content"][:0] = [{"type": "image", "text": None} for _ in range(count)]
+            return
+
+
+def check(draft: Draft) -> Draft:
+    """The draft itself, or BadRow: a user turn before an assistant turn, placeholders and images equal in number."""
+    roles = [message["role"] for message in draft.messages]
+    if "user" not in roles or "assistant" not in roles[roles.index("user") :]:
+        raise BadRow("no_conversation", f"turns: {', '.join(roles) or 'none'}")
+    placeholders = image_blocks(draft.messages)
+    if placeholders != len(draft.images):
+        raise BadRow("placeholder_mismatch", f"{placeholders} placeholders, {len(draft.images)} images")
+    return draft
+
+
+def mapping(value: Any, what: str) -> Mapping[str, Any]:
+    """`value` if it is a mapping, else BadRow."""
+    if not isinstance(value, Mapping):
+        raise BadRow("malformed_record", f"{what} is a {type(value).__name__}, wanted a mapping")
+    return value
+
+
+def listing(value: Any, what: str) -> list[Any]:
+    """`value` as a list: none is empty; a text or a mapping is BadRow."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise BadRow("malformed_record", f"{what} is a {type(value).__name__}, wanted a list")
+    return value
+
+
+def image_ref(value: Any) -> ImageRef:
+    """An ImageRef from a path, from bytes, or from the `datasets` struct {bytes, path}."""
+    if isinstance(value, str):
+        return ImageRef(path=value)
+    if isinstance(value, bytes):
+        return ImageRef(data=value)
+    fields = mapping(value, "an image")
+    return ImageRef(fields.get("bytes"), fields.get("path"))
+
+
+def image_refs(value: Any) -> list[ImageRef]:
+    """Images from a list or from a single one; none, '' and 'none' mean no image (seen in Cambrian)."""
+    if value is None or (isinstance(value, str) and value.lower() in ("", "none", "nan")):
+        return []
+    return [image_ref(item) for item in (value if isinstance(value, list) else [value])]

@@ -1,0 +1,33 @@
+"""One question, one answer, at most one image per row, in columns of any name.
+
+The shape of most visual question answering tables, and of data whose published schema is not known yet: say in the
+recipe which column is which (`columns: {question: 質問, answer: 回答, image: 画像}`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stages.sources.draft import BadRow, Draft, image_refs, put_images_first, turn
+
+COLUMNS = {
+    "image": "image",
+    "question": "question",
+    "answer": "answer",
+    "language": "language",
+    "licence": "licence",
+}
+
+
+def adapt(record: Mapping[str, Any], columns: Mapping[str, str]) -> Draft:
+    """One row -> Draft with one turn each; the image comes before the question."""
+    question, answer = record.get(columns["question"]), record.get(columns["answer"])
+    if question is None and answer is None:
+        raise BadRow("no_conversation", "neither question nor answer")
+    messages = [turn("user", question, False), turn("assistant", answer, False)]
+    images = image_refs(record.get(columns["image"]))
+    put_images_first(messages, len(images))
+    return Draft(
+        messages, images, licence=record.get(columns["licence"]), declared_language=record.get(columns["language"])
+    )

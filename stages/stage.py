@@ -1,0 +1,88 @@
+"""What a stage is, and the one place where rows are counted.
+
+A stage has a name, a version (raise it when its output changes for the same input), a parameters type (its section of
+the recipe) and a closed list of reasons. There are three kinds, by what they turn into what:
+
+  Ingest      raw records   -> samples + rejects          (stages/ingest.py)
+  Filter      narrow columns of samples -> verdicts       (dedupe, decontaminate, language, quality)
+  Pretokenise samples + verdicts -> shards                (stages/pretokenise.py)
+
+A filter never sees pixels and never rewrites samples; it returns one verdict row per sample, in order. `check_verdict`
+proves that, and `counts` turns verdicts into the ledger: rows in = kept + dropped by reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from schemas.manifest import Counts
+from schemas.verdict import verdict_schema
+
+
+class UndeclaredReason(Exception):
+    """A stage gave a reason outside its closed list: a bug in the stage."""
+
+
+@dataclass(frozen=True)
+class Assets:
+    """What a filter needs beside its rows: files by name (a model), and the benchmarks' narrow columns."""
+
+    files: Mapping[str, Path] = field(default_factory=dict)
+    benchmarks: pa.Table | None = None
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A stage that only judges. `judge(table, params, loaded)` gives (reasons, evidence), one entry per row.
+
+    columns   what of SAMPLE it reads; never `images`
+    evidence  schema of the columns it adds to VERDICT
+    scope     "part": rows of one part are enough; "all": it must see the rows of every part at once
+    load      builds what `judge` needs once per worker (a model, an index); `assets` names the files it may open
+    """
+
+    name: str
+    version: int
+    params: type
+    reasons: Mapping[str, str]
+    columns: tuple[str, ...]
+    evidence: pa.Schema
+    judge: Callable[[pa.Table, Any, Any], tuple[list[str | None], pa.Table]]
+    scope: Literal["part", "all"] = "part"
+    load: Callable[[Any, Assets], Any] | None = None
+    assets: tuple[str, ...] = ()
+
+    def verdicts(self, table: pa.Table, params: Any, loaded: Any) -> pa.Table:
+        """Judge `table` (sample_id + columns) and return checked VERDICT rows with evidence."""
+        reasons, evidence = self.judge(table, params, loaded)
+        columns = [table["sample_id"], pa.array(reasons, pa.string()), *evidence.columns]
+        verdict = pa.Table.from_arrays(columns, schema=verdict_schema(self.evidence)).combine_chunks()
+        return check_verdict(verdict, table["sample_id"], self.reasons, self.name)
+
+
+def check_verdict(verdict: pa.Table, sample_ids: pa.ChunkedArray, reasons: Iterable[str], stage: str) -> pa.Table:
+    """The verdict itself, proven to speak of exactly these samples in this order with declared reasons."""
+    if verdict.num_rows != len(sample_ids) or not verdict["sample_id"].equals(sample_ids):
+        raise ValueError(f"{stage}: {verdict.num_rows} verdicts don't match {len(sample_ids)} samples row by row")
+    check_reasons(verdict["reason"].unique().to_pylist(), reasons, stage)
+    return verdict
+
+
+def check_reasons(used: Iterable[str | None], declared: Iterable[str], stage: str) -> None:
+    """Raise UndeclaredReason for a reason outside the closed list."""
+    stray = {reason for reason in used if reason is not None} - set(declared)
+    if stray:
+        raise UndeclaredReason(f"{stage}: reasons {sorted(stray)} are not declared; known: {sorted(declared)}")
+
+
+def counts(verdict: pa.Table) -> Counts:
+    """The ledger of verdicts: rows in, kept, dropped by reason (sorted)."""
+    found = Counter(verdict["reason"].to_pylist())
+    kept = found.pop(None, 0)
+    return Counts(verdict.num_rows, kept, dict(sorted(found.items())))

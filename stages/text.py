@@ -1,0 +1,32 @@
+"""Text as filters compare it: one normal form, and the words of a sample without its markup."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+_SPACE = re.compile(r"\s+")
+
+
+def normalise(text: str) -> str:
+    """NFKC, case folded, runs of white space as one blank: the form in which texts are compared."""
+    return _SPACE.sub(" ", unicodedata.normalize("NFKC", text)).strip().casefold()
+
+
+def texts(messages: Sequence[Mapping[str, Any]], roles: Iterable[str] = ("system", "user", "assistant")) -> list[str]:
+    """The text blocks of a conversation, in order, of the given roles."""
+    wanted = set(roles)
+    return [b["text"] for m in messages if m["role"] in wanted for b in m["content"] if b["type"] == "text"]
+
+
+def conversation_key(messages: Sequence[Mapping[str, Any]]) -> bytes:
+    """16-byte key of a whole conversation: roles, normalised texts and the number of images per turn."""
+    digest = hashlib.sha256()
+    for message in messages:
+        text = normalise("\n".join(b["text"] for b in message["content"] if b["type"] == "text"))
+        num_images = sum(b["type"] == "image" for b in message["content"])
+        digest.update(f"{message['role']}\0{num_images}\0{text}\0".encode("utf-8", "surrogatepass"))
+    return digest.digest()[:16]
