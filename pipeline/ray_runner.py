@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -75,6 +76,7 @@ def _connect(address: str | None) -> None:
     # The packages lie flat in this folder; workers elsewhere get them shipped, a submitted job has them already.
     root = str(Path(__file__).parent.parent)
     environment = {"working_dir": root, "excludes": [".git", ".venv", "out"]} if address and not inside_job else None
+    _knock(address)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         ray.init(
@@ -86,6 +88,17 @@ def _connect(address: str | None) -> None:
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise StepError(f"Ray at {address or 'this machine'} can't be reached: {str(error).splitlines()[0]}") from None
+
+
+def _knock(address: str | None) -> None:
+    """Ray ends the whole process where nobody answers, so ask first. Raises StepError."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return  # this machine, or "auto"
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise StepError(f"Ray at {address} can't be reached: {error}; is `ray start --head` running there?") from None
 
 
 def _fit(wanted: int | None) -> int:

@@ -43,7 +43,7 @@ class Counts:
 
     def __post_init__(self) -> None:
         out = self.kept + sum(self.dropped.values()) + sum(self.rejected.values())
-        if self.rows_in != out:
+        if self.rows_in != out or min(self.kept, *self.dropped.values(), *self.rejected.values(), 0) < 0:
             raise ManifestError(f"rows are lost: {self.rows_in} in, {out} kept + dropped + rejected ({self})")
 
     def __add__(self, other: Counts) -> Counts:

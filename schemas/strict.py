@@ -51,7 +51,7 @@ def unknown(where: str, key: Any, known: typing.Iterable[str]) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(names)}"
-    return f"{_join(where, str(key))}: unknown key; {hint}"
+    return f"{_join(where, _brief(key))}: unknown key; {hint}"
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
@@ -74,7 +74,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 
 
 def _choice(args: tuple[Any, ...], value: Any, where: str) -> Any:
-    if value in args:
+    # True == 1: the type must match as well
+    if any(value == arg and type(value) is type(arg) for arg in args):
         return value
     near = difflib.get_close_matches(str(value), [str(arg) for arg in args], n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -88,12 +89,12 @@ def _mapping(args: tuple[Any, ...], value: Any, where: str) -> dict[str, Any]:
     for key in value:
         if not isinstance(key, str):
             raise RecipeError(f"{where}: got the key {_show(key)}, wanted text; put it in quotes")
-    return {key: _value(inner, item, _join(where, key)) for key, item in value.items()}
+    return {key: _value(inner, item, _join(where, _brief(key))) for key, item in value.items()}
 
 
 def _sequence(inner: Any, value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise RecipeError(f"{where}: got {_show(value)}, wanted a list; write [{value}]")
+        raise RecipeError(f"{where}: got {_show(value)}, wanted a list; write [{_brief(value)}]")
     return tuple(_value(inner, item, f"{where}[{i}]") for i, item in enumerate(value))
 
 
@@ -118,5 +119,14 @@ def _join(where: str, name: str) -> str:
 
 
 def _show(value: Any) -> str:
-    text = repr(value)
-    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
+    return f"{_cut(repr(value))} ({type(value).__name__})"
+
+
+def _brief(value: Any) -> str:
+    """As the user wrote it, unless that would not fit on one line."""
+    text = str(value)
+    return _cut(text if text.isprintable() else repr(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -71,11 +71,12 @@ def inspect(data: bytes, max_pixels: int) -> ImageInfo:
     width, height = image.size
     if width * height > max_pixels:
         raise BadImage("image_too_large", f"{width} x {height} = {width * height:,} pixels, at most {max_pixels:,}")
-    mode, frames = image.mode, int(getattr(image, "n_frames", 1))
+    mode, frames = image.mode, _frames(image)
     orientation = _orientation(image)
+    left = _left_to_turn(image, orientation)
     image.draft("L", (_PHASH_DRAFT, _PHASH_DRAFT))
-    grey = _grey(_upright(_load(image), orientation))
-    if orientation >= 5:
+    grey = _grey(_upright(_load(image), left))
+    if left >= 5:
         width, height = height, width
     digest = hashlib.sha256(data).hexdigest()
     return ImageInfo(
@@ -86,8 +87,8 @@ def inspect(data: bytes, max_pixels: int) -> ImageInfo:
 def open_rgb(data: bytes) -> Image.Image:
     """The upright RGB image: what is tiled for training and inference. Raises BadImage."""
     image = _open(data)
-    orientation = _orientation(image)
-    return _upright(_flat(_load(image)), orientation)
+    left = _left_to_turn(image, _orientation(image))
+    return _upright(_flat(_load(image)), left)
 
 
 def _open(data: bytes) -> Image.Image:
@@ -129,6 +130,15 @@ def _load(image: Image.Image) -> Image.Image:
     return image
 
 
+def _frames(image: Image.Image) -> int:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return int(getattr(image, "n_frames", 1))
+    except _DECODE_ERRORS as error:  # counting walks through the whole file
+        raise BadImage("image_truncated", f"{image.format}: {type(error).__name__}: {error}") from None
+
+
 def _orientation(image: Image.Image) -> int:
     try:
         with warnings.catch_warnings():
@@ -137,6 +147,11 @@ def _orientation(image: Image.Image) -> int:
     except _DECODE_ERRORS:
         return 1  # unreadable metadata does not make the picture unreadable; viewers show it as stored
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _left_to_turn(image: Image.Image, orientation: int) -> int:
+    """What is left to do after decoding: Pillow's TIFF decoder turns the picture itself, its size included."""
+    return 1 if image.format == "TIFF" else orientation
 
 
 _TRANSPOSE = {
@@ -189,4 +204,4 @@ def upright_size(data: bytes) -> tuple[int, int]:
     """(width, height) after EXIF orientation, from the header alone."""
     image = _open(data)
     width, height = image.size
-    return (height, width) if _orientation(image) >= 5 else (width, height)
+    return (height, width) if _left_to_turn(image, _orientation(image)) >= 5 else (width, height)

@@ -28,5 +28,6 @@ def conversation_key(messages: Sequence[Mapping[str, Any]]) -> bytes:
     for message in messages:
         text = normalise("\n".join(b["text"] for b in message["content"] if b["type"] == "text"))
         num_images = sum(b["type"] == "image" for b in message["content"])
-        digest.update(f"{message['role']}\0{num_images}\0{text}\0".encode("utf-8", "surrogatepass"))
+        # The length keeps a text with NULs in it from passing as several turns
+        digest.update(f"{message['role']}\0{num_images}\0{len(text)}\0{text}\0".encode("utf-8", "surrogatepass"))
     return digest.digest()[:16]

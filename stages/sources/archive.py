@@ -6,10 +6,13 @@ Names come from datasets and are not trusted: absolute names, `..`, and links th
 
 from __future__ import annotations
 
+import lzma
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from stages.images import BadImage
+from stages.sources.records import DataError
 
 MAX_IMAGE_BYTES = 256 * 1024 * 1024
 
@@ -20,7 +23,7 @@ class ImageFiles:
     def __init__(self, root: Path | None, max_bytes: int = MAX_IMAGE_BYTES) -> None:
         self.root = None if root is None else root.resolve()
         self.max_bytes = max_bytes
-        self._zip = zipfile.ZipFile(self.root) if self.root is not None and self.root.suffix == ".zip" else None
+        self._zip = _open_zip(self.root) if self.root is not None and self.root.suffix == ".zip" else None
 
     def read(self, name: str) -> bytes:
         """The bytes of one image. Raises BadImage."""
@@ -35,8 +38,9 @@ class ImageFiles:
         try:
             path = (root / name).resolve()
             inside = path.is_relative_to(root) and path.is_file()
-        except OSError as error:  # a name too long for the file system
-            raise BadImage("image_missing", f"{name[:80]!r}: {error.strerror}") from None
+        # a name too long for the file system, a link to itself (RuntimeError), a name without UTF-8 (ValueError)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise BadImage("image_missing", f"{name[:80]!r}: {getattr(error, 'strerror', None) or error}") from None
         if not inside:
             raise BadImage("image_missing", f"{name!r} is not among the images")
         self._check_size(name, path.stat().st_size)
@@ -51,9 +55,28 @@ class ImageFiles:
         try:
             with archive.open(member) as stream:
                 return stream.read(self.max_bytes + 1)
-        except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError) as error:
+        except _ZIP_ERRORS as error:
             raise BadImage("image_unreadable", f"{name!r} can't be read from the archive: {error}") from None
 
     def _check_size(self, name: str, size: int) -> None:
         if size > self.max_bytes:
             raise BadImage("image_too_large", f"{name!r} has {size:,} bytes, at most {self.max_bytes:,}")
+
+
+# What the zip reader raises on damaged, encrypted or oddly compressed members
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    OSError,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+)
+
+
+def _open_zip(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DataError(f"{path}: not a readable zip archive ({error}); fetch it again") from None

@@ -89,7 +89,22 @@ def put_images_first(messages: list[dict[str, Any]], count: int) -> None:
 
 
 def check(draft: Draft) -> Draft:
-    """The draft itself, or BadRow: a user turn before an assistant turn, placeholders and images equal in number."""
+    """The draft itself, or BadRow: a user turn before an assistant turn, placeholders and images equal in number.
+
+    Every text must be storable: a licence, language or path that is no text, or a lone surrogate (legal in JSON, but
+    without UTF-8), makes the row malformed.
+    """
+    _stored(draft.licence, "the licence")
+    _stored(draft.declared_language, "the language")
+    for image in draft.images:
+        _stored(image.path, "an image's path")
+        if image.data is not None and not isinstance(image.data, bytes):
+            raise BadRow("malformed_record", f"an image's bytes are a {type(image.data).__name__}")
+    for name in draft.scores:
+        _stored(name, "a score's name")
+    for message in draft.messages:
+        for block in message["content"]:
+            _stored(block["text"], "a turn's text")
     roles = [message["role"] for message in draft.messages]
     if "user" not in roles or "assistant" not in roles[roles.index("user") :]:
         raise BadRow("no_conversation", f"turns: {', '.join(roles) or 'none'}")
@@ -97,6 +112,15 @@ def check(draft: Draft) -> Draft:
     if placeholders != len(draft.images):
         raise BadRow("placeholder_mismatch", f"{placeholders} placeholders, {len(draft.images)} images")
     return draft
+
+
+def _stored(value: Any, what: str) -> None:
+    if value is not None and not isinstance(value, str):
+        raise BadRow("malformed_record", f"{what} is a {type(value).__name__}, wanted text")
+    try:
+        (value or "").encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise BadRow("malformed_record", f"{what} has a lone surrogate at character {error.start}") from None
 
 
 def mapping(value: Any, what: str) -> Mapping[str, Any]:

@@ -22,8 +22,11 @@ SUFFIXES = (".parquet", ".json", ".jsonl")
 
 _WINDOW = 8 * 1024 * 1024
 _BLANK = " \t\r\n"
+_BOM = b"\xef\xbb\xbf"
 # strict=False: line breaks inside strings are common in scraped JSON and lose nothing
 _DECODER = json.JSONDecoder(strict=False)
+# Finds where an element ends; numbers stay text, because int() refuses more than 4300 digits.
+_SCANNER = json.JSONDecoder(strict=False, parse_int=str, parse_float=str)
 
 
 class DataError(ValueError):
@@ -75,12 +78,29 @@ def _read_parquet(path: Path, part: Slice) -> Iterator[tuple[int, Any]]:
             start = row if not groups else start
             groups.append(number)
         row += rows
-    for batch in file.iter_batches(batch_size=64, row_groups=groups):
+    batches = file.iter_batches(batch_size=64, row_groups=groups)
+    while True:
+        try:
+            batch = next(batches, None)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(f"{path}: damaged at row {start:,} ({error}); fetch it again") from None
+        if batch is None:
+            return
         wanted = range(max(part.first - start, 0), min(end - start, batch.num_rows))
         if wanted:
-            for offset, record in zip(wanted, batch.slice(wanted.start, len(wanted)).to_pylist(), strict=True):
+            for offset, record in zip(wanted, _records(batch.slice(wanted.start, len(wanted))), strict=True):
                 yield start + offset, record
         start += batch.num_rows
+
+
+def _records(batch: pa.RecordBatch) -> list[Any]:
+    """The rows of a batch; one with a value that Python can't hold (text that isn't UTF-8) is a BadRow."""
+    try:
+        return list(batch.to_pylist())
+    except (ValueError, OverflowError) as error:
+        if batch.num_rows == 1:
+            return [BadRow("malformed_record", f"a value can't be read: {error}")]
+        return [record for row in range(batch.num_rows) for record in _records(batch.slice(row, 1))]
 
 
 def _read_json(path: Path, part: Slice) -> Iterator[tuple[int, Any]]:
@@ -97,8 +117,9 @@ def _lines(stream: BinaryIO) -> Iterator[tuple[int, int]]:
     """Byte spans of the lines that aren't blank."""
     start = 0
     for line in stream:
-        if line.strip():
-            yield start, start + len(line)
+        begin = len(_BOM) if start == 0 and line.startswith(_BOM) else 0
+        if line[begin:].strip():
+            yield start + begin, start + len(line)
         start += len(line)
 
 
@@ -114,13 +135,20 @@ def _elements(stream: BinaryIO, path: Path) -> Iterator[tuple[int, int]]:
             f"{path}: wanted a JSON array of records at the top; put the records in [...] or in a .jsonl file"
         )
     window.position += 1
-    while (character := window.next_character()) != "]":
-        if character == ",":
+    if window.next_character() != "]":
+        while True:
+            end = window.element_end(path)
+            yield window.base + window.position, window.base + end
+            window.position = end
+            if (separator := window.next_character()) == "]":
+                break
+            if separator != ",":
+                raise window.broken(path, "wanted ',' or ']' after a record")
             window.position += 1
-            continue
-        end = window.element_end(path)
-        yield window.base + window.position, window.base + end
-        window.position = end
+            window.next_character()
+    window.position += 1
+    if window.next_character():
+        raise window.broken(path, "something follows the array of records")
 
 
 class _Window:
@@ -128,8 +156,10 @@ class _Window:
 
     def __init__(self, stream: BinaryIO) -> None:
         self.stream, self.base, self.position, self.text, self.done = stream, 0, 0, "", False
-        if self._grow() and self.text.startswith("\xef\xbb\xbf"):
-            self.position = 3
+        while self._grow() and len(self.text) < len(_BOM):
+            pass
+        if self.text.startswith(_BOM.decode("latin-1")):
+            self.position = len(_BOM)
 
     def next_character(self) -> str:
         """The next character that isn't blank, without consuming it; '' at the end."""
@@ -145,8 +175,9 @@ class _Window:
         """Where the element at `position` ends. Raises DataError if the file is broken there."""
         while True:
             try:
-                end = _DECODER.raw_decode(self.text, self.position)[1]
-                if end < len(self.text) or self.done:
+                end = _SCANNER.raw_decode(self.text, self.position)[1]
+                # A number may go on beyond the window: `1` before `.5` or `e5`
+                if end < len(self.text) and (self.text[end] not in ".eE" or self.done):
                     return end
                 problem = "the array does not end"
             except RecursionError:
@@ -154,10 +185,12 @@ class _Window:
             except json.JSONDecodeError as error:
                 problem = str(error.msg)
             if not self._grow():
-                place = self.base + self.position
-                raise DataError(
-                    f"{path}: broken JSON in the record at byte {place:,} ({problem}); fetch the file again"
-                )
+                raise self.broken(path, problem)
+
+    def broken(self, path: Path, problem: str) -> DataError:
+        """The error for JSON that is broken at `position`."""
+        place = self.base + self.position
+        return DataError(f"{path}: broken JSON in the record at byte {place:,} ({problem}); fetch the file again")
 
     def _grow(self) -> bool:
         """Drop what was read, add the next stretch; False at the end of the file."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stages.sources.draft import Draft, image_refs, listing, mapping, put_images_first, turn
+from stages.sources.draft import BadRow, Draft, image_refs, listing, mapping, put_images_first, turn
 
 COLUMNS = {"images": "images", "texts": "texts", "licence": "licence"}
 
@@ -24,7 +24,10 @@ def adapt(record: Mapping[str, Any], columns: Mapping[str, str]) -> Draft:
 
 
 def _scores(record: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in record.items() if name.endswith("_min") and _number(value)}
+    try:
+        return {name: float(value) for name, value in record.items() if name.endswith("_min") and _number(value)}
+    except OverflowError:  # JSON has integers of any size
+        raise BadRow("malformed_record", "a score is too large to be a number") from None
 
 
 def _number(value: Any) -> bool:

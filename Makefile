@@ -1,0 +1,32 @@
+# The two commands of the README. Both make the virtual environment they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PYTHONWARNINGS := ignore
+export TOKENIZERS_PARALLELISM := false
+export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO := 0
+
+.PHONY: quickstart test check clean
+
+quickstart: $(VENV)/ready  ## raw data in, a trained model's answers out
+	$(BIN)/python -m pipeline.quickstart
+
+test: check  ## format, lint, types, tests
+	PYTHONWARNINGS= $(BIN)/python -m pytest
+
+check: $(VENV)/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# torch comes first and by its exact version: where a CPU build of it is at hand pip takes that.
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet torch==2.13.0 -c constraints.txt
+	$(BIN)/pip install --quiet -e '.[pipeline,train,dev]' -c constraints.txt
+	touch $@
+
+clean:
+	rm -rf out $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,2 @@
+"""`make quickstart`: a generated corpus, the whole pipeline on it, a tiny model trained from the shards, its answers.
+"""

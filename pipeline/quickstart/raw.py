@@ -1,0 +1,381 @@
+"""Raw data: scenes become rows of three data sets, each in the shape such data has in the wild, and a small benchmark.
+
+The idea: a `Row` says what a row *means*; one writer per source says how that source spells it. `Studio` makes the
+pictures and keeps them apart: no two of its pictures look alike, so that whatever looks alike later was planted.
+
+Reads nothing. Writes, under the folder it is given:
+
+    fine/<subset>/train-0000K-of-0000N.parquet   FineVision's columns; `charts` spells them in another order
+    japanese/part-K.parquet                      column names of its own, one picture and one turn per row
+    llava/conversations.json, llava/images.zip   one JSON array in LLaVA's shape, images by name
+    benchmark/questions.jsonl, images/*.png, benchmark.parquet   held-out questions, twice: to ask and to decontaminate
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import random
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image, ImageOps
+
+from pipeline.quickstart.scenes import LANGUAGES, Scene, Turn, draw_scene, plain_questions, which_image
+
+SOURCES = ("fine", "japanese", "llava")
+DISTINCT = 24  # clean pictures differ by more than this, in 255ths of grey, in at least one of 32 x 32 pixels
+RATINGS = ("relevance", "visual_dependency", "image_correspondence", "formatting")
+VISUAL_RATINGS = ("visual_dependency", "image_correspondence")  # null where there is no image
+CLEAN_RATINGS = (3, 4, 4, 5, 5, 5)
+
+# How many clean rows at scale 1: the kinds in equal turns, then rows of two images, then rows of none.
+MIXED = ("single", "pair", "chart", "count", "sign")
+PLAN: tuple[tuple[str, str, tuple[str, ...], int, int, int], ...] = (
+    ("fine", "shapes", ("single", "pair", "count", "sign"), 850, 75, 75),
+    ("fine", "charts", ("chart",), 300, 0, 0),
+    ("japanese", "", MIXED, 600, 0, 30),
+    ("llava", "", MIXED, 650, 75, 45),
+)
+HELD_OUT = 200
+JAPANESE_SHARE = {"fine": 0.2, "japanese": 1.0, "llava": 0.5}
+MULTI_TURN_SHARE = {"fine": 0.9, "japanese": 0.0, "llava": 0.9}
+
+Greys = np.ndarray[Any, np.dtype[np.uint8]]
+Encoder = Callable[[Image.Image], bytes]
+Place = tuple[str, int]  # file inside the source's folder, row in that file
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The bytes of one image, whole or not, under the name the source gives it; no bytes: the reference is dead."""
+
+    data: bytes | None
+    name: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of raw data before a source has spelt it. `serial` is unique in the corpus."""
+
+    serial: int
+    source: str
+    subset: str
+    kind: str
+    language: str
+    pictures: tuple[Picture, ...]
+    turns: tuple[Turn, ...]
+    ratings: tuple[int, ...] = CLEAN_RATINGS
+    placeholders: int | None = None  # None: one for each picture, as it should be
+    scene: Scene | None = None
+
+
+def upright_rgb(data: bytes) -> Image.Image:
+    """The picture as a viewer shows it: 16-bit greys scaled, turned as EXIF says, transparency on white."""
+    image: Image.Image = Image.open(io.BytesIO(data))
+    image.load()
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
+    turned = ImageOps.exif_transpose(image)
+    if not turned.has_transparency_data:
+        return turned.convert("RGB")
+    layer = turned.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+
+
+def grey32(data: bytes) -> Greys:
+    """The picture as 1024 grey values: what "looks alike" is measured on."""
+    small = upright_rgb(data).convert("L").resize((32, 32), Image.Resampling.LANCZOS)
+    greys: Greys = np.asarray(small, dtype=np.uint8).reshape(-1)
+    return greys
+
+
+class Gallery:
+    """Every picture made so far, as greys, and which of them look like a new one."""
+
+    _PROBES = (np.arange(96) * 37) % 1024  # a few pixels decide nearly every comparison
+
+    def __init__(self) -> None:
+        self._greys = np.empty((1024, 1024), np.uint8)
+        self._probes = np.empty((1024, len(self._PROBES)), np.uint8)
+        self._count = 0
+
+    def alike(self, grey: Greys, bound: int = DISTINCT) -> list[int]:
+        """Numbers of the pictures that differ from this one by at most the bound, everywhere."""
+        near = np.flatnonzero(_difference(self._probes[: self._count], grey[self._PROBES]) <= bound)
+        return [int(i) for i in near[_difference(self._greys[near], grey) <= bound]]
+
+    def add(self, grey: Greys) -> None:
+        if self._count == len(self._greys):
+            self._greys = np.concatenate([self._greys, np.empty_like(self._greys)])
+            self._probes = np.concatenate([self._probes, np.empty_like(self._probes)])
+        self._greys[self._count] = grey
+        self._probes[self._count] = grey[self._PROBES]
+        self._count += 1
+
+
+def _difference(greys: Greys, grey: Greys) -> Greys:
+    worst: Greys = (np.maximum(greys, grey) - np.minimum(greys, grey)).max(axis=1, initial=0)
+    return worst
+
+
+def save_bytes(image: Image.Image, form: str, **options: Any) -> bytes:
+    """The image in a file format, as bytes."""
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+class Studio:
+    """Makes pictures that all look different, and rows around them. The same seed makes the same ones."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.gallery = Gallery()
+        self._serials = itertools.count()
+
+    def serial(self) -> int:
+        return next(self._serials)
+
+    def picture(self, kind: str, encoder: Encoder | None = None, ending: str = "") -> tuple[Scene, Picture]:
+        """A new scene as a file that resembles no earlier one; usual formats unless an encoder is given."""
+        serial = self.serial()
+        form = self.rng("format", serial).choices(("png", "jpg", "webp"), (80, 14, 6))[0]
+        for attempt in range(200):
+            scene = draw_scene(kind, f"{self.seed}/{serial}/{attempt}")
+            data = encoder(scene.image) if encoder else _usual(scene.image, form)
+            grey = grey32(data)
+            if not self.gallery.alike(grey):
+                self.gallery.add(grey)
+                return scene, Picture(data, f"{kind}/{serial:06d}.{ending or form}")
+        raise RuntimeError(f"no new scene of kind {kind!r} after 200 attempts: the corpus is too large for its variety")
+
+    def row(self, source: str, kind: str, encoder: Encoder | None = None, ending: str = "") -> Row:
+        """A clean row of one image."""
+        scene, picture = self.picture(kind, encoder, ending)
+        language = self.language(source)
+        row = Row(self.serial(), source, subset_of(source, kind), kind, language, (picture,), (), scene=scene)
+        return replace(row, turns=self.pick_turns(row, scene.turns[language]))
+
+    def pick_turns(self, row: Row, turns: list[Turn]) -> tuple[Turn, ...]:
+        """All the turns in some order, or one of them."""
+        rng = self.rng("turns", row.serial)
+        shuffled = rng.sample(turns, len(turns))
+        return tuple(shuffled if rng.random() < MULTI_TURN_SHARE[row.source] else shuffled[:1])
+
+    def two_image_row(self, source: str) -> Row:
+        """A clean row that asks which of two images shows something."""
+        first, one = self.picture("single")
+        second, two = self.picture("single")
+        while first.facts.items() & second.facts.items():
+            second, two = self.picture("single")
+        language, serial = self.language(source), self.serial()
+        turns = which_image(first, second, f"{self.seed}/{serial}")[language]
+        return Row(serial, source, subset_of(source, "two_images"), "two_images", language, (one, two), tuple(turns))
+
+    def plain_row(self, source: str, language: str, turn: Turn) -> Row:
+        """A clean row without an image."""
+        return Row(self.serial(), source, subset_of(source, "plain"), "plain", language, (), (turn,))
+
+    def language(self, source: str) -> str:
+        return "ja" if self.rng("language", self.serial()).random() < JAPANESE_SHARE[source] else "en"
+
+    def rng(self, *key: object) -> random.Random:
+        return random.Random("/".join(map(str, (self.seed, *key))))
+
+
+def subset_of(source: str, kind: str) -> str:
+    """Only `fine` has subsets."""
+    if source != "fine":
+        return ""
+    return "charts" if kind == "chart" else "shapes"
+
+
+def _usual(image: Image.Image, form: str) -> bytes:
+    if form == "jpg":
+        return save_bytes(image, "JPEG", quality=92, subsampling=0)
+    return save_bytes(image, "PNG") if form == "png" else save_bytes(image, "WEBP", quality=95)
+
+
+def clean_rows(studio: Studio, scale: float) -> list[Row]:
+    """The good rows of the three sources, following PLAN."""
+    plain = {language: iter(plain_questions(language, str(studio.seed))) for language in LANGUAGES}
+    rows: list[Row] = []
+    for source, _, kinds, one_image, two_images, no_image in PLAN:
+        rows += [studio.row(source, kinds[i % len(kinds)]) for i in range(scaled(one_image, scale))]
+        rows += [studio.two_image_row(source) for _ in range(scaled(two_images, scale))]
+        for _ in range(scaled(no_image, scale)):
+            language = studio.language(source)
+            rows.append(studio.plain_row(source, language, next(plain[language])))
+    return rows
+
+
+def scaled(count: int, scale: float) -> int:
+    return round(count * scale)
+
+
+def held_out_rows(studio: Studio, scale: float) -> list[Row]:
+    """One question about each of a few pictures that the sources do not hold."""
+    rows = []
+    for i in range(scaled(HELD_OUT, scale)):
+        row = studio.row("llava", MIXED[i % len(MIXED)], lambda image: save_bytes(image, "PNG"), "png")
+        rows.append(replace(row, source="benchmark", turns=row.turns[:1]))
+    return rows
+
+
+# ---- writers: each returns where every row went, by serial
+
+
+def write_sources(folder: Path, rows: list[Row], seed: int) -> dict[int, Place]:
+    """Write the three sources, each in an order of its own that has nothing to do with how the rows came about."""
+    writers = {"fine": _write_fine, "japanese": _write_japanese, "llava": _write_llava}
+    places: dict[int, Place] = {}
+    for source, write in writers.items():
+        mine = [row for row in rows if row.source == source]
+        random.Random(f"order/{source}/{seed}").shuffle(mine)
+        places |= write(folder / source, mine)
+    return places
+
+
+STRUCTS = {
+    "image": pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
+    "turn": pa.struct([("user", pa.string()), ("assistant", pa.string())]),
+    "turn_reversed": pa.struct([("assistant", pa.string()), ("user", pa.string())]),
+}
+
+
+def _rating_fields() -> list[tuple[str, pa.DataType]]:
+    pairs = [((f"{name}_ratings", pa.list_(pa.int64())), (f"{name}_min", pa.int64())) for name in RATINGS]
+    return [field for pair in pairs for field in pair]
+
+
+FINE_SCHEMA = pa.schema(
+    [
+        ("images", pa.list_(STRUCTS["image"])),
+        ("texts", pa.list_(STRUCTS["turn"])),
+        ("source", pa.string()),
+        *_rating_fields(),
+    ]
+)
+CHARTS_SCHEMA = pa.schema(
+    [
+        *_rating_fields(),
+        ("source", pa.string()),
+        ("texts", pa.list_(STRUCTS["turn_reversed"])),
+        ("images", pa.list_(STRUCTS["image"])),
+    ]
+)
+JAPANESE_SCHEMA = pa.schema(
+    [("picture", STRUCTS["image"]), ("question", pa.string()), ("answer", pa.string()), ("licence", pa.string())]
+)
+
+
+def _write_fine(folder: Path, rows: list[Row]) -> dict[int, Place]:
+    shapes = [row for row in rows if row.subset == "shapes"]
+    charts = [row for row in rows if row.subset == "charts"]
+    files = {f"shapes/train-{k:05d}-of-00002.parquet": part for k, part in enumerate(_halves(shapes))}
+    files["charts/train-00000-of-00001.parquet"] = charts
+    for name, part in files.items():
+        schema = CHARTS_SCHEMA if name.startswith("charts") else FINE_SCHEMA
+        _write_parquet(folder / name, [_fine_record(row) for row in part], schema)
+    return _places(files)
+
+
+def _write_japanese(folder: Path, rows: list[Row]) -> dict[int, Place]:
+    files = {f"part-{k}.parquet": part for k, part in enumerate(_halves(rows))}
+    for name, part in files.items():
+        records = [
+            {
+                "picture": _image_cell(row.pictures[0]) if row.pictures else None,
+                "question": row.turns[0].question,
+                "answer": row.turns[0].answer,
+                "licence": "CC0-1.0",
+            }
+            for row in part
+        ]
+        _write_parquet(folder / name, records, JAPANESE_SCHEMA)
+    return _places(files)
+
+
+def _write_llava(folder: Path, rows: list[Row]) -> dict[int, Place]:
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ",\n".join(json.dumps(_llava_record(row), ensure_ascii=False) for row in rows)
+    (folder / "conversations.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    pictures = sorted((picture for row in rows for picture in row.pictures), key=lambda picture: picture.name)
+    with zipfile.ZipFile(folder / "images.zip", "w", zipfile.ZIP_STORED) as archive:
+        for picture in pictures:
+            if picture.data is not None:
+                archive.writestr(zipfile.ZipInfo(picture.name, (2024, 1, 1, 0, 0, 0)), picture.data)
+    return _places({"conversations.json": rows})
+
+
+def write_benchmark(folder: Path, rows: list[Row]) -> None:
+    """The held-out questions: as JSON lines with image files, and as parquet."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    lines = []
+    for number, row in enumerate(rows):
+        path, turn = f"images/{number:04d}.png", row.turns[0]
+        (folder / path).write_bytes(row.pictures[0].data or b"")
+        facts = {"language": row.language, "kind": row.kind}
+        lines.append({"id": f"q{number:04d}", "image": path, "question": turn.question, "answer": turn.answer, **facts})
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    (folder / "questions.jsonl").write_text(text, encoding="utf-8")
+    _write_parquet(folder / "benchmark.parquet", [_fine_record(row) for row in rows], FINE_SCHEMA)
+
+
+def _halves(rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    middle = (len(rows) + 1) // 2
+    return rows[:middle], rows[middle:]
+
+
+def _places(files: dict[str, list[Row]]) -> dict[int, Place]:
+    return {row.serial: (name, number) for name, rows in files.items() for number, row in enumerate(rows)}
+
+
+def _write_parquet(path: Path, records: Iterable[dict[str, Any]], schema: pa.Schema) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(list(records), schema), path, compression="zstd")
+
+
+def _image_cell(picture: Picture) -> dict[str, Any]:
+    return {"bytes": picture.data, "path": picture.name}
+
+
+def _fine_record(row: Row) -> dict[str, Any]:
+    """FineVision's spelling: images implied before the first turn, one rating per turn and criterion."""
+    record: dict[str, Any] = {
+        "images": [_image_cell(picture) for picture in row.pictures] or None,
+        "texts": [{"user": turn.question, "assistant": turn.answer} for turn in row.turns],
+        "source": row.subset or row.source,
+    }
+    for name in RATINGS:
+        rng = random.Random(f"rating/{name}/{row.serial}")
+        choices = row.ratings if name == "relevance" else CLEAN_RATINGS
+        ratings = [rng.choice(choices) for _ in row.turns] if row.pictures or name not in VISUAL_RATINGS else None
+        record |= {f"{name}_ratings": ratings, f"{name}_min": min(ratings) if ratings else None}
+    return record
+
+
+def _llava_record(row: Row) -> dict[str, Any]:
+    """LLaVA's spelling, with its quirks: ids of mixed type, placeholders at either end, stray keys."""
+    rng = random.Random(f"llava/{row.serial}")
+    record: dict[str, Any] = {"id": row.serial if rng.random() < 0.2 else f"{row.serial:09d}"}
+    names = [picture.name for picture in row.pictures]
+    if names:
+        record["image"] = names[0] if len(names) == 1 else names
+    if not names or rng.random() < 0.1:
+        record["model"] = ""
+    marks = ["<image>"] * (len(names) if row.placeholders is None else row.placeholders)
+    values = [value for turn in row.turns for value in (turn.question, turn.answer)]
+    if values:
+        values[0] = "\n".join([values[0], *marks] if rng.random() < 0.4 else [*marks, values[0]])
+    speakers = itertools.cycle(("human", "gpt"))
+    record["conversations"] = [{"from": speaker, "value": value} for speaker, value in zip(speakers, values)]  # noqa: B905
+    return record

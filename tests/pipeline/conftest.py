@@ -1,0 +1,107 @@
+"""A small generated corpus, its tokenizer, and recipes on it; made once per test run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline import recipe
+from pipeline.graph import Step, build
+from pipeline.inventory import Inventory
+from pipeline.quickstart import tokenizer
+from pipeline.quickstart.defects import write_corpus
+from pipeline.recipe import Recipe
+from pipeline.runner import Executor, Serial, finished, run_step
+from pipeline.tasks import Context
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Where the raw data lies, and what is wrong with it."""
+
+    folder: Path
+    truth: dict[str, Any]
+
+    @property
+    def places(self) -> dict[str, str]:
+        names = {name: str(self.folder / "raw" / name) for name in ("fine", "japanese", "llava")}
+        return {
+            **names,
+            "held_out": str(self.folder / "raw" / "benchmark"),
+            "tokenizer": str(self.folder / "tokenizer"),
+        }
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    folder = tmp_path_factory.mktemp("corpus")
+    truth = write_corpus(folder / "raw", seed=1, scale=0.1)
+    tokenizer.train(folder / "raw", folder / "tokenizer")
+    return Corpus(folder, truth)
+
+
+MakeRecipe = Callable[..., Path]
+
+
+@pytest.fixture
+def make_recipe(corpus: Corpus, tmp_path: Path) -> MakeRecipe:
+    """A recipe file: the quickstart's, with small parts, changed by `edit(mapping)`."""
+
+    def make(edit: Callable[[dict[str, Any]], object] | None = None, name: str = "recipe.yaml") -> Path:
+        mapping = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text(encoding="utf-8"))
+        mapping["data"]["ingest"]["rows_per_part"] = 40
+        mapping["run"] = {"out": str(tmp_path / "out"), "locations": corpus.places}
+        if edit:
+            edit(mapping)
+        path = tmp_path / name
+        path.write_text(yaml.safe_dump(mapping, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        return path
+
+    return make
+
+
+def opened(path: Path, out: Path | None = None) -> tuple[Context, list[Step]]:
+    """A recipe's context and steps."""
+    loaded: Recipe = recipe.load(path, str(out) if out else None)
+    context = Context(loaded, Inventory(loaded))
+    return context, build(loaded.data, context.inventory)
+
+
+def run(path: Path, out: Path | None = None, executor: Executor | None = None) -> tuple[Context, list[Step]]:
+    """Run what isn't finished, in this process."""
+    context, steps = opened(path, out)
+    for step in steps:
+        if finished(step, context.out) is None:
+            run_step(step, context, executor or Serial())
+    return context, steps
+
+
+@pytest.fixture(scope="session")
+def finished_run(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Context, list[Step]]:
+    """One finished run of the quickstart recipe: (recipe, context, steps). Not to be written to."""
+    folder = tmp_path_factory.mktemp("finished")
+    mapping = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text(encoding="utf-8"))
+    mapping["data"]["ingest"]["rows_per_part"] = 40
+    mapping["run"] = {"out": str(folder / "out"), "locations": corpus.places}
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(mapping, sort_keys=False), encoding="utf-8")
+    return (path, *run(path))
+
+
+def manifests(out: Path, steps: Sequence[Step]) -> dict[str, bytes]:
+    """Every byte that must be the same whatever the circumstances: manifests and part records."""
+    found = [p for step in steps for p in sorted((out / step.folder).glob("*.json")) if p.name != "run.json"]
+    return {p.relative_to(out).as_posix(): p.read_bytes() for p in found}
+
+
+def write_json(path: Path, records: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(records, ensure_ascii=False), encoding="utf-8")

@@ -1,0 +1,198 @@
+"""The commands on a finished run and on broken ones: what a person sees."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.cli import main
+from pipeline.graph import Step
+from pipeline.runner import Serial, StepError, run_step
+from pipeline.tasks import Context
+from schemas.manifest import ManifestError
+from stages.sources.records import DataError
+from tests.pipeline.conftest import Corpus, MakeRecipe, opened, run, write_json
+
+Finished = tuple[Path, Context, list[Step]]
+
+
+@pytest.fixture
+def copy(finished_run: Finished, tmp_path: Path) -> Path:
+    """A copy of the shard folder that a test may damage."""
+    _, context, steps = finished_run
+    target = tmp_path / "shards"
+    shutil.copytree(context.out / steps[-1].folder, target)
+    return target
+
+
+def test_a_finished_recipe_starts_nothing(finished_run: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+    path, _, steps = finished_run
+    assert main(["run", str(path)]) == 0
+    assert f"nothing to do: all {len(steps)} steps are finished" in capsys.readouterr().out
+
+
+def test_plan_names_the_key_that_moved(
+    finished_run: Finished, make_recipe: MakeRecipe, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "240")
+    _, context, _ = finished_run
+
+    def longer(mapping: dict[str, Any]) -> None:
+        mapping["data"]["pretokenise"]["max_tokens"] = 300
+
+    assert main(["plan", str(make_recipe(longer)), "--out", str(context.out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "changed: max_tokens" in next(line for line in lines if "pretokenise" in line)
+    assert "done" in next(line for line in lines if "dedupe" in line)
+
+
+def test_show_prints_a_sample_and_a_rejected_row(
+    finished_run: Finished, corpus: Corpus, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "240")
+    path, _, _ = finished_run
+    for kind, expected in (("wrong_language", "drop: wrong_language"), ("empty_answer", "drop: empty_answer")):
+        defect = next(d for d in corpus.truth["defects"] if d["reason"] == kind)
+        assert main(["show", str(path), f"{defect['source']}/{defect['file']}#{defect['row']}"]) == 0
+        assert expected in capsys.readouterr().out
+    bad = next(d for d in corpus.truth["defects"] if d["reason"] == "placeholder_mismatch")
+    assert main(["show", str(path), f"{bad['source']}/{bad['file']}#{bad['row']}"]) == 0
+    out = capsys.readouterr().out
+    assert "rejected at ingest" in out and "placeholders, 1 images" in out
+    wrong = {(d["source"], d["file"], d["row"]) for d in corpus.truth["defects"]}
+    row = next(r for r in range(50) if ("llava", "conversations.json", r) not in wrong)
+    assert main(["show", str(path), f"llava/conversations.json#{row}"]) == 0
+    assert "of them targets" in capsys.readouterr().out
+
+
+def test_report_is_complete_and_escaped(finished_run: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+    path, context, _ = finished_run
+    assert main(["report", str(path)]) == 0
+    report = json.loads((context.out / "report.json").read_text(encoding="utf-8"))
+    page = (context.out / "report.html").read_text(encoding="utf-8")
+    for reason in [*report["all"]["dropped"], *(f"ingest.{r}" for r in report["all"]["rejected"])]:
+        assert reason in page and report["reasons"][reason] in page.replace("&#39;", "'")
+    assert "<script" not in page and "http" not in page
+
+
+def test_verify_accepts_a_sound_folder(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(copy)]) == 0
+    assert "sound" in capsys.readouterr().out
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def edit_manifest(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    path = folder / "manifest.json"
+    mapping = json.loads(path.read_text(encoding="utf-8"))
+    edit(mapping)
+    path.write_text(json.dumps(mapping), encoding="utf-8")
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no manifest": (lambda f: (f / "manifest.json").unlink(), "not a finished step"),
+    "flipped byte": (lambda f: flip(f / "shard-00001.arrow"), "shard-00001.arrow: its bytes differ"),
+    "cut": (lambda f: (f / "index.parquet").write_bytes(b"PAR1"), "index.parquet: 4 bytes"),
+    "missing": (lambda f: (f / "tokenizer" / "tokenizer.json").unlink(), "tokenizer.json: missing"),
+    "lost row": (
+        lambda f: edit_manifest(f, lambda m: m["counts"].update(kept=m["counts"]["kept"] - 1)),
+        "rows are lost",
+    ),
+    "totals": (lambda f: edit_manifest(f, lambda m: m["facts"]["totals"].update(num_tiles=1)), "totals"),
+    "not json": (lambda f: (f / "manifest.json").write_text("{"), "not a manifest"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_verify_names_the_fault(case: str, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    damage, message = DAMAGE[case]
+    damage(copy)
+    assert main(["verify", str(copy)]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def only(source: str) -> Callable[[dict[str, Any]], object]:
+    """Edit: this one source, nothing else."""
+
+    def edit(mapping: dict[str, Any]) -> None:
+        mapping["data"]["sources"] = {source: mapping["data"]["sources"][source]}
+        for key in ("benchmarks", "decontaminate", "language", "quality", "dedupe"):
+            mapping["data"].pop(key)
+        for place in {"fine", "japanese", "llava", "held_out"} - {source}:
+            mapping["run"]["locations"].pop(place)
+
+    return edit
+
+
+def test_an_empty_source_ends_with_a_sentence(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    write_json(tmp_path / "llava" / "conversations.json", [])
+    shutil.make_archive(str(tmp_path / "llava" / "images"), "zip", tmp_path / "llava")
+
+    def edit(mapping: dict[str, Any]) -> None:
+        only("llava")(mapping)
+        mapping["run"]["locations"]["llava"] = str(tmp_path / "llava")
+
+    with pytest.raises(StepError, match="no sample is left of 0"):
+        run(make_recipe(edit))
+
+
+def test_a_broken_json_file_is_one_sentence(make_recipe: MakeRecipe, tmp_path: Path, corpus: Corpus) -> None:
+    folder = tmp_path / "llava"
+    shutil.copytree(corpus.places["llava"], folder)
+    text = (folder / "conversations.json").read_bytes()
+    (folder / "conversations.json").write_bytes(text[: len(text) // 2])
+
+    def edit(mapping: dict[str, Any]) -> None:
+        only("llava")(mapping)
+        mapping["run"]["locations"]["llava"] = str(folder)
+
+    with pytest.raises(DataError, match=r"conversations.json: broken JSON in the record at byte"):
+        run(make_recipe(edit))
+
+
+def test_half_text_only_rows_are_all_kept_and_five_bad_images_cost_five_rows(
+    make_recipe: MakeRecipe, tmp_path: Path, corpus: Corpus
+) -> None:
+    folder = tmp_path / "llava"
+    folder.mkdir()
+    pictures = sorted((Path(corpus.places["held_out"]) / "images").glob("*.png"))
+    turns = [{"from": "human", "value": "<image>\nwhat is it?"}, {"from": "gpt", "value": "a picture"}]
+    records = [{"image": f"{k:03d}.png", "conversations": turns} for k in range(100)]
+    records += [{"conversations": [{"from": "human", "value": f"{k}?"}, turns[1]]} for k in range(100)]  # type: ignore[list-item]
+    for k in range(100):
+        data = pictures[k % len(pictures)].read_bytes()
+        (folder / f"{k:03d}.png").write_bytes(
+            {3: b"", 20: b"<html>", 41: data[:60], 42: data[:70], 99: b""}.get(k, data)
+        )
+    write_json(folder / "conversations.json", records)
+
+    def edit(mapping: dict[str, Any]) -> None:
+        only("llava")(mapping)
+        mapping["data"]["sources"]["llava"]["images"] = "."
+        mapping["run"]["locations"]["llava"] = str(folder)
+
+    context, steps = opened(make_recipe(edit))
+    for step in steps[:2]:
+        manifest = run_step(step, context, Serial())
+    assert manifest.counts.kept == 195
+    assert sum(manifest.counts.rejected.values()) == 5
+
+
+def test_a_folder_of_another_step_is_refused(finished_run: Finished, make_recipe: MakeRecipe) -> None:
+    _, _, steps = finished_run
+    other, _ = run(make_recipe())
+    folder = other.out / steps[-1].folder
+    edit_manifest(folder, lambda m: m.update(identity="0" * 64))
+    with pytest.raises(ManifestError, match="holds another step"):
+        run(make_recipe())

@@ -1,0 +1,68 @@
+"""The whole pipeline against the truth about a corpus with planted defects: by reason, and row by row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipeline import summary
+from pipeline.graph import Step
+from pipeline.tasks import Context, parts_of
+from schemas.manifest import Counts, read
+from tests.pipeline.conftest import Corpus
+
+Finished = tuple[Path, Context, list[Step]]
+
+
+def test_the_funnel_is_the_truth_reason_by_reason(finished_run: Finished, corpus: Corpus) -> None:
+    _, context, steps = finished_run
+    funnel = summary.funnel(steps, context.out)
+    assert {name: counts.rows_in for name, counts in funnel.sources.items()} == corpus.truth["rows_in"]
+    assert {name: counts.rejected for name, counts in funnel.sources.items()} == corpus.truth["rejected"]
+    expected = {f"{s}.{r}": n for s, reasons in corpus.truth["dropped"].items() for r, n in reasons.items()}
+    assert funnel.all.dropped == expected
+    assert funnel.all.kept == corpus.truth["kept"]
+
+
+def test_every_planted_defect_meets_its_reason_in_its_row(finished_run: Finished, corpus: Corpus) -> None:
+    _, context, steps = finished_run
+    found = reasons(context, steps)
+    pairs: Counter[tuple[str, str]] = Counter()
+    for defect in corpus.truth["defects"]:
+        outcome = found[f"{defect['source']}/{defect['file']}#{defect['row']}"]
+        if defect["reason"] in ("duplicate", "near_duplicate"):
+            pairs[outcome] += 1  # of a pair either may be the one that stays
+        else:
+            assert outcome == (defect["stage"] or "", defect["reason"] or ""), defect
+    assert set(pairs) <= {("dedupe", "duplicate"), ("dedupe", "near_duplicate"), ("", "")}
+
+
+def reasons(context: Context, steps: list[Step]) -> dict[str, tuple[str, str]]:
+    """sample_id -> (stage, reason) for every input row; ("", "") if it is in the shards."""
+    last = steps[-1]
+    found: dict[str, tuple[str, str]] = {}
+    for step in last.inputs:
+        for path in sorted((context.out / step.folder).glob("rejected-*.parquet")):
+            found |= {row["sample_id"]: ("ingest", row["reason"]) for row in pq.read_table(path).to_pylist()}
+    for number, _ in enumerate(parts_of(last, context.out)):
+        table = pq.read_table(context.out / last.folder / f"verdict-{number:05d}.parquet")
+        found |= {row["sample_id"]: (row["stage"] or "", row["reason"] or "") for row in table.to_pylist()}
+    return found
+
+
+def test_every_row_is_somewhere_exactly_once(finished_run: Finished, corpus: Corpus) -> None:
+    _, context, steps = finished_run
+    assert len(reasons(context, steps)) == sum(corpus.truth["rows_in"].values())
+    index = pq.read_table(context.out / steps[-1].folder / "index.parquet")
+    assert len(set(index["sample_id"].to_pylist())) == index.num_rows == corpus.truth["kept"]
+
+
+def test_every_manifest_balances(finished_run: Finished) -> None:
+    _, context, steps = finished_run
+    for step in steps:
+        manifest = read(context.out / step.folder)
+        whole: Any = sum(manifest.by_source.values(), Counts())
+        assert whole == manifest.counts

@@ -1,0 +1,66 @@
+"""The same steps on a real Ray: same bytes as in one process, errors as sentences, refusal where it can't fit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.graph import Step
+from pipeline.ray_runner import RayExecutor
+from pipeline.runner import StepError
+from pipeline.tasks import Context, Record, Task
+from tests.pipeline.conftest import ROOT, MakeRecipe, manifests
+
+Finished = tuple[Path, Context, list[Step]]
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_run_on_ray_writes_the_bytes_of_a_run_in_one_process(finished_run: Finished, make_recipe: MakeRecipe) -> None:
+    _, context, steps = finished_run
+    path = make_recipe()
+    done = command("run", str(path))
+    assert done.returncode == 0, done.stderr
+    assert manifests(path.parent / "out", steps) == manifests(context.out, steps)
+
+
+def test_more_workers_than_cpus_is_refused_with_what_is_needed(make_recipe: MakeRecipe) -> None:
+    done = command("run", str(make_recipe()), "--set", "run.workers=1000")
+    assert done.returncode == 1
+    assert "1000 CPUs and the Ray cluster has" in done.stderr
+    assert done.stderr.strip().count("\n") == 0
+
+
+def _one(task: Task) -> Record:
+    raise AssertionError("never called")
+
+
+def test_an_unreachable_cluster_is_a_sentence() -> None:
+    script = (
+        "from pipeline.ray_runner import RayExecutor\n"
+        "from pipeline.runner import StepError\n"
+        "try: list(RayExecutor('127.0.0.1:1', None).run(print, [1]))\n"
+        "except StepError as error: print('said', error)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "said Ray at 127.0.0.1:1 can't be reached" in done.stdout, done.stderr
+
+
+def test_nothing_to_do_needs_no_ray() -> None:
+    assert list(RayExecutor("127.0.0.1:1", None).run(_one, [])) == []
+    with pytest.raises(StepError):
+        raise StepError

@@ -1,0 +1,121 @@
+"""Recipes and command lines that are wrong: one line, the key named, exit 2, no traceback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.cli import main
+from tests.pipeline.conftest import MakeRecipe, write_json
+
+Edit = Callable[[dict[str, Any]], object]
+
+WRONG: dict[str, tuple[Edit, str]] = {
+    "typo in a section": (
+        lambda m: m["data"].update(dedup=m["data"].pop("dedupe")),
+        "data.dedup: unknown key; did you mean 'dedupe'",
+    ),
+    "typo in a parameter": (
+        lambda m: m["data"]["language"].update(kepe=["en"]),
+        "data.language.kepe: unknown key; did you mean 'keep'",
+    ),
+    "type": (lambda m: m["data"]["ingest"].update(rows_per_part="many"), "data.ingest.rows_per_part: got 'many'"),
+    "bool as number": (lambda m: m["data"]["ingest"].update(rows_per_part=True), "wanted a whole number"),
+    "format": (lambda m: m["data"]["sources"]["fine"].update(format="text"), "did you mean 'texts'"),
+    "column": (lambda m: m["data"]["sources"]["japanese"].update(columns={"questoin": "q"}), "did you mean 'question'"),
+    "out of range": (
+        lambda m: m["data"]["dedupe"]["match"].update(radius=65),
+        "data.dedupe.match: radius must lie in 0..64",
+    ),
+    "missing section": (lambda m: m["data"].pop("pretokenise"), "data.pretokenise: missing"),
+    "empty section": (lambda m: m["data"].update(dedupe=None), "data.dedupe: empty; write dedupe: {}"),
+    "tile size": (
+        lambda m: m["data"]["pretokenise"]["tiles"].update(tile=65),
+        "data.pretokenise.tiles: tile 65 is not a multiple",
+    ),
+    "no location": (lambda m: m["run"]["locations"].pop("fine"), "run.locations.fine: missing"),
+    "stray location": (lambda m: m["run"]["locations"].update(fien="/x"), "did you mean 'fine'"),
+    "missing folder": (
+        lambda m: m["run"]["locations"].update(fine="/nowhere"),
+        "run.locations.fine: /nowhere: no such folder",
+    ),
+    "no file matches": (
+        lambda m: m["data"]["sources"]["fine"].update(files=["*.csv"]),
+        "data.sources.fine.files: nothing below",
+    ),
+    "pattern escapes": (lambda m: m["data"]["sources"]["fine"].update(files=["../*"]), "leaves the source's folder"),
+    "benchmarks unused": (lambda m: m["data"].pop("decontaminate"), "decontaminate: missing"),
+    "tokenizer": (lambda m: m["run"]["locations"].update(tokenizer="/nowhere"), "run.locations.tokenizer"),
+    "workers": (lambda m: m["run"].update(workers=0), "run: workers: got 0"),
+    "name": (lambda m: m["data"]["sources"].update({"A b": m["data"]["sources"]["fine"]}), "'A b' can't name a source"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_recipe_is_one_line_and_exit_2(
+    case: str, make_recipe: MakeRecipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit, message = WRONG[case]
+    assert main(["plan", str(make_recipe(edit))]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["runn", "x.yaml"], "invalid choice: 'runn'"),
+        (["run"], "required: recipe"),
+        (["run", "/nowhere.yaml"], "/nowhere.yaml: no such recipe"),
+        (["plan", "RECIPE", "--set", "data.dedupe=1"], "--set data.dedupe=1: wanted run.KEY=VALUE"),
+        (["plan", "RECIPE", "--set", "run.worker=1"], "did you mean 'workers'"),
+        (["show", "RECIPE", "fine/x#0"], "nothing is ingested yet"),
+        (["report", "RECIPE"], "is not finished"),
+        (["dedupe", "RECIPE"], "run `python -m pipeline ingest` first"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_exit_2(
+    arguments: list[str], message: str, make_recipe: MakeRecipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(make_recipe()) if a == "RECIPE" else a for a in arguments]
+    assert main(given) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_yaml_faults_name_the_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("data:\n  sources: {}\n  sources: {}\n", encoding="utf-8")
+    assert main(["plan", str(path)]) == 2
+    assert "line 3" in capsys.readouterr().err
+    path.write_text("data: [unclosed\n", encoding="utf-8")
+    assert main(["plan", str(path)]) == 2
+    path.write_text("!!python/object/apply:os.system ['true']\n", encoding="utf-8")
+    assert main(["plan", str(path)]) == 2
+    assert "constructor" in capsys.readouterr().err
+
+
+def test_the_shipped_recipes_are_valid(tmp_path: Path, corpus: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    write_json(tmp_path / "llava" / "a.json", [])
+    places = [
+        "--set",
+        f"run.locations.llava={tmp_path / 'llava'}",
+        "--set",
+        f"run.locations.tokenizer={corpus.places['tokenizer']}",
+    ]
+    assert main(["plan", "configs/llava_folder.yaml", "--out", str(tmp_path / "out"), *places]) == 0
+    assert "never run" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_a_job_refuses_a_folder_that_dies_with_it(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({}))
+    assert main(["plan", str(make_recipe()), "--out", "relative"]) == 2
+    assert "run.out: 'relative' is relative" in capsys.readouterr().err

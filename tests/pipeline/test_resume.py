@@ -1,0 +1,194 @@
+"""Same recipe, same bytes: whatever the order, the place, the interruptions."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from pipeline import tasks
+from pipeline.graph import Step
+from pipeline.runner import Serial, finished, run_step
+from pipeline.storage import OutputBusy, lock
+from pipeline.tasks import Context, Record, Task
+from tests.pipeline.conftest import ROOT, MakeRecipe, manifests, opened, run
+
+Finished = tuple[Path, Context, list[Step]]
+
+
+class Shuffled:
+    """Runs tasks in a keyed random order."""
+
+    def run(self, function: Callable[[Task], Record], todo: Sequence[Task]) -> Iterator[Record | None]:
+        order = list(todo)
+        random.Random(f"order {len(order)}").shuffle(order)
+        return Serial().run(function, order)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+class DiesAfter:
+    """Runs `survives` tasks, then dies as a killed process does: without any clean-up of ours."""
+
+    def __init__(self, survives: int) -> None:
+        self.left = survives
+
+    def run(self, function: Callable[[Task], Record], todo: Sequence[Task]) -> Iterator[Record | None]:
+        for task in todo:
+            if self.left == 0:
+                raise Killed
+            self.left -= 1
+            yield function(task)
+
+
+def test_another_order_and_another_place_give_the_same_bytes(
+    finished_run: Finished, make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    _, context, steps = finished_run
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(Path(context.recipe.run.locations["fine"]), moved)
+
+    def move(mapping: dict[str, dict[str, dict[str, str]]]) -> None:
+        mapping["run"]["locations"]["fine"] = str(moved)
+
+    other, _ = run(make_recipe(move), executor=Shuffled())
+    assert manifests(other.out, steps) == manifests(context.out, steps)
+
+
+def test_killed_after_any_task_the_next_runs_end_with_the_same_bytes(
+    finished_run: Finished, make_recipe: MakeRecipe
+) -> None:
+    """One task per run, so that every task of every stage is once the last before the process dies."""
+    _, context, steps = finished_run
+    path, runs = make_recipe(), 0
+    while True:
+        runs += 1
+        try:
+            other, _ = run(path, executor=DiesAfter(1))
+            break
+        except Killed:
+            continue
+    assert runs > sum(len(tasks.split(s, context)) for s in steps if s.stage != "download") - len(steps)
+    assert manifests(other.out, steps) == manifests(context.out, steps)
+
+
+def test_finished_work_is_not_done_again(finished_run: Finished) -> None:
+    _, context, steps = finished_run
+    assert all(finished(step, context.out) for step in steps)
+    folder = context.out / steps[-1].folder
+    before = {p.name: p.stat().st_mtime_ns for p in folder.glob("shard-*")}
+    manifest = folder / "manifest.json"
+    record = manifest.read_bytes()
+    manifest.unlink()
+    run_step(steps[-1], context, DiesAfter(0))  # every part has its record: nothing is executed
+    assert manifest.read_bytes() == record
+    assert {p.name: p.stat().st_mtime_ns for p in folder.glob("shard-*")} == before
+
+
+def test_a_part_whose_file_was_damaged_in_size_is_done_again(make_recipe: MakeRecipe) -> None:
+    context, steps = run(make_recipe())
+    ingest = next(s for s in steps if s.stage == "ingest")
+    folder = context.out / ingest.folder
+    whole = (folder / "part-00000.parquet").read_bytes()
+    (folder / "manifest.json").unlink()
+    (folder / "part-00000.parquet").write_bytes(whole[:-100])
+    (folder / ".tmp-1-part-00001.parquet").write_bytes(b"half")
+    run_step(ingest, context, Serial())
+    assert (folder / "part-00000.parquet").read_bytes() == whole
+    assert not list(folder.glob(".tmp-*"))
+
+
+def test_a_changed_threshold_redoes_its_filter_and_pretokenise_only(
+    finished_run: Finished, make_recipe: MakeRecipe
+) -> None:
+    _, _, steps = finished_run
+
+    def stricter(mapping: dict[str, dict[str, dict[str, object]]]) -> None:
+        mapping["data"]["quality"]["min_image_side"] = 70
+
+    _, changed = opened(make_recipe(stricter))
+    moved = {new.stage for old, new in zip(steps, changed, strict=True) if old.identity != new.identity}
+    assert moved == {"quality", "pretokenise"}
+
+
+def test_changed_content_changes_identity_and_a_touched_file_does_not(
+    finished_run: Finished, make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    _, context, steps = finished_run
+    copy = tmp_path / "copy"
+    shutil.copytree(Path(context.recipe.run.locations["japanese"]), copy)
+
+    def move(mapping: dict[str, dict[str, dict[str, str]]]) -> None:
+        mapping["run"]["locations"]["japanese"] = str(copy)
+
+    path = make_recipe(move)
+    os.utime(copy / "part-0.parquet")
+    assert [s.identity for s in opened(path)[1]] == [s.identity for s in steps]
+    (copy / "part-1.parquet").write_bytes((copy / "part-0.parquet").read_bytes())
+    moved = {n.name for o, n in zip(steps, opened(path)[1], strict=True) if o.identity != n.identity}
+    assert moved >= {"download japanese", "ingest japanese", "pretokenise"}
+    assert not moved & {"ingest fine", "ingest llava", "ingest held_out"}
+
+
+def test_tasks_carry_names_not_data(finished_run: Finished) -> None:
+    _, context, steps = finished_run
+    for step in steps:
+        for task in tasks.split(step, context):
+            assert len(pickle.dumps(task)) < 16_384, step.name
+
+
+def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
+    script = (
+        "import sys, time, pathlib; from pipeline.storage import lock\n"
+        "with lock(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None and holder.stdout.readline().strip() == "held"
+        with pytest.raises(OutputBusy, match=str(holder.pid)), lock(tmp_path):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+    with lock(tmp_path):
+        pass
+
+
+@pytest.mark.slow
+def test_kill_9_of_a_real_run_leaves_what_the_next_run_completes(
+    finished_run: Finished, make_recipe: MakeRecipe
+) -> None:
+    """The real command under Ray, killed at growing times until it ends by itself."""
+    _, context, steps = finished_run
+    path = make_recipe()
+    out = path.parent / "out"
+    delay = 4.0
+    for _ in range(12):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline", "run", str(path)],
+            cwd=ROOT,
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            assert process.wait(delay) == 0
+            break
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            time.sleep(0.5)
+            delay += 2.0
+    assert manifests(out, steps) == manifests(context.out, steps)
