@@ -34,9 +34,9 @@ class RayExecutor:
         """Yield records as they come, None once a second. Raises StepError if the cluster can't hold one task."""
         if not todo:
             return
+        workers = self._start()
         import ray
 
-        workers = self._start()
         remote = ray.remote(num_cpus=1, max_retries=_RETRIES)(function)
         waiting = list(reversed(todo))
         running: list[Any] = []
@@ -70,24 +70,36 @@ class RayExecutor:
 
 
 def _connect(address: str | None) -> None:
+    inside_job = os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") is not None
+    _knock(address)
+    _set_environment(address)
     import ray
 
-    inside_job = os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") is not None
     # The packages lie flat in this folder; workers elsewhere get them shipped, a submitted job has them already.
     root = str(Path(__file__).parent.parent)
     environment = {"working_dir": root, "excludes": [".git", ".venv", "out"]} if address and not inside_job else None
-    _knock(address)
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         ray.init(
-            address=address,
+            # "local": a cluster that happens to run on this machine is joined only when asked for
+            address=address or ("auto" if inside_job else "local"),
             runtime_env=environment,
-            include_dashboard=False if address is None and not inside_job else None,
+            include_dashboard=None if address or inside_job else False,
             logging_level=logging.ERROR,
             log_to_driver=False,
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise StepError(f"Ray at {address or 'this machine'} can't be reached: {str(error).splitlines()[0]}") from None
+        hint = "; if it asks for a token, set RAY_AUTH_TOKEN" if address else ""
+        where = address or "this machine"
+        raise StepError(f"Ray at {where} can't be reached: {str(error).splitlines()[0]}{hint}") from None
+
+
+def _set_environment(address: str | None) -> None:
+    """What Ray reads when it is imported: so this comes before any `import ray`."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address and (os.environ.get("RAY_AUTH_TOKEN") or Path("~/.ray/auth_token").expanduser().is_file()):
+        # Clusters ask for a token by default, but a client sends its own only in this mode.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _knock(address: str | None) -> None:

@@ -69,6 +69,13 @@ class Manifest:
     files: tuple[FileEntry, ...]
     facts: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.by_source and sum(self.by_source.values(), Counts()) != self.counts:
+            raise ManifestError(f"rows are lost: the sources' counts {self.by_source} don't add up to {self.counts}")
+        for entry in self.files:
+            if entry.name.startswith("/") or ".." in entry.name.split("/"):
+                raise ManifestError(f"{entry.name!r} leaves the step's folder; this is no manifest of ours")
+
     def to_json(self) -> str:
         """The bytes of manifest.json: sorted keys, two-space indent, one trailing newline."""
         return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True, ensure_ascii=False) + "\n"

@@ -52,6 +52,9 @@ IMAGE_INFO = pa.list_(
     )
 )
 
+# A list and not a map: `datasets` has no type for Arrow's map and would refuse the file
+SCORES = pa.list_(pa.struct([("name", pa.string()), ("value", pa.float32())]))
+
 SAMPLE = pa.schema(
     [
         ("sample_id", pa.string()),
@@ -61,7 +64,7 @@ SAMPLE = pa.schema(
         ("messages", MESSAGES),
         ("images", IMAGES),
         ("image_info", IMAGE_INFO),
-        ("scores", pa.map_(pa.string(), pa.float32())),
+        ("scores", SCORES),
         ("declared_language", pa.string()),
     ]
 )

@@ -14,6 +14,7 @@ run of image tokens and its two framing tokens, if the format has them.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from typing import Any, NamedTuple
 # Private-use characters: template code has no business with them, and content is put in only after rendering.
 _MARK = "\ue000{}\ue001"
 _MARKS = re.compile("\ue000(\\d+)\ue001")
+# White space that no template prints: where it is gone from around a turn, the template trims that turn's content.
+_EDGE = "\u205f\u3000\u205f"
 
 Message = Mapping[str, Any]
 
@@ -53,6 +56,18 @@ class Encoded(NamedTuple):
     image_spans: list[tuple[int, int]]
 
 
+class _Block(NamedTuple):
+    """Where block `number` stands in a layout, and on which sides the template trims it."""
+
+    number: int
+    lstrip: bool
+    rstrip: bool
+
+    def printed(self, text: str) -> str:
+        text = text.lstrip() if self.lstrip else text
+        return text.rstrip() if self.rstrip else text
+
+
 @dataclass
 class _Piece:
     """A stretch of plain text between control ids, with the character ranges in it that are targets."""
@@ -79,12 +94,15 @@ class ChatFormat:
         self._split = re.compile("|".join(re.escape(t) for t in sorted(self._specials, key=len, reverse=True)))
         self._backend = tokenizer.backend_tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._backend.encode_special_tokens = True
+        self._backend.post_processor = None  # adds no tokens here, but may trim white space off the offsets
         self._layout = lru_cache(maxsize=4096)(self._render)
         self._check_parity()
 
     @classmethod
     def load(cls, folder: Path | str, image_tokens: ImageTokens) -> ChatFormat:
         """Read tokenizer and chat template from a local folder. Raises ChatError; runs no code from the folder."""
+        # Tokenizers need no torch; without this transformers says at every import that it misses it.
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
         from transformers import AutoTokenizer
 
         if not Path(folder).is_dir():
@@ -134,7 +152,7 @@ class ChatFormat:
         return self._assemble(items)
 
     def _items(
-        self, layout: Sequence[int | str], blocks: Sequence[tuple[str, Message]], lengths: Sequence[int]
+        self, layout: Sequence[_Block | str], blocks: Sequence[tuple[str, Message]], lengths: Sequence[int]
     ) -> list[_Piece | tuple[str, int]]:
         """Pieces of text, ("id", token) and ("image", length), in order."""
         items: list[_Piece | tuple[str, int]] = []
@@ -143,12 +161,12 @@ class ChatFormat:
             if isinstance(entry, str):
                 open_turn = self._control(items, entry, open_turn)
                 continue
-            role, block = blocks[entry]
+            role, block = blocks[entry.number]
             if block["type"] == "image":
                 items.append(("image", next(left)))
             else:
                 piece = _piece(items)
-                start, text = len(piece.text), block["text"]
+                start, text = len(piece.text), entry.printed(block["text"])
                 piece.text += text
                 if role == "assistant":
                     piece.targets.append((start, start + len(text)))
@@ -193,20 +211,28 @@ class ChatFormat:
 
     # ---- from template to layout ------------------------------------------------------------------------------------
 
-    def _render(self, shape: tuple[tuple[str, tuple[str, ...]], ...], prompt: bool) -> tuple[int | str, ...]:
-        """The template's layout for a shape of conversation: layout text and block numbers, in order."""
-        number, marked = 0, []
+    def _render(self, shape: tuple[tuple[str, tuple[str, ...]], ...], prompt: bool) -> tuple[_Block | str, ...]:
+        """The template's layout for a shape of conversation: layout text and blocks, in order."""
+        number, marked, firsts, lasts = 0, [], set(), set()
         for role, kinds in shape:
-            marks = "".join(_MARK.format(number + i) for i in range(len(kinds)))
+            numbers = range(number, number + len(kinds))
+            firsts |= set(numbers[:1])
+            lasts |= set(numbers[-1:])
             number += len(kinds)
-            marked.append({"role": role, "content": marks})
-        text = self._template(marked, prompt)
-        parts = _MARKS.split(text)
-        order = [int(mark) for mark in parts[1::2]]
-        if order != list(range(number)):
+            marked.append({"role": role, "content": _EDGE + "".join(map(_MARK.format, numbers)) + _EDGE})
+        parts = _MARKS.split(self._template(marked, prompt))
+        if [int(mark) for mark in parts[1::2]] != list(range(number)):
             roles = ", ".join(role for role, _ in shape)
             raise TemplateRefuses(f"the chat template loses or repeats content for the roles {roles}")
-        return tuple(int(part) if i % 2 else part for i, part in enumerate(parts) if i % 2 or part)
+        layout: list[_Block | str] = []
+        for i, part in enumerate(parts):
+            if i % 2:
+                left = int(part) in firsts and not parts[i - 1].endswith(_EDGE)
+                right = int(part) in lasts and not parts[i + 1].startswith(_EDGE)
+                layout.append(_Block(int(part), left, right))
+            elif text := part.replace(_EDGE, ""):
+                layout.append(text)
+        return tuple(layout)
 
     def _template(self, messages: list[dict[str, Any]], prompt: bool) -> str:
         from jinja2 import TemplateError

@@ -63,6 +63,7 @@ def judge(table: pa.Table, params: DedupeParams, loaded: None) -> tuple[list[str
     for group in groups.values():
         if len(group) > 1:
             _near(_exact(group), params.match)
+            _follow(group)
     evidence = pa.table([[row.kept for row in rows], [row.distance for row in rows]], schema=EVIDENCE)
     return [row.reason for row in rows], evidence
 
@@ -93,6 +94,14 @@ def _near(rows: Sequence[_Row], match: Match) -> None:
         if kept != index:
             # None: it matches the kept one only through others of the cluster
             _drop(rows[index], rows[kept], "near_duplicate", distances.get((min(kept, index), max(kept, index))))
+
+
+def _follow(group: Sequence[_Row]) -> None:
+    """Where the original of a byte-identical copy is itself a near duplicate, name the one that stays."""
+    dropped = {row.sample_id: row for row in group if row.reason == "near_duplicate"}
+    for row in group:
+        if row.reason == "duplicate" and (original := dropped.get(row.kept or "")) is not None:
+            row.kept, row.distance = original.kept, original.distance
 
 
 def _pairs(rows: Sequence[_Row], num_images: int, match: Match) -> dict[tuple[int, int], int]:

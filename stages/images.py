@@ -198,10 +198,3 @@ def _phash(grey: Image.Image) -> int:
 
     bits = imagehash.phash(grey).hash.flatten()
     return int(np.packbits(bits).view(">u8")[0])
-
-
-def upright_size(data: bytes) -> tuple[int, int]:
-    """(width, height) after EXIF orientation, from the header alone."""
-    image = _open(data)
-    width, height = image.size
-    return (height, width) if _left_to_turn(image, _orientation(image)) >= 5 else (width, height)

@@ -96,5 +96,5 @@ def _image(ref: ImageRef, files: ImageFiles, max_pixels: int) -> tuple[dict[str,
     return {"bytes": data, "path": ref.path}, asdict(images.inspect(data, max_pixels))
 
 
-def _scores(found: Draft) -> list[tuple[str, float]]:
-    return sorted(found.scores.items())
+def _scores(found: Draft) -> list[dict[str, Any]]:
+    return [{"name": name, "value": value} for name, value in sorted(found.scores.items())]

@@ -48,7 +48,8 @@ def judge(table: pa.Table, params: QualityParams, loaded: None) -> tuple[list[st
     """Verdicts for the samples of one part; `table` has messages, image_info, scores."""
     rows = table.select(["messages", "image_info", "scores"]).to_pylist()
     measured = [_measure(row["messages"], row["image_info"]) for row in rows]
-    reasons = [_reason(m, dict(row["scores"] or []), params) for m, row in zip(measured, rows, strict=True)]
+    scores = [{score["name"]: score["value"] for score in row["scores"] or []} for row in rows]
+    reasons = [_reason(m, rated, params) for m, rated in zip(measured, scores, strict=True)]
     return reasons, pa.Table.from_pylist(measured, schema=EVIDENCE)
 
 

@@ -61,6 +61,8 @@ class Filter:
     def verdicts(self, table: pa.Table, params: Any, loaded: Any) -> pa.Table:
         """Judge `table` (sample_id + columns) and return checked VERDICT rows with evidence."""
         reasons, evidence = self.judge(table, params, loaded)
+        if not evidence.schema.equals(self.evidence):  # by place alone, two swapped columns would pass
+            raise ValueError(f"{self.name}: evidence is {evidence.schema.names}, declared is {self.evidence.names}")
         columns = [table["sample_id"], pa.array(reasons, pa.string()), *evidence.columns]
         verdict = pa.Table.from_arrays(columns, schema=verdict_schema(self.evidence)).combine_chunks()
         return check_verdict(verdict, table["sample_id"], self.reasons, self.name)

@@ -49,8 +49,8 @@ def read_japanese(folder: Path) -> dict[Address, Read]:
     rows = {}
     for path in sorted(folder.glob("*.parquet")):
         for number, record in enumerate(pq.read_table(path).to_pylist()):
-            images = [record["picture"]] if record["picture"] else []
-            turns = [(record["question"], record["answer"])]
+            images = [record["画像"]] if record["画像"] else []
+            turns = [(record["質問"], record["回答"])]
             address = ("japanese", path.name, number)
             rows[address] = Read([i["bytes"] for i in images], [i["path"] for i in images], turns, record)
     return rows

@@ -1,2 +1,1 @@
-"""`make quickstart`: a generated corpus, the whole pipeline on it, a tiny model trained from the shards, its answers.
-"""
+"""`make quickstart`: a generated corpus, the pipeline on it, a tiny model trained from the shards, its answers."""

@@ -22,7 +22,9 @@ from rich.console import Console
 from pipeline import cli, recipe, summary
 from pipeline.graph import build
 from pipeline.inventory import Inventory
-from pipeline.quickstart import raw, tokenizer
+from pipeline.quickstart import tokenizer
+from pipeline.quickstart.defects import write_corpus
+from pipeline.quickstart.raw import SOURCES
 
 RECIPE = Path("configs/quickstart.yaml")
 TRAINING = Path("configs/quickstart_train.yaml")
@@ -43,9 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if code := cli.main([command, *given]):
             return code
     training = training_config(out)
-    for command, *rest in (("fit", training), ("generate", training, *_questions(out))):
+    moves: dict[str, list[Path | str]] = {"fit": [], "generate": _questions(out)}
+    for command, rest in moves.items():
         _title(f"python -m train {command} {training}")
-        code = subprocess.run([sys.executable, "-m", "train", command, *map(str, rest)], check=False).returncode
+        code = subprocess.run(
+            [sys.executable, "-m", "train", command, str(training), *map(str, rest)], check=False
+        ).returncode
         if code:
             return code
     return _close(out, sets, time.monotonic() - started)
@@ -56,7 +61,7 @@ def prepare(out: Path) -> None:
     done = out / "raw" / "truth.json"
     if not done.is_file():
         _title("writing the corpus: pictures of shapes, charts and signs, with defects planted among them")
-        truth = raw.write_corpus(out / "raw")
+        truth = write_corpus(out / "raw")
         print(f"{sum(truth['rows_in'].values()):,} rows in {out / 'raw'}; what is wrong with them is in {done.name}")
     if not (out / "tokenizer" / "tokenizer.json").is_file():
         tokenizer.train(out / "raw", out / "tokenizer")
@@ -64,7 +69,7 @@ def prepare(out: Path) -> None:
 
 def places(out: Path) -> dict[str, Path]:
     """Where the recipe's sources and tokenizer lie."""
-    folders = {name: out / "raw" / name for name in raw.SOURCES}
+    folders = {name: out / "raw" / name for name in SOURCES}
     return {**folders, "held_out": out / "raw" / "benchmark", "tokenizer": out / "tokenizer"}
 
 

@@ -273,7 +273,7 @@ CHARTS_SCHEMA = pa.schema(
     ]
 )
 JAPANESE_SCHEMA = pa.schema(
-    [("picture", STRUCTS["image"]), ("question", pa.string()), ("answer", pa.string()), ("licence", pa.string())]
+    [("画像", STRUCTS["image"]), ("質問", pa.string()), ("回答", pa.string()), ("ライセンス", pa.string())]
 )
 
 
@@ -293,10 +293,10 @@ def _write_japanese(folder: Path, rows: list[Row]) -> dict[int, Place]:
     for name, part in files.items():
         records = [
             {
-                "picture": _image_cell(row.pictures[0]) if row.pictures else None,
-                "question": row.turns[0].question,
-                "answer": row.turns[0].answer,
-                "licence": "CC0-1.0",
+                "画像": _image_cell(row.pictures[0]) if row.pictures else None,
+                "質問": row.turns[0].question,
+                "回答": row.turns[0].answer,
+                "ライセンス": "CC0-1.0",
             }
             for row in part
         ]

@@ -48,7 +48,7 @@ def texts(raw: Path) -> Iterator[str]:
         for row in pq.read_table(path, columns=["texts"]).to_pylist():
             yield from (text for pair in row["texts"] or [] for text in (pair["user"], pair["assistant"]) if text)
     for path in sorted((raw / "japanese").rglob("*.parquet")):
-        for row in pq.read_table(path).drop_columns(["picture"]).to_pylist():
-            yield from (text for name, text in sorted(row.items()) if isinstance(text, str) and name != "terms")
+        for row in pq.read_table(path, columns=["質問", "回答"]).to_pylist():
+            yield from (text for text in row.values() if text)
     for record in json.loads((raw / "llava" / "conversations.json").read_text(encoding="utf-8")):
         yield from (turn["value"] for turn in record.get("conversations") or [])

@@ -1,0 +1,407 @@
+"""Every rule of stages/images.py on a real file of its kind, and damaged files by the hundred."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+import struct
+import zlib
+from collections import Counter
+
+import imagehash
+import numpy as np
+import pytest
+from pictures import encoded, photo, turned
+from PIL import Image, ImageFile, PngImagePlugin
+
+from stages.images import REASONS, BadImage, ImageInfo, inspect, open_rgb
+
+ANY_SIZE = 10**9
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image).astype(int)
+
+
+def largest_difference(left: Image.Image, right: Image.Image) -> int:
+    assert left.size == right.size and left.mode == right.mode
+    return int(np.abs(pixels(left) - pixels(right)).max())
+
+
+def refusal(data: bytes, max_pixels: int = ANY_SIZE) -> BadImage:
+    with pytest.raises(BadImage) as caught:
+        inspect(data, max_pixels)
+    assert caught.value.reason in REASONS
+    return caught.value
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+# ---- what an image is
+
+
+def test_an_image_is_described_by_its_own_bytes() -> None:
+    data = encoded(photo(1, 33, 20))
+    info = inspect(data, ANY_SIZE)
+    assert (info.width, info.height, info.format, info.mode) == (33, 20, "PNG", "RGB")
+    assert (info.orientation, info.frames) == (1, 1)
+    assert info.sha256 == hashlib.sha256(data).hexdigest()
+    assert len(info.grey) == 1024
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
+def test_the_format_is_sniffed_from_the_bytes(format: str) -> None:
+    data = encoded(photo(2, 40, 30), format)
+    info = inspect(data, ANY_SIZE)
+    assert (info.format, info.width, info.height) == (format, 40, 30)
+    assert open_rgb(data).size == (40, 30)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"<!DOCTYPE html><html><body>404 Not Found</body></html>",
+        b'{"error": "forbidden"}',
+        b"\x89PNG\r\n\x1a\n",
+        b"\xff\xd8\xff",
+        b"GIF89a",
+        b"RIFF\x00\x00\x00\x00WEBP",
+        b"II*\x00\x08\x00\x00\x00",
+        b"BM",
+        b"P6 ",
+        random.Random(1).randbytes(5000),
+        b"%PDF-1.4\n" + bytes(1000),
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n",
+        encoded(photo(1, 20, 20), "ICO"),
+        encoded(photo(1, 20, 20), "TGA"),
+    ],
+    ids=lambda data: repr(data[:12]),
+)
+def test_what_is_no_image_is_unreadable(data: bytes) -> None:
+    assert refusal(data).reason == "image_unreadable"
+    with pytest.raises(BadImage):
+        open_rgb(data)
+
+
+# ---- whole or not
+
+
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [
+        ("JPEG", {}),
+        ("JPEG", {"progressive": True}),
+        ("PNG", {}),
+        ("WEBP", {}),
+        ("WEBP", {"lossless": True}),
+        ("GIF", {}),
+        ("BMP", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("PPM", {}),
+    ],
+)
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_cut_file_is_refused(format: str, options: dict[str, object], share: float) -> None:
+    data = encoded(photo(3), format, **options)
+    assert refusal(data[: int(len(data) * share)]).reason in ("image_truncated", "image_unreadable")
+    with pytest.raises(BadImage):
+        open_rgb(data[: int(len(data) * share)])
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "BMP"])
+def test_a_file_cut_after_its_header_is_truncated_not_unreadable(format: str) -> None:
+    data = encoded(photo(3), format)
+    assert refusal(data[: len(data) * 2 // 3]).reason == "image_truncated"
+
+
+def test_pillows_leniency_is_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with pytest.raises(RuntimeError, match="LOAD_TRUNCATED_IMAGES"):
+        inspect(encoded(photo(1, 20, 20)), ANY_SIZE)
+
+
+# ---- size
+
+
+def test_the_pixel_cap_is_inclusive() -> None:
+    data = encoded(photo(1, 30, 20))
+    assert inspect(data, 600).width == 30
+    error = refusal(data, 599)
+    assert error.reason == "image_too_large"
+    assert "30 x 20 = 600" in error.detail
+
+
+def test_a_tiny_file_that_claims_a_huge_size_is_refused_by_its_header() -> None:
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    bmp = bytearray(encoded(photo(1, 8, 8), "BMP"))
+    bmp[18:26] = struct.pack("<ii", 60_000, 60_000)
+    gif = bytearray(encoded(photo(1, 8, 8), "GIF"))
+    gif[6:10] = struct.pack("<HH", 60_000, 60_000)
+    for data in (png, bytes(bmp), bytes(gif), b"P6 60000 60000 255\n"):
+        assert refusal(data, 100_000_000).reason == "image_too_large"
+
+
+def test_an_image_above_pillows_own_limit_passes_when_the_cap_allows_it() -> None:
+    data = encoded(Image.new("L", (9500, 9500)), compress_level=1)
+    assert inspect(data, 100_000_000).width == 9500
+    assert refusal(data, 90_000_000).reason == "image_too_large"
+
+
+def test_a_text_chunk_above_one_mebibyte_is_legal() -> None:
+    meta = PngImagePlugin.PngInfo()
+    meta.add_text("Raw profile", "x" * (2 << 20), zip=True)
+    data = encoded(photo(1, 20, 20), pnginfo=meta)
+    assert inspect(data, ANY_SIZE).width == 20
+    assert open_rgb(data).size == (20, 20)
+
+
+def test_a_text_chunk_that_inflates_without_end_is_refused() -> None:
+    data = encoded(photo(1, 20, 20))
+    bomb = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(80 << 20)))
+    assert refusal(data[:33] + bomb + data[33:]).reason in ("image_truncated", "image_unreadable")
+
+
+# ---- EXIF
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_picture_is_stored_and_opened_upright(format: str, orientation: int) -> None:
+    upright = Image.new("RGB", (48, 32), "white")
+    upright.paste("red", (0, 0, 16, 16))
+    upright.paste("blue", (32, 16, 48, 32))
+    back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
+    as_stored = upright.transpose(Image.Transpose(back[orientation])) if orientation > 1 else upright
+    options = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}.get(format, {})
+    data = encoded(as_stored, format, exif=turned(orientation), **options)
+    info, opened = inspect(data, ANY_SIZE), open_rgb(data)
+    assert (info.width, info.height) == opened.size == (48, 32)
+    assert info.orientation == orientation
+    assert largest_difference(opened, upright) <= 12
+    plain = inspect(encoded(upright), ANY_SIZE)
+    assert np.abs(greys(info) - greys(plain)).max() <= 12
+
+
+def greys(info: ImageInfo) -> np.ndarray:
+    return np.frombuffer(info.grey, np.uint8).astype(int)
+
+
+@pytest.mark.parametrize("value", [0, 9, 255])
+def test_an_orientation_outside_the_standard_means_upright(value: int) -> None:
+    data = encoded(photo(1, 30, 20), exif=turned(value))
+    assert inspect(data, ANY_SIZE).orientation == 1
+    assert open_rgb(data).size == (30, 20)
+
+
+def test_broken_exif_does_not_cost_the_picture() -> None:
+    data = encoded(photo(1, 30, 20), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + bytes(20))
+    assert inspect(data, ANY_SIZE).orientation == 1
+    assert open_rgb(data).size == (30, 20)
+
+
+def test_a_sixteen_bit_picture_can_be_turned() -> None:
+    values = (np.arange(600, dtype=np.uint16).reshape(20, 30) * 100).astype(np.uint16)
+    for format in ("PNG", "TIFF"):
+        data = encoded(Image.fromarray(values), format, exif=turned(6))
+        assert open_rgb(data).size == (20, 30) == (inspect(data, ANY_SIZE).width, inspect(data, ANY_SIZE).height)
+        np.testing.assert_array_equal(pixels(open_rgb(data))[..., 0], np.rot90(np.round(values / 257), -1))
+
+
+# ---- modes
+
+
+def test_transparent_rgba_is_composited_on_white() -> None:
+    rgba = np.zeros((4, 3, 4), np.uint8)
+    rgba[0] = (0, 0, 0, 0)
+    rgba[1] = (0, 0, 0, 255)
+    rgba[2] = (255, 0, 0, 128)
+    for format in ("PNG", "WEBP", "TIFF"):
+        options = {"lossless": True, "exact": True} if format == "WEBP" else {}
+        opened = pixels(open_rgb(encoded(Image.fromarray(rgba), format, **options)))
+        assert opened[0, 0].tolist() == [255, 255, 255]
+        assert opened[1, 0].tolist() == [0, 0, 0]
+        assert opened[2, 0].tolist() == [255, 127, 127]
+
+
+def test_grey_with_alpha_is_composited_on_white() -> None:
+    la = np.zeros((2, 2, 2), np.uint8)
+    la[0], la[1] = (0, 0), (90, 255)
+    opened = pixels(open_rgb(encoded(Image.fromarray(la))))
+    assert opened[0, 0].tolist() == [255] * 3
+    assert opened[1, 0].tolist() == [90] * 3
+
+
+@pytest.mark.parametrize("format", ["PNG", "GIF"])
+def test_a_transparent_palette_entry_is_white(format: str) -> None:
+    image = Image.new("P", (4, 2), 0)
+    image.putpalette([10, 20, 30, 200, 0, 0])
+    image.paste(1, (2, 0, 4, 2))
+    opened = pixels(open_rgb(encoded(image, format, transparency=0)))
+    assert opened[0, 0].tolist() == [255] * 3
+    assert opened[0, 3].tolist() == [200, 0, 0]
+
+
+def test_a_palette_with_alpha_per_entry_is_composited() -> None:
+    image = Image.new("P", (3, 1), 0)
+    image.putdata([0, 1, 2])
+    image.putpalette([0, 0, 0] * 3)
+    opened = pixels(open_rgb(encoded(image, transparency=bytes([0, 128, 255]))))
+    assert opened[0, :, 0].tolist() == [255, 127, 0]
+
+
+def test_a_transparent_colour_key_in_rgb_is_white() -> None:
+    image = Image.new("RGB", (2, 1), (1, 2, 3))
+    image.putpixel((1, 0), (9, 9, 9))
+    opened = pixels(open_rgb(encoded(image, transparency=(1, 2, 3))))
+    assert opened[0].tolist() == [[255] * 3, [9] * 3]
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_sixteen_bit_grey_is_scaled_not_clipped(format: str) -> None:
+    values = np.array([[0, 256, 257, 32768, 65535]], np.uint16)
+    opened = pixels(open_rgb(encoded(Image.fromarray(values), format)))
+    assert opened[0, :, 0].tolist() == [0, 1, 1, 128, 255]
+    assert (opened[..., 0] == opened[..., 2]).all()
+
+
+def test_big_endian_sixteen_bit_tiff_is_scaled() -> None:
+    image = Image.frombytes("I;16B", (4, 1), np.array([0, 257, 25700, 65535], ">u2").tobytes())
+    data = encoded(image, "TIFF")
+    assert inspect(data, ANY_SIZE).mode == "I;16B"
+    assert pixels(open_rgb(data))[0, :, 0].tolist() == [0, 1, 100, 255]
+
+
+def test_cmyk_jpeg_shows_its_colours() -> None:
+    image = Image.new("RGB", (32, 32), (200, 40, 40))
+    data = encoded(image.convert("CMYK"), "JPEG", quality=95)
+    assert inspect(data, ANY_SIZE).mode == "CMYK"
+    assert largest_difference(open_rgb(data), image) <= 6
+    assert abs(greys(inspect(data, ANY_SIZE)).mean() - greys(inspect(encoded(image), ANY_SIZE)).mean()) <= 6
+
+
+def test_grey_and_progressive_jpeg_equal_pillows_decoder() -> None:
+    for image, options in ((photo(4).convert("L"), {}), (photo(4), {"progressive": True})):
+        data = encoded(image, "JPEG", **options)
+        assert largest_difference(open_rgb(data), Image.open(io.BytesIO(data)).convert("RGB")) == 0
+        assert inspect(data, ANY_SIZE).mode == image.mode
+
+
+def test_one_bit_images_are_black_and_white() -> None:
+    image = Image.new("1", (4, 1), 1)
+    image.putpixel((0, 0), 0)
+    assert pixels(open_rgb(encoded(image)))[0, :, 0].tolist() == [0, 255, 255, 255]
+
+
+def test_an_opaque_rgb_image_keeps_every_pixel() -> None:
+    image = photo(5)
+    assert largest_difference(open_rgb(encoded(image)), image) == 0
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_of_an_animation_the_first_frame_counts(format: str) -> None:
+    frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "blue", "lime")]
+    options = {"lossless": True} if format == "WEBP" else {}
+    data = encoded(frames[0], format, save_all=True, append_images=frames[1:], **options)
+    assert inspect(data, ANY_SIZE).frames == 3
+    assert open_rgb(data).getpixel((5, 5)) == (255, 0, 0)
+    assert inspect(data, ANY_SIZE).grey == inspect(encoded(frames[0]), ANY_SIZE).grey
+
+
+# ---- perceptual hash
+
+
+def bits(info: ImageInfo) -> np.ndarray:
+    return np.unpackbits(np.array([info.phash], ">u8").view(np.uint8))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_hash_is_imagehashs(seed: int) -> None:
+    image = photo(seed, 200 + 31 * seed, 150)
+    for version in (image, image.convert("L")):
+        reference = imagehash.phash(version).hash.flatten()
+        assert bits(inspect(encoded(version), ANY_SIZE)).tolist() == reference.tolist()
+    reference = imagehash.phash(image).hash.flatten()
+    for options in ({}, {"progressive": True}, {"quality": 60}):
+        jpeg = inspect(encoded(image, "JPEG", **options), ANY_SIZE)
+        assert (bits(jpeg) != reference).sum() <= 6
+
+
+def test_different_pictures_have_far_hashes() -> None:
+    hashes = [bits(inspect(encoded(photo(seed)), ANY_SIZE)) for seed in range(12)]
+    assert min((a != b).sum() for i, a in enumerate(hashes) for b in hashes[:i]) > 12
+
+
+# ---- damage
+
+
+def _sources() -> dict[str, bytes]:
+    picture = photo(7, 64, 48)
+    other = photo(8, 64, 48)
+    return {
+        "jpeg": encoded(picture, "JPEG", exif=turned(6)),
+        "jpeg-progressive": encoded(picture, "JPEG", progressive=True),
+        "jpeg-cmyk": encoded(picture.convert("CMYK"), "JPEG"),
+        "png": encoded(picture.resize((16, 12)), "PNG", exif=turned(3)),
+        "png-palette": encoded(picture.quantize(8), "PNG", transparency=0),
+        "png-animated": encoded(picture.resize((16, 12)), "PNG", save_all=True, append_images=[other.resize((16, 12))]),
+        "png-16": encoded(Image.fromarray(np.arange(300, dtype=np.uint16).reshape(15, 20) * 200), "PNG"),
+        "webp": encoded(picture, "WEBP", exif=turned(6)),
+        "webp-lossless": encoded(picture.resize((16, 12)), "WEBP", lossless=True),
+        "webp-animated": encoded(picture, "WEBP", save_all=True, append_images=[other]),
+        "gif": encoded(picture.quantize(16), "GIF", save_all=True, append_images=[other.quantize(16)]),
+        "bmp": encoded(picture.quantize(16), "BMP"),
+        "ppm": encoded(picture.resize((8, 6)), "PPM"),
+        "mpo": encoded(picture, "MPO", save_all=True, append_images=[other]),
+        "tiff": encoded(picture.resize((16, 12)), "TIFF", exif=turned(6)),
+        "tiff-lzw": encoded(picture.resize((16, 12)), "TIFF", compression="tiff_lzw"),
+        "tiff-jpeg": encoded(picture, "TIFF", compression="jpeg"),
+        "tiff-pages": encoded(picture.resize((8, 6)), "TIFF", save_all=True, append_images=[other.resize((8, 6))]),
+    }
+
+
+def damaged(data: bytes, rng: random.Random) -> bytes:
+    """Bytes changed, bits flipped, stretches deleted, inserted or doubled, lengths overwritten, the end cut off."""
+    content = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 5, 20))):
+        reach = len(content) if rng.random() < 0.5 else min(len(content), 200)
+        at = rng.randrange(max(reach, 1))
+        match rng.randrange(7):
+            case 0:
+                content[at : at + 1] = rng.randbytes(1)
+            case 1 if content:
+                content[at] ^= 1 << rng.randrange(8)
+            case 2:
+                del content[at : at + rng.randrange(1, 20)]
+            case 3:
+                content[at:at] = rng.randbytes(rng.randrange(1, 20))
+            case 4:
+                content[at : at + 4] = rng.choice((bytes(4), b"\xff" * 4, b"\x7f\xff\xff\xff", b"\x00\x00\x00\x01"))
+            case 5:
+                content[at:at] = content[at : at + 40]
+            case 6 if rng.random() < 0.3:
+                del content[at:]
+    return bytes(content)
+
+
+@pytest.mark.parametrize(("name", "data"), _sources().items(), ids=_sources().keys())
+def test_damaged_files_are_refused_with_a_reason_or_open(name: str, data: bytes) -> None:
+    """Whatever inspect accepts, open_rgb opens at the promised size; nothing but BadImage comes out of either."""
+    outcomes: Counter[str] = Counter()
+    for number in range(150):
+        variant = damaged(data, random.Random(f"{name}/{number}"))
+        try:
+            info = inspect(variant, 10**6)
+        except BadImage as error:
+            assert error.reason in REASONS
+            outcomes[error.reason] += 1
+            continue
+        outcomes["accepted"] += 1
+        opened = open_rgb(variant)
+        assert opened.mode == "RGB" and opened.size == (info.width, info.height), number
+    assert outcomes["accepted"] and outcomes.total() - outcomes["accepted"], outcomes

@@ -1,0 +1,199 @@
+"""Records of a file: slices hold every record once and in order, whatever the window, the row groups or the damage."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.sources import records
+from stages.sources.draft import BadRow
+from stages.sources.records import DataError, read, slices
+
+
+def all_records(path: Path, rows_per_part: int = 2) -> list[Any]:
+    """Every record through slices; rows must count up from 0, slices must respect their size."""
+    found = []
+    for part in slices(path, path.name, rows_per_part):
+        rows = list(read(path, part))
+        assert len(rows) == part.rows <= rows_per_part
+        found.extend(rows)
+    assert [row for row, _ in found] == list(range(len(found)))
+    return [record for _, record in found]
+
+
+def written(folder: Path, data: bytes | str, name: str = "a.json") -> Path:
+    path = folder / name
+    path.write_bytes(data if isinstance(data, bytes) else data.encode("utf-8"))
+    return path
+
+
+AWKWARD = [
+    {"text": 'brackets ]}[{ and "quotes" \\ and \\" both', "n": 1},
+    {"text": "日本語 😀 \u2028 é", "nested": [{"a": [[], {}]}]},
+    {"text": "line\nbreak\ttab", "x": 1.5e300, "y": -0.0, "z": None},
+    {},
+    {"long": "x" * 300},
+    [1, [2, "]"]],
+    "plain text, with ] in it",
+    12345,
+    -1.25e-7,
+    True,
+    None,
+]
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 5, 16, 64, 1 << 20])
+@pytest.mark.parametrize("dump", [{}, {"ensure_ascii": False}, {"indent": 2}, {"separators": (",", ":")}])
+def test_elements_may_cross_the_window(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int, dump: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(records, "_WINDOW", window)
+    text = json.dumps(AWKWARD, **dump)
+    for lead in ("", "\ufeff", " \n\t", "\ufeff \n"):
+        assert all_records(written(tmp_path, lead + text + " \n")) == AWKWARD
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.lists(_JSON, max_size=9), st.integers(1, 10), st.integers(1, 40), st.booleans(), st.sampled_from([None, 1]))
+def test_slices_of_any_size_concatenate_to_the_file(
+    tmp_path_factory: pytest.TempPathFactory,
+    elements: list[Any],
+    rows: int,
+    window: int,
+    ascii: bool,
+    indent: int | None,
+) -> None:
+    text = json.dumps(elements, ensure_ascii=ascii, indent=indent).encode("utf-8", "replace")
+    path = written(tmp_path_factory.getbasetemp(), text, "any.json")
+    lines = b"\n".join(json.dumps(element, ensure_ascii=ascii).encode("utf-8", "replace") for element in elements)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "_WINDOW", window)
+        assert all_records(path, rows) == json.loads(text)
+        path = written(tmp_path_factory.getbasetemp(), lines, "any.jsonl")
+        assert all_records(path, rows) == json.loads(text)
+
+
+def test_an_escaped_surrogate_pair_is_one_character(tmp_path: Path) -> None:
+    assert all_records(written(tmp_path, rb'[{"a": "\ud83d\ude00 \u00e9"}]')) == [{"a": "😀 é"}]
+
+
+def test_line_breaks_inside_texts_are_kept(tmp_path: Path) -> None:
+    assert all_records(written(tmp_path, b'[{"a": "one\ntwo\t"}]')) == [{"a": "one\ntwo\t"}]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "wanted a JSON array"),
+        (b"   ", "wanted a JSON array"),
+        (b'{"a": 1}', "wanted a JSON array"),
+        (b"[", "at byte 1 "),
+        (b'[{"a": 1}', r"at byte 1 \(the array does not end"),
+        (b'[{"a": 1},', "at byte 10 "),
+        (b'[{"a": 1}, {"a": ', "at byte 11 "),
+        (b'[{"a": 1}, {"a": "unterminated]', "at byte 11 "),
+        (b'[{"a": 1}, {a: 2}]', "at byte 11 "),
+        ('["é", {a: 2}]'.encode(), "at byte 7 "),
+        (b'[{"a": 1} {"a": 2}]', "at byte 10 "),
+        (b'[{"a": 1},, {"a": 2}]', "at byte 10 "),
+        (b'[{"a": 1},]', "at byte 10 "),
+        (b"[1, 2] [3]", "at byte 7 "),
+        (b"[1, 2], 3", "at byte 6 "),
+        (b"[1, 2]]", "at byte 6 "),
+        (b"[12", "at byte 1 "),
+        (b"[" * 200_000, "nested too deeply at byte 1"),
+    ],
+)
+@pytest.mark.parametrize("window", [2, 1 << 20])
+def test_a_broken_array_is_refused_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, message: str, window: int
+) -> None:
+    if len(data) > 1000 and window == 2:
+        window = 1000
+    monkeypatch.setattr(records, "_WINDOW", window)
+    path = written(tmp_path, data)
+    with pytest.raises(DataError, match=message) as caught:
+        all_records(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def reasons(found: list[Any]) -> list[Any]:
+    return [record.reason if isinstance(record, BadRow) else record for record in found]
+
+
+def test_a_record_that_is_not_utf8_is_a_bad_row(tmp_path: Path) -> None:
+    data = b'[{"a": 1}, {"a": "\xff\xfe"}, {"a": 3}]'
+    assert reasons(all_records(written(tmp_path, data))) == [{"a": 1}, "malformed_record", {"a": 3}]
+
+
+def test_a_number_beyond_pythons_limit_is_a_bad_row(tmp_path: Path) -> None:
+    data = '[{"a": 1}, {"a": ' + "1" * 5000 + "}, 3]"
+    assert reasons(all_records(written(tmp_path, data))) == [{"a": 1}, "malformed_record", 3]
+
+
+def test_a_bad_line_is_a_bad_row_and_blank_lines_are_none(tmp_path: Path) -> None:
+    data = b'\xef\xbb\xbf{"a": 1}\n\n  \r\n{"a": 2}\r\nnot json\n{"a": "\xff"}\n{"a": ' + b"[" * 100_000 + b'\n{"a": 5}'
+    found = all_records(written(tmp_path, data, "a.jsonl"), 3)
+    assert reasons(found) == [{"a": 1}, {"a": 2}, "malformed_record", "malformed_record", "malformed_record", {"a": 5}]
+
+
+def test_empty_files_hold_no_records(tmp_path: Path) -> None:
+    assert all_records(written(tmp_path, b"[ ]")) == []
+    assert all_records(written(tmp_path, b"", "a.jsonl")) == []
+    assert all_records(written(tmp_path, b"\xef\xbb\xbf\n", "b.jsonl")) == []
+
+
+def parquet(folder: Path, table: pa.Table, **options: Any) -> Path:
+    pq.write_table(table, folder / "a.parquet", **options)
+    return folder / "a.parquet"
+
+
+@pytest.mark.parametrize("group", [1, 7, 64, 100, 1000])
+@pytest.mark.parametrize("rows", [1, 10, 64, 65, 333, 1000])
+def test_parquet_slices_over_row_groups_equal_the_whole(tmp_path: Path, group: int, rows: int) -> None:
+    table = pa.table({"n": range(333), "list": [[{"x": i}] * (i % 3) for i in range(333)]})
+    path = parquet(tmp_path, table, row_group_size=group)
+    assert all_records(path, rows) == table.to_pylist()
+
+
+def test_an_empty_parquet_file_holds_no_records(tmp_path: Path) -> None:
+    assert all_records(parquet(tmp_path, pa.table({"n": pa.array([], pa.int64())}))) == []
+
+
+def test_a_parquet_text_that_is_not_utf8_costs_only_its_row(tmp_path: Path) -> None:
+    texts = pa.array([b"a", b"\xff\xfe", "é".encode()], pa.binary()).view(pa.string())
+    assert reasons(all_records(parquet(tmp_path, pa.table({"t": texts})), 3)) == [
+        {"t": "a"},
+        "malformed_record",
+        {"t": "é"},
+    ]
+
+
+def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
+    whole = parquet(tmp_path, pa.table({"n": range(1000)})).read_bytes()
+    for data in (b"", b"PAR1", b"<html>", whole[:-20]):
+        with pytest.raises(DataError, match="not a readable parquet"):
+            all_records(written(tmp_path, data, "b.parquet"))
+
+
+def test_damaged_parquet_pages_are_refused_with_the_file(tmp_path: Path) -> None:
+    table = pa.table({"n": [str(n) * 20 for n in range(1000)]})
+    path = parquet(tmp_path, table, compression="zstd", use_dictionary=False)
+    data = bytearray(path.read_bytes())
+    data[4:200] = b"\xff" * 196
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"a\.parquet: damaged at row 0"):
+        all_records(path, 1000)

@@ -1,0 +1,314 @@
+"""Adapters: what becomes of each shape of record, and what is refused with which reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pictures import encoded, photo
+
+from stages.images import REASONS as IMAGE_REASONS
+from stages.ingest import REASONS, IngestParams, ingest
+from stages.sources.archive import ImageFiles
+from stages.sources.catalogue import FORMATS, Source
+from stages.sources.draft import BadRow, Draft, ImageRef, check
+
+IMAGE = "image"
+
+
+def adapt(format: str, record: dict[str, Any], **columns: str) -> Draft:
+    return check(FORMATS[format].adapt(record, Source(format, ("*",), columns=columns).column_map))
+
+
+def refusal(format: str, record: dict[str, Any]) -> BadRow:
+    with pytest.raises(BadRow) as caught:
+        adapt(format, record)
+    assert caught.value.reason in REASONS
+    return caught.value
+
+
+def layout(draft: Draft) -> list[tuple[str, list[str]]]:
+    """(role, blocks) per message; an image block is shown as IMAGE, a text block as its text in angle quotes."""
+    return [
+        (m["role"], [IMAGE if b["type"] == "image" else f"«{b['text']}»" for b in m["content"]]) for m in draft.messages
+    ]
+
+
+# ---- texts (FineVision)
+
+
+def test_texts_put_images_before_the_first_user_turn() -> None:
+    record = {
+        "texts": [{"assistant": "A cat.", "user": "What?"}, {"user": "Sure?", "assistant": "Yes."}],
+        "images": [{"bytes": b"1", "path": None}, {"path": "b.png", "bytes": None}],
+        "relevance_min": 4,
+        "formatting_min": 3.5,
+        "relevance_ratings": [4],
+        "empty_min": None,
+        "flag_min": True,
+    }
+    draft = adapt("texts", record)
+    assert layout(draft) == [
+        ("user", [IMAGE, IMAGE, "«What?»"]),
+        ("assistant", ["«A cat.»"]),
+        ("user", ["«Sure?»"]),
+        ("assistant", ["«Yes.»"]),
+    ]
+    assert draft.images == [ImageRef(b"1", None), ImageRef(None, "b.png")]
+    assert draft.scores == {"relevance_min": 4.0, "formatting_min": 3.5}
+
+
+@pytest.mark.parametrize("images", [{}, {"images": None}, {"images": []}, {"images": "none"}])
+def test_texts_without_images_are_text_only(images: dict[str, Any]) -> None:
+    draft = adapt("texts", {"texts": [{"user": "a", "assistant": "b"}], **images})
+    assert draft.images == [] and layout(draft)[0] == ("user", ["«a»"])
+
+
+def test_a_single_image_need_not_be_in_a_list() -> None:
+    record = {"texts": [{"user": "a", "assistant": "b"}], "images": {"bytes": b"1", "path": None}}
+    assert adapt("texts", record).images == [ImageRef(b"1", None)]
+
+
+def test_a_literal_mark_in_texts_stays_text() -> None:
+    draft = adapt(
+        "texts", {"texts": [{"user": "<image>\nWhat does <image> do?", "assistant": "<image>"}], "images": b"1"}
+    )
+    assert layout(draft) == [("user", [IMAGE, "«<image>\nWhat does <image> do?»"]), ("assistant", ["«<image>»"])]
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({}, "no_conversation"),
+        ({"texts": []}, "no_conversation"),
+        ({"texts": None}, "no_conversation"),
+        ({"texts": "What?"}, "malformed_record"),
+        ({"texts": ["What?"]}, "malformed_record"),
+        ({"texts": [{"user": "a"}]}, "malformed_record"),
+        ({"texts": [{"user": None, "assistant": "b"}]}, "malformed_record"),
+        ({"texts": [{"user": "a", "assistant": "b"}], "images": [3]}, "malformed_record"),
+        ({"texts": [{"user": "a", "assistant": "b"}], "images": [None]}, "malformed_record"),
+        ({"texts": [{"user": "a", "assistant": "b"}], "x_min": 10**400}, "malformed_record"),
+    ],
+)
+def test_texts_that_are_not_as_declared(record: dict[str, Any], reason: str) -> None:
+    assert refusal("texts", record).reason == reason
+
+
+# ---- conversations (LLaVA)
+
+
+def conversation(*values: str, **fields: Any) -> dict[str, Any]:
+    roles = ("human", "gpt")
+    return {"conversations": [{"from": roles[i % 2], "value": v} for i, v in enumerate(values)], **fields}
+
+
+@pytest.mark.parametrize(
+    ("text", "blocks"),
+    [
+        ("<image>\nWhat?", [IMAGE, "«\nWhat?»"]),
+        ("What? <image>", ["«What? »", IMAGE]),
+        ("Before <image> after", ["«Before »", IMAGE, "« after»"]),
+        ("<image>", [IMAGE]),
+        ("<image><image>", [IMAGE, IMAGE]),
+        ("a<image>b<image>c", ["«a»", IMAGE, "«b»", IMAGE, "«c»"]),
+        ("<Image> <image > <img>", ["«<Image> <image > <img>»"]),
+        ("", ["«»"]),
+    ],
+)
+def test_marks_become_images_where_they_stand(text: str, blocks: list[str]) -> None:
+    images = [f"{n}.jpg" for n in range(blocks.count(IMAGE))]
+    draft = adapt("conversations", conversation(text, "ok", image=images))
+    assert layout(draft)[0] == ("user", blocks)
+    assert draft.images == [ImageRef(path=name) for name in images]
+
+
+def test_a_mark_may_stand_in_any_turn() -> None:
+    draft = adapt("conversations", conversation("a", "b", "and <image>?", "c", image="x.jpg"))
+    assert [len(m["content"]) for m in draft.messages] == [1, 1, 3, 1]
+
+
+@pytest.mark.parametrize("image", [None, "", "none", "None", "nan", []])
+def test_the_words_for_no_image(image: Any) -> None:
+    assert adapt("conversations", conversation("a", "b", image=image)).images == []
+    assert adapt("conversations", conversation("a", "b")).images == []
+
+
+def test_ids_and_extra_keys_do_not_matter() -> None:
+    record = conversation("a", "b", id=7, model="", extra={"x": [1]}, language=5)
+    record["conversations"][0]["weight"] = 3
+    assert layout(adapt("conversations", record)) == [("user", ["«a»"]), ("assistant", ["«b»"])]
+    assert adapt("conversations", {**record, "id": "000"}) == adapt("conversations", record)
+
+
+@pytest.mark.parametrize(
+    ("role", "canonical"), [("System", "system"), ("USER", "user"), ("gpt", "assistant"), ("bard", "assistant")]
+)
+def test_roles_have_many_names(role: str, canonical: str) -> None:
+    record = conversation("a", "b")
+    record["conversations"].append({"from": role, "value": "c"})
+    assert adapt("conversations", record).messages[-1]["role"] == canonical
+
+
+def test_a_mismatch_states_both_numbers() -> None:
+    for text, images, detail in (
+        ("<image><image>", ["a.jpg"], "2 placeholders, 1 images"),
+        ("no mark", "a.jpg", "0 placeholders, 1 images"),
+        ("<image>", None, "1 placeholders, 0 images"),
+    ):
+        error = refusal("conversations", conversation(text, "b", image=images))
+        assert (error.reason, error.detail) == ("placeholder_mismatch", detail)
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"conversations": [{"from": "tool", "value": "x"}]}, "unknown_role"),
+        ({"conversations": [{"value": "x"}]}, "unknown_role"),
+        ({"conversations": [{"from": 1, "value": "x"}]}, "unknown_role"),
+        ({"conversations": [{"from": "human", "value": None}]}, "malformed_record"),
+        ({"conversations": [{"from": "human", "value": 3}]}, "malformed_record"),
+        ({"conversations": [["human", "x"]]}, "malformed_record"),
+        ({"conversations": {"from": "human", "value": "x"}}, "malformed_record"),
+        ({"conversations": []}, "no_conversation"),
+        ({}, "no_conversation"),
+        (conversation("only a question"), "no_conversation"),
+        ({"conversations": [{"from": "gpt", "value": "a"}, {"from": "human", "value": "b"}]}, "no_conversation"),
+        (conversation("<image>", "b", image={"bytes": "text"}), "malformed_record"),
+        (conversation("<image>", "b", image={"path": 5}), "malformed_record"),
+        (conversation("a", "b", licence=5), "malformed_record"),
+        (conversation("\ud800", "b"), "malformed_record"),
+    ],
+)
+def test_conversations_that_are_not_as_declared(record: dict[str, Any], reason: str) -> None:
+    assert refusal("conversations", record).reason == reason
+
+
+# ---- question_answer
+
+
+def test_columns_of_any_name() -> None:
+    record = {"質問": "何匹?", "答え": "三匹", "写真": {"bytes": b"1", "path": None}, "言語": "ja", "licence": "cc-by"}
+    draft = adapt("question_answer", record, question="質問", answer="答え", image="写真", language="言語")
+    assert layout(draft) == [("user", [IMAGE, "«何匹?»"]), ("assistant", ["«三匹»"])]
+    assert (draft.declared_language, draft.licence) == ("ja", "cc-by")
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({}, "no_conversation"),
+        ({"question": "q"}, "malformed_record"),
+        ({"question": "q", "answer": ["a"]}, "malformed_record"),
+        ({"question": "q", "answer": "a", "language": 3}, "malformed_record"),
+    ],
+)
+def test_questions_that_are_not_as_declared(record: dict[str, Any], reason: str) -> None:
+    assert refusal("question_answer", record).reason == reason
+
+
+# ---- a source's declaration
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"columns": {"qestion": "x"}}, "columns.qestion: unknown key; did you mean 'question'"),
+        ({"files": ("/etc/*.json",)}, "leaves the source's folder"),
+        ({"files": ("a/../../b.json",)}, "leaves the source's folder"),
+        ({"images": "../images"}, "leaves the source's folder"),
+    ],
+)
+def test_declarations_that_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Source(**{"format": "question_answer", "files": ("*.json",), **options})
+
+
+# ---- ingest
+
+PNG = encoded(photo(1, 20, 10))
+
+
+def run(format: str, *records: Any, **options: Any) -> Any:
+    source = Source(format, ("*",), licence="unknown")
+    return ingest(enumerate(records, 5), "src", "sub/f.json", source, ImageFiles(None), IngestParams(**options))
+
+
+def test_every_record_becomes_a_sample_or_a_reject_with_its_reason() -> None:
+    talk = [{"user": "a", "assistant": "b"}]
+    done = run(
+        "texts",
+        {"texts": talk, "images": [PNG], "licence": "cc0", "x_min": 2},
+        {"texts": talk, "images": [PNG[:-30]]},
+        {"texts": talk, "images": [b"<html>"]},
+        {"texts": talk, "images": ["a.png"]},
+        {"texts": talk, "images": [{"bytes": None, "path": None}]},
+        {"texts": talk, "images": [encoded(photo(1, 30, 30))]},
+        BadRow("malformed_record", "not JSON"),
+        "a text",
+        None,
+        {"texts": talk},
+        max_pixels=300,
+    )
+    assert done.samples["sample_id"].to_pylist() == ["src/sub/f.json#5", "src/sub/f.json#14"]
+    first = done.samples.to_pylist()[0]
+    assert first["images"] == [{"bytes": PNG, "path": None}]
+    assert (first["subset"], first["licence"], first["scores"]) == ("sub", "cc0", [{"name": "x_min", "value": 2.0}])
+    assert (first["image_info"][0]["width"], first["image_info"][0]["height"]) == (20, 10)
+    assert [(r["row"], r["reason"]) for r in done.rejects.to_pylist()] == [
+        (6, "image_truncated"),
+        (7, "image_unreadable"),
+        (8, "image_missing"),
+        (9, "image_missing"),
+        (10, "image_too_large"),
+        (11, "malformed_record"),
+        (12, "malformed_record"),
+        (13, "malformed_record"),
+    ]
+    assert (done.counts.rows_in, done.counts.kept) == (10, 2)
+
+
+@pytest.mark.parametrize("options", [{"rows_per_part": 0}, {"max_pixels": 0}])
+def test_params_below_one_are_refused(options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        IngestParams(**options)
+
+
+_TEXT = st.text() | st.sampled_from(["", "<image>", "\ud800", "human", "gpt", "none"])
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | _TEXT | st.just(PNG) | st.just(10**400),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["from", "value", "user", "assistant", "bytes", "path"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+_KEYS = [
+    "texts",
+    "images",
+    "image",
+    "conversations",
+    "question",
+    "answer",
+    "licence",
+    "language",
+    "a_min",
+    "\ud800_min",
+]
+_GOOD = st.sampled_from(
+    [
+        {},
+        {"texts": [{"user": "a", "assistant": "b"}]},
+        conversation("<image>", "b", image=PNG),
+        {"question": "a", "answer": "b"},
+    ]
+)
+
+
+@given(st.sampled_from(sorted(FORMATS)), _GOOD, st.dictionaries(st.sampled_from(_KEYS), _JSON, max_size=4))
+def test_no_record_of_whatever_shape_stops_the_part(format: str, good: dict[str, Any], rest: dict[str, Any]) -> None:
+    done = run(format, {**good, **rest}, {"texts": [{"user": "a", "assistant": "b"}]})
+    assert done.counts.rows_in == 2 == done.samples.num_rows + done.rejects.num_rows
+    assert set(done.counts.rejected) <= set(REASONS) and set(IMAGE_REASONS) <= set(REASONS)
