@@ -22,6 +22,7 @@ check: $(VENV)/ready
 # torch comes first and by its exact version: where a CPU build of it is at hand pip takes that.
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	@echo "installing into $(VENV): one to two minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet torch==2.13.0 -c constraints.txt

@@ -42,8 +42,9 @@ class Progress:
         """The line that stays."""
         resumed = f" ({self.resumed} from an earlier run)" if self.resumed else ""
         seconds = time.monotonic() - self.started
+        rate = f"{self.fresh_rows / seconds:,.0f} samples/s, " if self.fresh_rows and seconds > 0.05 else ""
         self._print(
-            f"{self.name:<22} {self.done}/{self.parts} parts{resumed}  {_outcome(self.counts)}  {seconds:.1f} s{note}"
+            f"{self.name:<22} {self.done}/{self.parts} parts{resumed}  {_outcome(self.counts)}  {rate}{seconds:.1f} s{note}"
         )
 
     def _line(self, now: float) -> str:

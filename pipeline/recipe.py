@@ -18,6 +18,7 @@ import yaml
 
 from schemas import strict
 from schemas.strict import RecipeError
+from stages.catalogue import STAGES
 from stages.decontaminate import DecontaminateParams
 from stages.dedupe import DedupeParams
 from stages.ingest import IngestParams
@@ -63,16 +64,25 @@ class Run:
 
     workers   parts worked on at a time; none: as many as the cluster has CPUs
     address   a Ray cluster's address; none: Ray starts on this machine
+    stop_if   `stage.reason` -> share of a step's rows; above it the run stops there (a wrong folder of images shows as
+              image_missing, and should not cost a night)
     """
 
     out: str = "out"
     locations: dict[str, str] = field(default_factory=dict)
     workers: int | None = None
     address: str | None = None
+    stop_if: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers: got {self.workers}, wanted at least 1")
+        known = [f"{stage}.{reason}" for stage, entry in STAGES.items() for reason in entry.reasons]
+        for reason, share in self.stop_if.items():
+            if reason not in known:
+                raise ValueError(strict.unknown("stop_if", reason, known))
+            if not 0 <= share <= 1:
+                raise ValueError(f"stop_if.{reason}: got {share}, wanted a share from 0 to 1")
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,7 @@ def run_step(step: Step, context: Context, executor: Executor) -> Manifest:
     entries, facts = tasks.finish(step, context, records)
     manifest = _manifest(step, records, entries, facts)
     _check_flow(step, manifest, context.out)
+    _check_shares(step, manifest.counts, context.recipe.run.stop_if)
     run = {**_circumstances(started), **extra}
     storage.commit_text(folder / "run.json", json.dumps(run, indent=2, sort_keys=True) + "\n")
     storage.commit_text(folder / MANIFEST, manifest.to_json())
@@ -137,6 +138,19 @@ def _check_flow(step: Step, manifest: Manifest, out: Path) -> None:
             ", ".join(f"{reason} {n:,}" for reason, n in manifest.counts.dropped.items()) or "its sources have no rows"
         )
         raise StepError(f"pretokenise: no sample is left of {expected:,} ({why}); there would be nothing to train on")
+
+
+def _check_shares(step: Step, counts: Counts, stop_if: dict[str, float]) -> None:
+    """Stop where a reason took more of the rows than the recipe allows; the parts stay, the step is not done."""
+    for name, most in stop_if.items():
+        stage, _, reason = name.partition(".")
+        found = counts.dropped.get(reason, 0) + counts.rejected.get(reason, 0) + counts.dropped.get(name, 0)
+        if stage == step.stage and found > most * counts.rows_in:
+            share = found / counts.rows_in
+            raise StepError(
+                f"{step.name}: {found:,} of {counts.rows_in:,} rows ({share:.1%}) are {reason}, run.stop_if allows "
+                f"{most:.1%}; mend the data, or raise run.stop_if.{name}"
+            )
 
 
 def _circumstances(started: float) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from rich.table import Table
 from pipeline.graph import Step
 from pipeline.runner import MissingInput, finished
 from schemas.manifest import Counts, Manifest
+from stages.catalogue import STAGES
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,15 @@ def rows(funnel: Funnel) -> list[tuple[str, list[int]]]:
         reasons: dict[str, Any] = {}
         for ledger in ledgers:
             reasons |= getattr(ledger, word)
-        for reason in sorted(reasons):
+        for reason in sorted(reasons, key=_order):
             lines.append((f"{word} {name}{reason}", [getattr(c, word).get(reason, 0) for c in ledgers]))
     return [*lines, ("kept", [c.kept for c in ledgers])]
+
+
+def _order(reason: str) -> tuple[int, str]:
+    """Reasons stand in the order of their stages."""
+    entry = STAGES.get(reason.split(".")[0])
+    return (entry.number if entry else 0, reason)
 
 
 def show(funnel: Funnel, console: Console | None = None) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.cli import main
 from pipeline.graph import Step
-from pipeline.runner import Serial, StepError, run_step
+from pipeline.runner import Serial, StepError, finished, run_step
 from pipeline.tasks import Context
 from schemas.manifest import ManifestError
 from stages.sources.records import DataError
@@ -196,3 +196,13 @@ def test_a_folder_of_another_step_is_refused(finished_run: Finished, make_recipe
     edit_manifest(folder, lambda m: m.update(identity="0" * 64))
     with pytest.raises(ManifestError, match="holds another step"):
         run(make_recipe())
+
+
+def test_a_reason_above_its_share_stops_the_run_and_a_higher_share_lets_it_go_on(make_recipe: MakeRecipe) -> None:
+    def careful(mapping: dict[str, Any]) -> None:
+        mapping["run"]["stop_if"] = {"ingest.image_truncated": 0.001}
+
+    with pytest.raises(StepError, match=r"image_truncated, run.stop_if allows 0.1%"):
+        run(make_recipe(careful))
+    context, steps = run(make_recipe())
+    assert all(finished(step, context.out) for step in steps)

@@ -51,6 +51,8 @@ WRONG: dict[str, tuple[Edit, str]] = {
     "benchmarks unused": (lambda m: m["data"].pop("decontaminate"), "decontaminate: missing"),
     "tokenizer": (lambda m: m["run"]["locations"].update(tokenizer="/nowhere"), "run.locations.tokenizer"),
     "workers": (lambda m: m["run"].update(workers=0), "run: workers: got 0"),
+    "stop_if": (lambda m: m["run"].update(stop_if={"ingest.image_mising": 0.5}), "did you mean 'ingest.image_missing'"),
+    "share": (lambda m: m["run"].update(stop_if={"ingest.image_missing": 5}), "wanted a share from 0 to 1"),
     "name": (lambda m: m["data"]["sources"].update({"A b": m["data"]["sources"]["fine"]}), "'A b' can't name a source"),
 }
 
