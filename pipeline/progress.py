@@ -43,9 +43,8 @@ class Progress:
         resumed = f" ({self.resumed} from an earlier run)" if self.resumed else ""
         seconds = time.monotonic() - self.started
         rate = f"{self.fresh_rows / seconds:,.0f} samples/s, " if self.fresh_rows and seconds > 0.05 else ""
-        self._print(
-            f"{self.name:<22} {self.done}/{self.parts} parts{resumed}  {_outcome(self.counts)}  {rate}{seconds:.1f} s{note}"
-        )
+        done = f"{self.name:<22} {self.done}/{self.parts} parts{resumed}"
+        self._print(f"{done}  {_outcome(self.counts)}  {rate}{seconds:.1f} s{note}")
 
     def _line(self, now: float) -> str:
         rate = self.fresh_rows / max(now - self.started, 1e-9)
