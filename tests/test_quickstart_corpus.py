@@ -362,5 +362,4 @@ def test_the_tallest_bar_has_the_colour_and_the_height_its_answer_claims(number:
     order = np.argsort(heights)
     answers = {turn.topic: turn.answer for turn in scene.turns["en"]}
     assert answers["tallest"] == ("left", "middle", "right")[order[2]]
-    assert answers["shortest"] == ("left", "middle", "right")[order[0]]
     assert heights[order[2]] - heights[order[1]] >= 0.18 * scene.image.height
