@@ -1,0 +1,30 @@
+"""Fixtures of the trainer's tests: a tiny shard folder, and configs for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny_shards import CONFIG, merged, talks, write_shards
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 samples in three shards."""
+    return write_shards(tmp_path_factory.mktemp("shards"), talks(60))
+
+
+@pytest.fixture
+def write_config(tmp_path: Path, shards: Path) -> Callable[..., Path]:
+    """Write a config for the shards that differs from CONFIG in some dotted keys; returns its path."""
+
+    def write(**changes: Any) -> Path:
+        path = tmp_path / "config.yaml"
+        defaults = {"data.shards": str(shards), "run.out": str(tmp_path / "run")}
+        path.write_text(yaml.safe_dump(merged(CONFIG, **{**defaults, **changes})), encoding="utf-8")
+        return path
+
+    return write

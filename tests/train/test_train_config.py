@@ -1,0 +1,71 @@
+"""A wrong config is one line that names the key, exit code 2, and no traceback."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+import yaml
+
+from train import config
+from train.__main__ import main
+from train.optimiser import learning_rate
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data.batchsize": 8}, r"data\.batchsize: unknown key; did you mean 'batch_size'\?"),
+        ({"model.vision.depth": 2}, r"model\.vision\.depth: unknown key; known keys: hidden_size"),
+        ({"data.seed": "3"}, r"data\.seed: got '3' \(str\), wanted a whole number"),
+        ({"run.threads": True}, r"run\.threads: got True \(bool\), wanted a whole number"),
+        ({"optimiser.schedule": "cosin"}, r"optimiser\.schedule: got 'cosin' .*did you mean 'cosine'\?"),
+        ({"optimiser.learning_rate": 0}, r"optimiser: learning_rate is 0.0, wanted more than 0"),
+        ({"model.language.num_heads": 5}, r"model\.language: hidden_size is 32, wanted a multiple of num_heads = 5"),
+        ({"data.batch_size": 0}, r"data: batch_size is 0, wanted at least 1"),
+        ({"data.max_tokens_per_pack": 20}, r"data\.max_tokens_per_pack: sample \d+ has \d+ tokens"),
+        ({"data.shards": "nowhere"}, r"data\.shards: nowhere holds no finished shards"),
+    ],
+)
+def test_a_wrong_key_or_value_is_one_line(write_config, capsys, changes, message):
+    assert main(["fit", str(write_config(**changes))]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and re.match(f"error: {message}", error)
+
+
+def test_a_missing_key_is_named(write_config, capsys):
+    path = write_config()
+    content = yaml.safe_load(path.read_text())
+    del content["optimiser"]["clip"]
+    path.write_text(yaml.safe_dump(content))
+    assert main(["fit", str(path)]) == 2
+    assert "optimiser.clip: missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["data: [", "- 1", ""])
+def test_a_file_that_is_no_config_is_one_line(tmp_path, capsys, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    assert main(["fit", str(path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_missing_file_is_one_line(tmp_path, capsys):
+    assert main(["fit", str(tmp_path / "no.yaml")]) == 2
+    assert "no.yaml: can't be read" in capsys.readouterr().err
+
+
+def test_the_example_in_the_docstring_is_a_config(tmp_path):
+    """The documented keys are the keys: the docstring's example, as YAML, builds a Config."""
+    path = tmp_path / "config.yaml"
+    path.write_text("\n".join(line for line in (config.__doc__ or "").splitlines() if line.startswith("    ")))
+    assert config.load(path).data.batch_size > 0
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "wsd"])
+def test_the_learning_rate_rises_then_never_rises_again_and_ends_near_zero(write_config, schedule):
+    of = dataclasses.replace(config.load(write_config()).optimiser, schedule=schedule, warmup_steps=10)
+    rates = [learning_rate(of, step, 100) for step in range(100)]
+    assert rates[:10] == sorted(rates[:10]) and rates[10:] == sorted(rates[10:], reverse=True)
+    assert max(rates) == of.learning_rate and 0 <= rates[-1] < 0.1 * of.learning_rate

@@ -1,0 +1,111 @@
+"""The trainer's commands.
+
+    python -m train fit CONFIG           train from shards; started again it continues, finished it does nothing
+    python -m train generate CONFIG ...  answer questions with the newest checkpoint of that config
+
+Exit codes: 0 done; 1 the data or the run failed; 2 the config or the command line is wrong; 130 interrupted
+(resumable).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from schemas.manifest import ManifestError
+from schemas.strict import RecipeError
+from stages.chat import ChatError
+from stages.images import BadImage
+from train import checkpoint, config, questions, trainer
+from train.checkpoint import CheckpointError
+from train.collate import CollateError
+from train.config import Config
+from train.inference import Answerer, PromptError
+from train.plan import PlanError
+from train.questions import QuestionError, Row
+from train.trainer import TrainingError
+
+_WRONG = (RecipeError, CheckpointError, PlanError, QuestionError)
+_FAILED = (ManifestError, CollateError, TrainingError, ChatError, BadImage, PromptError)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(config.load(options.config), options)
+    except (*_WRONG, *_FAILED) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, _WRONG) else 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues from the newest checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+def fit(of: Config, _: argparse.Namespace) -> None:
+    summary = trainer.fit(of)
+    print(
+        f"{summary['steps']:,} steps, {summary['samples']:,} samples: loss {summary['first_loss']:.4f} -> "
+        f"{summary['last_loss']:.4f} in {summary['seconds']:.0f} s; {of.run.out}/{summary['checkpoint']}"
+    )
+
+
+def generate(of: Config, options: argparse.Namespace) -> None:
+    folder = _newest(of)
+    rows, base = _rows(options)
+    answers = Answerer(folder).answer([questions.prompt(row, base) for row in rows])
+    scored = questions.score(rows, answers)
+    summary = questions.summarise(scored) | {"checkpoint": folder.name}
+    questions.show(scored, summary)
+    beside = questions.write(options.out or Path(of.run.out) / "predictions.jsonl", scored, summary)
+    print(json.dumps(summary, ensure_ascii=False), f"-> {beside}")
+
+
+def _newest(of: Config) -> Path:
+    folder = checkpoint.latest(Path(of.run.out))
+    if folder is None:
+        raise CheckpointError(f"{of.run.out}: no checkpoint; run `python -m train fit` with this config first")
+    identity = checkpoint.read(folder).identity
+    # The shards may be gone by now, and answering does not read them.
+    checkpoint.refuse_other(folder, identity, checkpoint.identity(of, identity["data"]["shards"]))
+    return folder
+
+
+def _rows(options: argparse.Namespace) -> tuple[list[Row], Path]:
+    if options.questions:
+        return questions.read(options.questions, options.limit), options.questions.parent
+    if not options.question:
+        raise QuestionError(
+            "nothing to answer: give --questions FILE.jsonl, or --question TEXT with or without --image"
+        )
+    return [{"image": [str(path) for path in options.image], "question": options.question}], Path()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m train", description=(__doc__ or "").partition("\n")[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command, text in ((fit, "train from shards"), (generate, "answer questions with the newest checkpoint")):
+        sub = commands.add_parser(command.__name__, help=text)
+        sub.add_argument("config", type=Path, metavar="CONFIG")
+        sub.set_defaults(command=command)
+    what = sub.add_mutually_exclusive_group()
+    what.add_argument("--questions", type=Path, metavar="FILE.jsonl", help="rows of image, question, answer?, kind?")
+    what.add_argument("--question", metavar="TEXT", help="one question")
+    sub.add_argument("--image", type=Path, action="append", default=[], help="an image of --question; may be repeated")
+    sub.add_argument("--limit", type=_positive, metavar="N", help="only the first N questions")
+    sub.add_argument("--out", type=Path, metavar="FILE", help="predictions; default: predictions.jsonl in run.out")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"got {number}, wanted at least 1")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""Causal attention inside each sample of a pack, and never across samples.
+
+A pack is one flat row of tokens; `cu_seq_lens_q` = [0, end of sample 0, end of sample 1, ...] says where its samples
+end. The row is cut there and every piece attends to itself alone, so isolation is plain to see, costs no T x T mask
+and grows linearly with the pack. The default way of the transformers library (guess the pack from restarting
+`position_ids`) is silently lost when any 2-D mask is passed or a cache is made; this one depends on neither, because
+it builds no mask at all.
+
+Without `cu_seq_lens_q` (generation: rows of equal length, no padding) it is ordinary causal attention.
+
+Letters in names of shapes: B rows, H query heads, K key/value heads, T tokens, D width of a head.
+"""
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+from transformers.masking_utils import AttentionMaskInterface
+
+VARLEN = "tessera_varlen"
+
+
+def varlen_attention(
+    module: nn.Module,
+    q_BHTD: Tensor,
+    k_BKTD: Tensor,
+    v_BKTD: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    cu_seq_lens_q: list[int] | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """The signature is the one transformers calls; the result is [B, T, H, D]."""
+    if attention_mask is not None:
+        raise ValueError("varlen attention got an attention_mask, wanted None: packs are kept apart by cu_seq_lens_q")
+    heads_per_key = q_BHTD.shape[1] // k_BKTD.shape[1]
+    k_BHTD = k_BKTD.repeat_interleave(heads_per_key, dim=1)
+    v_BHTD = v_BKTD.repeat_interleave(heads_per_key, dim=1)
+    if cu_seq_lens_q is None:
+        causal = q_BHTD.shape[2] > 1  # one query over a cache sees every key
+        out_BHTD = scaled_dot_product_attention(q_BHTD, k_BHTD, v_BHTD, is_causal=causal, scale=scaling)
+        return out_BHTD.transpose(1, 2), None
+    lengths = [end - start for start, end in pairwise(cu_seq_lens_q)]
+    samples = zip(*(torch.split(x, lengths, dim=2) for x in (q_BHTD, k_BHTD, v_BHTD)), strict=True)
+    pieces = [scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling) for q, k, v in samples]
+    return torch.cat(pieces, dim=2).transpose(1, 2), None
+
+
+def _no_mask(*_: Any, **__: Any) -> None:
+    return None
+
+
+AttentionInterface.register(VARLEN, varlen_attention)
+AttentionMaskInterface.register(VARLEN, _no_mask)

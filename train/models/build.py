@@ -1,0 +1,61 @@
+"""A config and the facts of the shards -> a model with freshly drawn weights.
+
+The dimensions come from the config; tile, patch, merge, vocabulary and image token come from the shards' manifest, so
+a model can't be built for other tokens than it will be fed. The weights are a function of `init_seed` alone. Nothing
+is downloaded.
+"""
+
+from __future__ import annotations
+
+import torch
+from transformers import Qwen3Config, SiglipVisionConfig
+
+from train.config import Language, ModelConfig, Vision
+from train.models.attention import VARLEN
+from train.models.internvl_siglip import InternVLSiglip
+from train.shards import Facts
+
+
+def build(model: ModelConfig, facts: Facts) -> InternVLSiglip:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(model.init_seed)
+        vision, language = vision_config(model.vision, facts), language_config(model.language, facts)
+        return InternVLSiglip(vision, language, facts.scheme.merge)
+
+
+def vision_config(vision: Vision, facts: Facts) -> SiglipVisionConfig:
+    return SiglipVisionConfig(
+        hidden_size=vision.hidden_size,
+        num_hidden_layers=vision.num_layers,
+        num_attention_heads=vision.num_heads,
+        intermediate_size=vision.intermediate_size,
+        image_size=facts.scheme.tile,
+        patch_size=facts.scheme.patch,
+        vision_use_head=False,  # the attention-pooled summary, which a language model does not read
+        attn_implementation="sdpa",
+    )
+
+
+def language_config(language: Language, facts: Facts) -> Qwen3Config:
+    return Qwen3Config(
+        vocab_size=facts.vocab_size,
+        hidden_size=language.hidden_size,
+        num_hidden_layers=language.num_layers,
+        num_attention_heads=language.num_heads,
+        num_key_value_heads=language.num_kv_heads,
+        head_dim=language.hidden_size // language.num_heads,
+        intermediate_size=language.intermediate_size,
+        tie_word_embeddings=True,
+        attn_implementation=VARLEN,
+    )
+
+
+def costs(model: ModelConfig, facts: Facts) -> tuple[float, float]:
+    """FLOPs of one token and of one tile, forward and backward, in matrix products: the planner's costs."""
+    with torch.device("meta"):
+        shell = build(model, facts)
+    decoder = sum(p.numel() for p in shell.language.model.layers.parameters())
+    tower = sum(p.numel() for p in shell.vision.encoder.parameters())
+    projector = sum(p.numel() for p in shell.projector.parameters())
+    patches = (facts.scheme.tile // facts.scheme.patch) ** 2
+    return 6.0 * decoder, 6.0 * (tower * patches + projector * facts.scheme.tokens_per_tile)

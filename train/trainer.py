@@ -1,0 +1,148 @@
+"""The training loop, in reading order: open, plan, build, resume, step, save, summarise.
+
+Reads a config and a shard folder; writes below `run.out`: `step-NNNNNN/` (the newest checkpoint), `log.jsonl` (every
+step) and, when all is done, `summary.json`. Killed anywhere and started again it continues from the newest checkpoint
+and ends with the same bits. A finished run says so and does nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.utils import clip_grad_norm_
+
+from train import checkpoint, gradient, loader, log, optimiser
+from train.checkpoint import Record
+from train.config import Config
+from train.loader import Position, Step
+from train.log import Line
+from train.models import build
+from train.plan import Plan, Rules
+from train.shards import Shards
+
+
+class TrainingError(RuntimeError):
+    """Training can't go on: one line."""
+
+
+def fit(config: Config, watch: Callable[[Line], None] | None = None) -> dict[str, Any]:
+    """Train to the end of the last epoch and return the summary. `watch` is called after every step."""
+    out = Path(config.run.out)
+    shards = Shards(config.data.shards)
+    plan = make_plan(config, shards)
+    total = plan.steps_per_epoch * config.data.epochs
+    run = Run(config, shards, plan)
+    if run.step == total and (out / log.SUMMARY).is_file():
+        print(f"{run.folder}: all {total} steps are done; nothing to do")
+        return dict(json.loads((out / log.SUMMARY).read_text(encoding="utf-8")))
+    run.start()
+    with run.pool, log.Show(total, config.run.log_every) as show:
+        for step in loader.steps(shards, plan, config.data.epochs, run.position):
+            line = run.advance(step, total)
+            show(line)
+            if run.step % config.run.checkpoint_every == 0 or run.step == total:
+                run.save()
+            if watch:
+                watch(line)
+    return run.summarise()
+
+
+def make_plan(config: Config, shards: Shards) -> Plan:
+    token_cost, tile_cost = build.costs(config.model, shards.facts)
+    data = config.data
+    rules = Rules(data.seed, data.batch_size, data.max_tokens_per_pack, token_cost, tile_cost)
+    return Plan(shards.num_tokens, shards.num_tiles, rules)
+
+
+class Run:
+    """Model, optimiser and position of one run; resumed from the newest checkpoint if there is one."""
+
+    def __init__(self, config: Config, shards: Shards, plan: Plan) -> None:
+        torch.set_num_threads(1)  # see gradient.py
+        self.pool = ThreadPoolExecutor(config.run.threads, thread_name_prefix="pack")
+        self.config, self.shards, self.plan = config, shards, plan
+        self.out = Path(config.run.out)
+        self.identity = checkpoint.identity(config, shards.manifest.identity)
+        self.model = build.build(config.model, shards.facts).train()
+        self.optimisers = optimiser.make(self.model, config.optimiser, self.pool)
+        self.step, self.position = 0, Position(0, 0)
+        self.folder = checkpoint.latest(self.out)
+        if self.folder:
+            self._resume(self.folder)
+        self.lines: list[Line] = []
+        self._since = time.perf_counter()
+
+    def start(self) -> None:
+        """Cut the log back to the checkpoint, and the clock runs."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.lines = log.cut(self.out / log.LOG, self.step)
+        self._since = time.perf_counter()
+
+    def _resume(self, folder: Path) -> None:
+        record = checkpoint.read(folder)
+        checkpoint.refuse_other(folder, record.identity, self.identity)
+        checkpoint.refuse_other(folder, {"plan": record.plan}, {"plan": self.plan.identity()})
+        checkpoint.load(folder, self.model)
+        checkpoint.load_optimisers(folder, self.model, self.optimisers)
+        self.step, self.position = record.step, Position(record.epoch, record.epoch_step)
+
+    def advance(self, step: Step, total: int) -> Line:
+        """One optimiser step. The loss is the sum over all packs divided by the target tokens of the whole step."""
+        epoch = self.position.epoch
+        rate = optimiser.learning_rate(self.config.optimiser, self.step, total)
+        for group in (group for each in self.optimisers for group in each.param_groups):
+            group["lr"] = rate
+        loss = gradient.accumulate(self.model, step.packs, self.pool)
+        norm = float(clip_grad_norm_(self.model.parameters(), self.config.optimiser.clip))
+        self._refuse_nan(loss, norm)
+        for each in self.optimisers:
+            each.step()
+        self.step, self.position = self.step + 1, step.after
+        return self._log(step, epoch, loss, norm, rate)
+
+    def _refuse_nan(self, loss: float, norm: float) -> None:
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise TrainingError(
+                f"step {self.step + 1}: the loss is {loss}, the gradient's norm {norm}; lower optimiser.learning_rate "
+                "or raise optimiser.warmup_steps"
+            )
+
+    def _log(self, step: Step, epoch: int, loss: float, norm: float, rate: float) -> Line:
+        packs, now = step.packs, time.perf_counter()
+        line = Line(
+            step=self.step,
+            epoch=epoch,
+            loss=loss,
+            gradient_norm=norm,
+            learning_rate=rate,
+            samples=step.num_samples,
+            tokens=sum(pack.sample_ends[-1] for pack in packs),
+            targets=sum(pack.num_targets for pack in packs),
+            tiles=sum(len(pack.tiles) for pack in packs),
+            packs=len(packs),
+            seconds=now - self._since,  # with the wait for the loader
+        )
+        self._since = now
+        self.lines.append(line)
+        log.append(self.out / log.LOG, line)
+        return line
+
+    def save(self) -> None:
+        plan = self.plan.identity()
+        record = Record(self.identity, asdict(self.shards.facts), plan, self.step, *self.position)
+        self.folder = checkpoint.save(self.out, record, self.model, self.optimisers, self.shards.tokenizer_folder)
+
+    def summarise(self) -> dict[str, Any]:
+        parameters = sum(p.numel() for p in self.model.parameters())
+        summary = log.summarise(self.lines, parameters, self.folder.name if self.folder else "")
+        text = json.dumps(summary, indent=2) + "\n"
+        (self.out / log.SUMMARY).write_text(text, encoding="utf-8")
+        return summary
