@@ -23,7 +23,8 @@ from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 from schemas.sample import GREY_SIDE
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "MPO")
+# MPO (stereo photographs) is opened as the JPEG it begins with.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
 # Pillow's own bomb limit warns before our cap is asked; text chunks over 1 MiB (screenshots with embedded metadata) are
 # legal and met in FineVision. 64 MiB still bounds what a hostile zTXt chunk can inflate to.

@@ -6,8 +6,11 @@ import hashlib
 import io
 import random
 import struct
+import subprocess
+import sys
 import zlib
 from collections import Counter
+from pathlib import Path
 
 import imagehash
 import numpy as np
@@ -405,3 +408,10 @@ def test_damaged_files_are_refused_with_a_reason_or_open(name: str, data: bytes)
         opened = open_rgb(variant)
         assert opened.mode == "RGB" and opened.size == (info.width, info.height), number
     assert outcomes["accepted"] and outcomes.total() - outcomes["accepted"], outcomes
+
+
+def test_what_is_no_image_is_said_so_by_a_process_that_has_seen_none() -> None:
+    script = "from stages.images import open_rgb\ntry: open_rgb(b'no picture')\nexcept Exception as error: print(error)"
+    root = Path(__file__).parent.parent.parent
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("image_unreadable: not an image")
