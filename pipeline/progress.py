@@ -47,12 +47,12 @@ class Progress:
         self._print(f"{done}  {_outcome(self.counts)}  {rate}{seconds:.1f} s{note}")
 
     def _line(self, now: float) -> str:
+        done = f"{self.name:<22} {self.done}/{self.parts} parts"
+        if not self.fresh_rows:
+            return f"{done}  waiting for the first part  {_outcome(self.counts)}"
         rate = self.fresh_rows / max(now - self.started, 1e-9)
-        left = (self.rows - self.counts.rows_in) / rate if rate else None
-        clock = "time left unknown" if left is None else f"{int(left) // 60}:{int(left) % 60:02d} left"
-        return (
-            f"{self.name:<22} {self.done}/{self.parts} parts  {rate:,.0f} samples/s  {clock}  {_outcome(self.counts)}"
-        )
+        left = round((self.rows - self.counts.rows_in) / rate)
+        return f"{done}  {rate:,.0f} samples/s  {left // 60}:{left % 60:02d} left  {_outcome(self.counts)}"
 
     def _print(self, text: str, end: str = "\n") -> None:
         clear = "\x1b[2K" if self.stream.isatty() else ""
