@@ -2,9 +2,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-export PYTHONWARNINGS := ignore
-export TOKENIZERS_PARALLELISM := false
-export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO := 0
 
 .PHONY: quickstart test check clean
 
@@ -12,7 +9,7 @@ quickstart: $(VENV)/ready  ## raw data in, a trained model's answers out
 	$(BIN)/python -m pipeline.quickstart
 
 test: check  ## format, lint, types, tests
-	PYTHONWARNINGS= $(BIN)/python -m pytest
+	$(BIN)/python -m pytest
 
 check: $(VENV)/ready
 	$(BIN)/ruff format --check .
