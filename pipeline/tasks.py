@@ -130,7 +130,7 @@ def split(step: Step, context: Context) -> list[Task]:
         ]
     benchmarks = tuple(p.path for p in _parts(step.benchmarks, context.out))
     places = {"language_model": str(language_model(context.recipe))} if step.stage == "language" else {}
-    if FILTERS[step.stage].scope == "all":
+    if parts and FILTERS[step.stage].scope == "all":
         return [base(number=0, rows=sum(p.rows for p in parts), parts=tuple(parts), benchmarks=benchmarks)]
     return [base(number=k, rows=p.rows, parts=(p,), benchmarks=benchmarks, places=places) for k, p in enumerate(parts)]
 

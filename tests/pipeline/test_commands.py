@@ -141,6 +141,7 @@ def test_an_empty_source_ends_with_a_sentence(make_recipe: MakeRecipe, tmp_path:
 
     def edit(mapping: dict[str, Any]) -> None:
         only("llava")(mapping)
+        mapping["data"] |= {"dedupe": {}, "quality": {}}
         mapping["run"]["locations"]["llava"] = str(tmp_path / "llava")
 
     with pytest.raises(StepError, match="no sample is left of 0"):
