@@ -130,14 +130,14 @@ def _manifest(step: Step, records: Sequence[Record], entries: list[Any], facts: 
 
 def _check_flow(step: Step, manifest: Manifest, out: Path) -> None:
     """Rows in must be what the inputs kept: the ledger across steps, not only within one."""
-    expected = sum(read(out / s.folder).counts.kept for s in step.inputs if s.stage == "ingest")
-    if step.stage not in ("download", "ingest") and manifest.counts.rows_in != expected:
-        raise ManifestError(f"{step.name}: {manifest.counts.rows_in:,} rows in, but its inputs kept {expected:,}")
+    ingested = sum((read(out / s.folder).counts for s in step.inputs if s.stage == "ingest"), Counts())
+    if step.stage not in ("download", "ingest") and manifest.counts.rows_in != ingested.kept:
+        raise ManifestError(f"{step.name}: {manifest.counts.rows_in:,} rows in, but its inputs kept {ingested.kept:,}")
     if step.stage == "pretokenise" and manifest.counts.kept == 0:
-        why = (
-            ", ".join(f"{reason} {n:,}" for reason, n in manifest.counts.dropped.items()) or "its sources have no rows"
-        )
-        raise StepError(f"pretokenise: no sample is left of {expected:,} ({why}); there would be nothing to train on")
+        rejected = {f"ingest.{reason}": n for reason, n in ingested.rejected.items()}
+        left_out = {**rejected, **manifest.counts.dropped}
+        why = ", ".join(f"{reason} {n:,}" for reason, n in left_out.items()) or "the sources are empty"
+        raise StepError(f"pretokenise: no sample is left of {ingested.rows_in:,} rows ({why}); nothing to train on")
 
 
 def _check_shares(step: Step, counts: Counts, stop_if: dict[str, float]) -> None:
