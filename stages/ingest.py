@@ -24,7 +24,7 @@ from stages.sources.catalogue import FORMATS, Source
 from stages.sources.draft import BadRow, Draft, ImageRef
 from stages.stage import check_reasons
 
-VERSION = 1
+VERSION = 2
 
 REASONS = {**draft.REASONS, **images.REASONS}
 
@@ -75,8 +75,10 @@ def _sample(
 ) -> dict[str, Any]:
     if isinstance(record, BadRow):
         raise record
-    adapt = FORMATS[source.format].adapt
-    found = draft.check(adapt(draft.mapping(record, "the record"), source.column_map))
+    fields = draft.mapping(record, "the record")
+    found = FORMATS[source.format].adapt(fields, source.reading)
+    found.scores |= draft.ratings(fields, source.scores)
+    draft.check(found)
     opened = [_image(ref, files, params.max_pixels) for ref in found.images]
     return {
         "subset": file.split("/")[0] if "/" in file else name,

@@ -27,6 +27,8 @@ class ImageFiles:
 
     def read(self, name: str) -> bytes:
         """The bytes of one image. Raises BadImage."""
+        if name.lower().startswith(("http://", "https://")):
+            raise BadImage("image_missing", f"{name!r} is a URL; URLs need downloading first")
         parts = PurePosixPath(name).parts
         if self.root is None:
             raise BadImage("image_missing", f"{name!r} has no bytes, and the source names no folder of images")
