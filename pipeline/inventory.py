@@ -19,7 +19,6 @@ from schemas.strict import RecipeError
 from stages.download import Found, role
 from stages.language import bundled_model
 from stages.sources.catalogue import Source
-from stages.sources.records import SUFFIXES
 
 _TOKENIZER_FILES = ("tokenizer", "special_tokens", "added_tokens", "chat_template", "vocab", "merges", "spiece")
 
@@ -98,9 +97,10 @@ def _check(name: str, root: Path, source: Source, found: list[Found]) -> None:
         raise RecipeError(
             f"data.sources.{name}.files: nothing below {root} matches {list(source.files)}; it has {some}"
         )
-    odd = [file for file in records if not file.endswith(SUFFIXES)]
+    odd = [file for file in records if not file.endswith(source.suffixes)]
     if odd:
-        raise RecipeError(f"data.sources.{name}.files: {odd[0]}: got another kind, wanted {', '.join(SUFFIXES)}")
+        wanted = ", ".join(source.suffixes)
+        raise RecipeError(f"data.sources.{name}.files: {odd[0]}: got another kind, {source.format} wants {wanted}")
     images = root / (source.images or ".")
     if source.images and not (images.is_dir() or (images.is_file() and images.suffix == ".zip")):
         raise RecipeError(f"data.sources.{name}.images: {images}: no such folder or .zip")

@@ -63,7 +63,9 @@ def ingest(
         try:
             samples.append({**origin, **_sample(record, file, name, source, files, params)})
         except (BadRow, BadImage) as bad:
-            rejects.append({**origin, "file": file, "row": row, "reason": bad.reason, "detail": bad.detail[:500]})
+            # What was seen may have no UTF-8 (names in archives, lone surrogates in JSON)
+            detail = bad.detail[:500].encode("utf-8", "backslashreplace").decode("utf-8")
+            rejects.append({**origin, "file": file, "row": row, "reason": bad.reason, "detail": detail})
     reasons = Counter(reject["reason"] for reject in rejects)
     check_reasons(reasons, REASONS, "ingest")
     counts = Counts(rows, len(samples), {}, dict(sorted(reasons.items())))

@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from stages.images import BadImage
-from stages.sources.records import DataError
+from stages.sources.streams import DataError
 
 MAX_IMAGE_BYTES = 256 * 1024 * 1024
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from schemas.strict import unknown
-from stages.sources import caption, conversations, messages, question_answer, text, texts
+from stages.sources import caption, conversations, messages, question_answer, text, texts, webdataset
 from stages.sources.draft import Draft, Reading
+from stages.sources.records import SUFFIXES, TAR_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ FORMATS = {
     "messages": Format(messages.adapt, messages.COLUMNS, ("messages",)),
     "question_answer": Format(question_answer.adapt, question_answer.COLUMNS, ("question", "answer")),
     "caption": Format(caption.adapt, caption.COLUMNS, ("image", "caption"), caption.PROMPT),
+    "webdataset": Format(webdataset.adapt, webdataset.COLUMNS, (), caption.PROMPT),
     "text": Format(text.adapt, text.COLUMNS, ("text",)),
 }
 
@@ -39,15 +41,16 @@ FORMATS = {
 class Source:
     """One source of a recipe: what its records look like and which files hold them. Where it lies is not said here.
 
-    files     patterns of the record files, relative to the source's folder (.parquet, .json, .jsonl)
+    files     patterns of the record files, relative to the source's folder: .parquet, .json, .jsonl, and .tar for
+              webdataset; JSON and tars also as .gz or .zst
     images    folder or .zip that image names are relative to ("." is the source's folder); none: all bytes are inline
     columns   the adapter's field -> this source's column, where it differs from the usual name
     licence   for rows that don't name their own
-    prompt    the question that every caption answers; for `caption` only
+    prompt    the question that every caption answers; for caption and webdataset
     scores    columns with numbers that rate the row; quality's `min_scores` can ask for them
     """
 
-    format: Literal["texts", "conversations", "messages", "question_answer", "caption", "text"]
+    format: Literal["texts", "conversations", "messages", "question_answer", "caption", "text", "webdataset"]
     files: tuple[str, ...]
     images: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
@@ -61,7 +64,9 @@ class Source:
             if key not in known:
                 raise ValueError(unknown("columns", key, known))
         if self.prompt is not None and FORMATS[self.format].prompt is None:
-            raise ValueError(f"prompt: {self.format} has questions of its own; only caption takes a prompt")
+            raise ValueError(
+                f"prompt: {self.format} has questions of its own; only caption and webdataset take a prompt"
+            )
         for pattern in (*self.files, self.images or "."):
             if pattern.startswith("/") or ".." in pattern.split("/"):
                 raise ValueError(f"{pattern!r} leaves the source's folder; patterns are relative to it")
@@ -69,6 +74,11 @@ class Source:
     @property
     def column_map(self) -> dict[str, str]:
         return {**FORMATS[self.format].columns, **self.columns}
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """How its record files' names end."""
+        return TAR_SUFFIXES if self.format == "webdataset" else SUFFIXES
 
     @property
     def reading(self) -> Reading:
