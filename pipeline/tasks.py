@@ -29,6 +29,7 @@ from stages.catalogue import FILTERS
 from stages.chat import ChatFormat
 from stages.ingest import ingest
 from stages.pretokenise import pretokenise, totals
+from stages.sources import columns
 from stages.sources.archive import ImageFiles
 from stages.sources.records import Slice, slices
 from stages.sources.records import read as read_records
@@ -156,7 +157,9 @@ def _ingest_tasks(step: Step, context: Context, base: Callable[..., Task]) -> li
     places = {"root": str(root), "name": step.label}
     if source.images is not None:
         places["images"] = str(root / source.images)
-    found = [part for file in files for part in slices(root / file, file, params.rows_per_part)]
+    cut = {file: slices(root / file, file, params.rows_per_part) for file in files}
+    columns.check(step.label, source, ((root / file, parts) for file, parts in cut.items()))
+    found = [part for parts in cut.values() for part in parts]
     return [base(number=k, rows=part.rows, slice=part, places=places) for k, part in enumerate(found)]
 
 
