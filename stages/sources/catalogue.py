@@ -43,7 +43,8 @@ class Source:
 
     files     patterns of the record files, relative to the source's folder: .parquet, .json, .jsonl, and .tar for
               webdataset; JSON and tars also as .gz or .zst
-    images    folder or .zip that image names are relative to ("." is the source's folder); none: all bytes are inline
+    images    where image names lead: a folder ("." is the source's), a .zip or .tar, a pattern of such archives, their
+              numbered parts included, or a list of all that; none: all bytes are inline
     columns   the adapter's field -> this source's column, where it differs from the usual name
     licence   for rows that don't name their own
     prompt    the question that every caption answers; for caption and webdataset
@@ -52,7 +53,7 @@ class Source:
 
     format: Literal["texts", "conversations", "messages", "question_answer", "caption", "text", "webdataset"]
     files: tuple[str, ...]
-    images: str | None = None
+    images: str | tuple[str, ...] | None = None
     columns: dict[str, str] = field(default_factory=dict)
     licence: str = "unknown"
     prompt: str | None = None
@@ -67,13 +68,18 @@ class Source:
             raise ValueError(
                 f"prompt: {self.format} has questions of its own; only caption and webdataset take a prompt"
             )
-        for pattern in (*self.files, self.images or "."):
+        for pattern in (*self.files, *self.image_patterns):
             if pattern.startswith("/") or ".." in pattern.split("/"):
                 raise ValueError(f"{pattern!r} leaves the source's folder; patterns are relative to it")
 
     @property
     def column_map(self) -> dict[str, str]:
         return {**FORMATS[self.format].columns, **self.columns}
+
+    @property
+    def image_patterns(self) -> tuple[str, ...]:
+        """`images` as a list."""
+        return (self.images,) if isinstance(self.images, str) else self.images or ()
 
     @property
     def suffixes(self) -> tuple[str, ...]:
