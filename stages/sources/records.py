@@ -25,7 +25,8 @@ _PACKED = tuple(kind + codec for kind in (".json", ".jsonl", ".tar") for codec i
 SUFFIXES = (".parquet", ".json", ".jsonl", *(suffix for suffix in _PACKED if not suffix.startswith(".tar")))
 TAR_SUFFIXES = (".tar", *(suffix for suffix in _PACKED if suffix.startswith(".tar")))
 
-# Pages of a column are read through a buffer: a row group may hold gigabytes of images.
+# Pages are read through a buffer, one after the other: a row group may hold gigabytes of images. Both settings are
+# needed; with either alone pyarrow 26 holds the whole column of the row group.
 _BUFFER = 1024 * 1024
 
 
@@ -98,7 +99,7 @@ def _read_span(path: Path, span: Span) -> Iterator[Any]:
 
 def _parquet(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path, buffer_size=_BUFFER)
+        return pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: not a readable parquet file ({error}); fetch it again") from None
 
