@@ -74,6 +74,14 @@ def first_records(path: Path, parts: Sequence[Slice], files: int = 16, rows: int
         yield from (record for _, record in islice(read(path, part), rows))
 
 
+def head(path: Path, rows: int) -> list[Any]:
+    """The first records of a file, without looking at the rest of it."""
+    if kind(path.name) == "parquet":
+        return [record for _, record in _read_parquet(path, Slice(path.name, 0, rows))]
+    span = next(_spans(path, rows), None)
+    return [] if span is None else list(_read_span(path, span))
+
+
 def parquet_columns(path: Path) -> list[str]:
     """The names of a parquet file's top-level columns."""
     return list(_parquet(path).schema_arrow.names)

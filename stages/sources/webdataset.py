@@ -45,6 +45,11 @@ def adapt(record: Mapping[str, Any], reading: Reading) -> Draft:
     return caption.adapt({**fields, inner.columns["caption"]: said, "image": pictures}, inner)
 
 
+def is_sample(record: Any) -> bool:
+    """Has this member of a tar text beside its pictures?"""
+    return isinstance(record, Mapping) and any(e.rpartition(".")[2] in ("json", "txt") for e in _extensions(record))
+
+
 def json_fields(record: Mapping[str, Any], reading: Reading) -> Mapping[str, Any]:
     """What the sample's json says; a list in it is its messages."""
     data = _only(record, "json")
