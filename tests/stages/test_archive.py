@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import shutil
 import struct
+import subprocess
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -290,6 +292,19 @@ def test_a_split_zip_is_read_by_its_disks(tmp_path: Path) -> None:
     (tmp_path / "x.zip").unlink()
     with pytest.raises(DataError, match=r"x\.zip: missing beside x\.z02"):
         found(tmp_path, "x.*")
+
+
+@pytest.mark.skipif(shutil.which("zip") is None, reason="needs Info-ZIP's zip")
+def test_what_info_zip_splits_is_read(tmp_path: Path) -> None:
+    contents = {f"{n}.png": os.urandom(9000) for n in range(40)}
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(data)
+    subprocess.run(["zip", "-q", "-s", "64k", "x.zip", *contents], cwd=tmp_path, check=True)
+    (place,) = found(tmp_path, "x.z*")
+    assert len(place.parts) > 3
+    files = ImageFiles([place])
+    assert {member: files.read(member) for member in contents} == contents
+    files.close()
 
 
 def test_compressed_tars_are_refused_with_what_to_do(tmp_path: Path) -> None:
