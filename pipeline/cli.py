@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from pipeline import plan, recipe, report, show, storage, summary, verify
+from pipeline import plan, probe, recipe, report, show, storage, summary, verify
 from pipeline.graph import Step, build
 from pipeline.inventory import Inventory
 from pipeline.ray_runner import RayExecutor
@@ -77,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("verify", help="check a step's folder: manifest, hashes, schema, counts")
     check.add_argument("path", type=Path)
     check.set_defaults(command=_verify)
+    look = commands.add_parser("probe", help="look at unknown data and print a recipe for it")
+    look.add_argument("path", type=Path)
+    look.set_defaults(command=_probe)
     return parser
 
 
@@ -134,6 +137,11 @@ def _report(given: argparse.Namespace) -> int:
 def _show(given: argparse.Namespace) -> int:
     context, steps = _open(given)
     show.show(steps, context.out, given.sample)
+    return 0
+
+
+def _probe(given: argparse.Namespace) -> int:
+    print(probe.probe(given.path), end="")
     return 0
 
 

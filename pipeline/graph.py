@@ -86,7 +86,8 @@ def _raw(
         named = [list(found) for found in sorted(files[name]) if role(found.file, source)]
         patterns = {"files": source.files, "images": source.images}
         download = Step("download", name, {**patterns, "content": fingerprint(named)}, source)
-        parameters = {**asdict(source), "columns": source.column_map, "name": name, **asdict(data.ingest)}
+        resolved = {"columns": source.column_map, "prompt": source.reading.prompt, "name": name}
+        parameters = {**asdict(source), **resolved, **asdict(data.ingest)}
         ingests.append(Step("ingest", name, parameters, (source, data.ingest), (download,)))
         steps += [download, ingests[-1]]
     return tuple(ingests), steps

@@ -18,8 +18,9 @@ from schemas.manifest import hash_file
 from schemas.strict import RecipeError
 from stages.download import Found, role
 from stages.language import bundled_model
+from stages.sources.archive import places
 from stages.sources.catalogue import Source
-from stages.sources.records import SUFFIXES
+from stages.sources.streams import DataError
 
 _TOKENIZER_FILES = ("tokenizer", "special_tokens", "added_tokens", "chat_template", "vocab", "merges", "spiece")
 
@@ -98,12 +99,14 @@ def _check(name: str, root: Path, source: Source, found: list[Found]) -> None:
         raise RecipeError(
             f"data.sources.{name}.files: nothing below {root} matches {list(source.files)}; it has {some}"
         )
-    odd = [file for file in records if not file.endswith(SUFFIXES)]
+    odd = [file for file in records if not file.endswith(source.suffixes)]
     if odd:
-        raise RecipeError(f"data.sources.{name}.files: {odd[0]}: got another kind, wanted {', '.join(SUFFIXES)}")
-    images = root / (source.images or ".")
-    if source.images and not (images.is_dir() or (images.is_file() and images.suffix == ".zip")):
-        raise RecipeError(f"data.sources.{name}.images: {images}: no such folder or .zip")
+        wanted = ", ".join(source.suffixes)
+        raise RecipeError(f"data.sources.{name}.files: {odd[0]}: got another kind, {source.format} wants {wanted}")
+    try:
+        places(root, source.image_patterns, [f.file for f in found])
+    except DataError as error:
+        raise RecipeError(f"data.sources.{name}.images: {error}") from None
 
 
 def _load(store: Path) -> dict[str, list[Any]]:

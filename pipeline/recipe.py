@@ -3,6 +3,9 @@
 `data` is identity: what the result is made of. Change a key and the steps it reaches get another identity and folder.
 `run` is execution: where things lie, how many workers. Nothing of it changes a byte of the result.
 Both are strict: an unknown key is an error that suggests the near one. Paths are relative to the current folder.
+
+A source may begin from a file: `extends: configs/sources/finevision.yaml`. The file holds the keys of one source; keys
+given beside `extends` replace the file's, each as a whole. A file extends no other.
 """
 
 from __future__ import annotations
@@ -118,6 +121,8 @@ def load(path: Path | str, out: str | None = None, address: str | None = None, s
             _assign(run, text)
         run |= {key: value for key, value in {"out": out, "address": address}.items() if value is not None}
     _refuse_empty(mapping.get("data"))
+    if isinstance(mapping.get("data"), dict):
+        mapping["data"] = {**mapping["data"], **_extended(mapping["data"])}
     recipe = strict.build(Recipe, mapping)
     # A job's working folder is a temporary copy that Ray deletes with the job.
     if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") and not recipe.out.is_absolute():
@@ -153,6 +158,34 @@ class _StrictLoader(yaml.SafeLoader):
                 )
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _extended(data: dict[str, Any]) -> dict[str, Any]:
+    """The sections of sources, with what their `extends` names put in."""
+    found: dict[str, Any] = {}
+    for section in ("sources", "benchmarks"):
+        if isinstance(data.get(section), dict):
+            found[section] = {
+                name: _extend(source, f"data.{section}.{name}") if isinstance(source, dict) else source
+                for name, source in data[section].items()
+            }
+    return found
+
+
+def _extend(source: dict[str, Any], where: str) -> dict[str, Any]:
+    if "extends" not in source:
+        return source
+    path = source["extends"]
+    if not isinstance(path, str):
+        raise RecipeError(f"{where}.extends: got {path!r}, wanted the path of a file, e.g. configs/sources/aya.yaml")
+    if not Path(path).is_file():
+        raise RecipeError(f"{where}.extends: {path}: no such file; paths are relative to the current folder")
+    base = read_yaml(path)
+    if not isinstance(base, dict):
+        raise RecipeError(f"{path}: got {type(base).__name__}, wanted a mapping with the keys of a source")
+    if "extends" in base:
+        raise RecipeError(f"{path}: extends another file; one level is all there is, name that file in the recipe")
+    return {**base, **{key: value for key, value in source.items() if key != "extends"}}
 
 
 def _assign(run: dict[str, Any], text: str) -> None:

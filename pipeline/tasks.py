@@ -29,7 +29,8 @@ from stages.catalogue import FILTERS
 from stages.chat import ChatFormat
 from stages.ingest import ingest
 from stages.pretokenise import pretokenise, totals
-from stages.sources.archive import ImageFiles
+from stages.sources import columns
+from stages.sources.archive import ImageFiles, Place, places
 from stages.sources.records import Slice, slices
 from stages.sources.records import read as read_records
 from stages.stage import Assets
@@ -75,6 +76,7 @@ class Task:
     params: Any
     parts: tuple[Part, ...] = ()
     slice: Slice | None = None
+    images: tuple[Place, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
     verdicts: Mapping[str, str] = field(default_factory=dict)
     benchmarks: tuple[str, ...] = ()
@@ -153,11 +155,12 @@ def _ingest_tasks(step: Step, context: Context, base: Callable[..., Task]) -> li
     root = context.place(step.label)
     listing = pq.read_table(context.out / step.inputs[0].folder / "files.parquet")
     files = [row["file"] for row in listing.to_pylist() if row["role"] == "records"]
-    places = {"root": str(root), "name": step.label}
-    if source.images is not None:
-        places["images"] = str(root / source.images)
-    found = [part for file in files for part in slices(root / file, file, params.rows_per_part)]
-    return [base(number=k, rows=part.rows, slice=part, places=places) for k, part in enumerate(found)]
+    images = tuple(places(root, source.image_patterns, listing["file"].to_pylist()))
+    named = {"root": str(root), "name": step.label}
+    cut = {file: slices(root / file, file, params.rows_per_part) for file in files}
+    columns.check(step.label, source, ((root / file, parts) for file, parts in cut.items()))
+    found = [part for parts in cut.values() for part in parts]
+    return [base(number=k, rows=part.rows, slice=part, places=named, images=images) for k, part in enumerate(found)]
 
 
 def _verdicts(step: Step, out: Path, number: int) -> dict[str, str]:
@@ -192,7 +195,7 @@ def _do_ingest(task: Task) -> tuple[dict[str, Counts], dict[str, pa.Table]]:
     source, params = task.params
     name, file = task.places["name"], task.slice.file
     records = read_records(Path(task.places["root"]) / file, task.slice)
-    done = ingest(records, name, file, source, _image_files(task.places.get("images")), params)
+    done = ingest(records, name, file, source, _image_files(task.images), params)
     if done.counts.rows_in != task.rows:
         raise ValueError(f"{file}: {done.counts.rows_in} rows read, {task.rows} listed; the file changed, run again")
     k = f"{task.number:05d}.parquet"
@@ -225,8 +228,8 @@ def _do_pretokenise(task: Task) -> tuple[dict[str, Counts], dict[str, pa.Table]]
 
 
 @functools.lru_cache(maxsize=4)
-def _image_files(place: str | None) -> ImageFiles:
-    return ImageFiles(None if place is None else Path(place))
+def _image_files(places: tuple[Place, ...]) -> ImageFiles:
+    return ImageFiles(places)
 
 
 @functools.lru_cache(maxsize=2)

@@ -61,7 +61,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
             return None
-        return _value(next(arg for arg in args if arg is not type(None)), value, where)
+        kinds = [arg for arg in args if arg is not type(None)]
+        # text or a list of texts: by what the value is
+        listed = [kind for kind in kinds if typing.get_origin(kind) is tuple and isinstance(value, list | tuple)]
+        return _value((listed or kinds)[0], value, where)
     if origin is typing.Literal:
         return _choice(args, value, where)
     if dataclasses.is_dataclass(hint):

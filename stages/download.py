@@ -32,9 +32,12 @@ def role(file: str, source: Source) -> str | None:
     """ "records", "images", or None for a file that the source doesn't name."""
     if any(fnmatchcase(file, pattern) for pattern in source.files):
         return "records"
-    if source.images is not None and (source.images in (".", file) or file.startswith(source.images + "/")):
-        return "images"
-    return None
+    return "images" if any(_holds(pattern, file) for pattern in source.image_patterns) else None
+
+
+def _holds(pattern: str, file: str) -> bool:
+    """Is a file below the folder, or one of the archives, that a pattern of images names?"""
+    return pattern == "." or file.startswith(pattern + "/") or fnmatchcase(file, pattern)
 
 
 def listing(found: Iterable[Found], source: Source) -> tuple[pa.Table, int]:

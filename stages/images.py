@@ -45,6 +45,7 @@ class BadImage(ValueError):
 
 REASONS = {
     "image_missing": "the row refers to an image that isn't there",
+    "image_ambiguous": "several places have a file of that name, with different content",
     "image_unreadable": "the bytes are not an image of a known format",
     "image_truncated": "the image data ends early or is damaged",
     "image_too_large": "more pixels than max_pixels",

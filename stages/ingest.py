@@ -24,7 +24,7 @@ from stages.sources.catalogue import FORMATS, Source
 from stages.sources.draft import BadRow, Draft, ImageRef
 from stages.stage import check_reasons
 
-VERSION = 1
+VERSION = 2
 
 REASONS = {**draft.REASONS, **images.REASONS}
 
@@ -63,7 +63,9 @@ def ingest(
         try:
             samples.append({**origin, **_sample(record, file, name, source, files, params)})
         except (BadRow, BadImage) as bad:
-            rejects.append({**origin, "file": file, "row": row, "reason": bad.reason, "detail": bad.detail[:500]})
+            # What was seen may have no UTF-8 (names in archives, lone surrogates in JSON)
+            detail = bad.detail[:500].encode("utf-8", "backslashreplace").decode("utf-8")
+            rejects.append({**origin, "file": file, "row": row, "reason": bad.reason, "detail": detail})
     reasons = Counter(reject["reason"] for reject in rejects)
     check_reasons(reasons, REASONS, "ingest")
     counts = Counts(rows, len(samples), {}, dict(sorted(reasons.items())))
@@ -75,8 +77,10 @@ def _sample(
 ) -> dict[str, Any]:
     if isinstance(record, BadRow):
         raise record
-    adapt = FORMATS[source.format].adapt
-    found = draft.check(adapt(draft.mapping(record, "the record"), source.column_map))
+    fields = draft.mapping(record, "the record")
+    found = FORMATS[source.format].adapt(fields, source.reading)
+    found.scores |= draft.ratings(fields, source.scores)
+    draft.check(found)
     opened = [_image(ref, files, params.max_pixels) for ref in found.images]
     return {
         "subset": file.split("/")[0] if "/" in file else name,

@@ -1,82 +1,114 @@
-"""Where a source's image files lie: a folder or a zip, read by name and never unpacked.
+"""Where a source's image files lie: folders, zips and tars, read by name and never unpacked.
 
-Names come from datasets and are not trusted: absolute names, `..`, and links that lead out of the folder are refused as
-`image_missing`, and a file above the byte cap as `image_too_large` before it is read.
+An archive's names count as if it had been unpacked where it lies (`laion.tar` in `cultural` has `cultural/laion/1.jpg`)
+or at the top. Names come from datasets and are not trusted: absolute names, `..`, and links are refused as
+`image_missing`, and a file above the byte cap as `image_too_large` before it is read. A name that several places have
+is `image_ambiguous`, unless all have the same bytes there.
 """
 
 from __future__ import annotations
 
-import lzma
-import zipfile
-import zlib
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from stages.images import BadImage
-from stages.sources.records import DataError
+from stages.sources.image_archives import COMPRESSED, WHOLE, TarImages, ZipImages, check_size, open_archive
+from stages.sources.split import join
+from stages.sources.streams import DataError
 
 MAX_IMAGE_BYTES = 256 * 1024 * 1024
 
 
-class ImageFiles:
-    """Image bytes by name, below `root`: a folder, a zip file, or nowhere (None: every image is inline)."""
+class Place(NamedTuple):
+    """A folder, or the files that are one archive; `below` is the archive's folder, relative to the source's."""
 
-    def __init__(self, root: Path | None, max_bytes: int = MAX_IMAGE_BYTES) -> None:
-        self.root = None if root is None else root.resolve()
-        self.max_bytes = max_bytes
-        self._zip = _open_zip(self.root) if self.root is not None and self.root.suffix == ".zip" else None
+    parts: tuple[str, ...]
+    below: str = ""
+
+
+def places(root: Path, patterns: Iterable[str], files: Iterable[str]) -> list[Place]:
+    """The places that a source's `images` names, given its files' names. Raises DataError."""
+    names, found = sorted(files), []
+    for pattern in patterns:
+        if (root / pattern).is_dir():
+            found.append(Place((str(root / pattern),)))
+            continue
+        matching = [name for name in names if fnmatchcase(name, pattern)]
+        if not matching:
+            raise DataError(f"{root / pattern}: no such folder or archive")
+        found += [_archive(root, parts) for parts in join(matching, WHOLE)]
+    return found
+
+
+def _archive(root: Path, parts: tuple[str, ...]) -> Place:
+    name = parts[0]
+    if name.lower().endswith(COMPRESSED):
+        raise DataError(f"{name}: no image can be found in a compressed tar without reading all before it; unpack it")
+    if len(parts) == 1 and not name.lower().endswith(WHOLE) and not name[-1:].isdigit():
+        raise DataError(f"{name}: neither a folder nor a zip or tar; name the folder, not the files in it")
+    below = PurePosixPath(name).parent.as_posix()
+    return Place(tuple(str(root / part) for part in parts), "" if below == "." else below)
+
+
+class ImageFiles:
+    """Image bytes by name, in some places; None: every image is inline. A path is the one place."""
+
+    def __init__(self, where: Path | Sequence[Place] | None, max_bytes: int = MAX_IMAGE_BYTES) -> None:
+        found = [Place((str(where),))] if isinstance(where, Path) else list(where or ())
+        self._places = [(place.below, _opened(place, max_bytes)) for place in found]
 
     def read(self, name: str) -> bytes:
         """The bytes of one image. Raises BadImage."""
-        parts = PurePosixPath(name).parts
-        if self.root is None:
+        if name.lower().startswith(("http://", "https://")):
+            raise BadImage("image_missing", f"{name!r} is a URL; URLs need downloading first")
+        if not self._places:
             raise BadImage("image_missing", f"{name!r} has no bytes, and the source names no folder of images")
+        parts = PurePosixPath(name).parts
         if not parts or ".." in parts or PurePosixPath(name).is_absolute() or "\0" in name:
             raise BadImage("image_missing", f"{name!r} leads out of the folder of images")
-        return self._from_folder(self.root, name) if self._zip is None else self._from_zip(self._zip, name)
+        found = [data for below, place in self._places for data in _candidates(place, below, name)]
+        if not found:
+            raise BadImage("image_missing", f"{name[:80]!r} is not among the images")
+        if any(data != found[0] for data in found[1:]):
+            raise BadImage("image_ambiguous", f"{name!r} stands for different files in {len(found)} places")
+        return found[0]
 
-    def _from_folder(self, root: Path, name: str) -> bytes:
+    def close(self) -> None:
+        for _, place in self._places:
+            place.close()
+
+
+def _candidates(place: _Folder | ZipImages | TarImages, below: str, name: str) -> list[bytes]:
+    """What a place has under a name, counted from the top or from the archive's own folder."""
+    names = [name, name.removeprefix(f"{below}/")] if below and name.startswith(f"{below}/") else [name]
+    return [data for data in map(place.read, names) if data is not None]
+
+
+def _opened(place: Place, max_bytes: int) -> _Folder | ZipImages | TarImages:
+    folder = Path(place.parts[0])
+    archive = len(place.parts) > 1 or folder.is_file() or folder.name.lower().endswith(WHOLE)
+    return open_archive(place.parts, max_bytes) if archive else _Folder(folder.resolve(), max_bytes)
+
+
+class _Folder:
+    """Files below a folder; links count by where they lead."""
+
+    def __init__(self, root: Path, max_bytes: int) -> None:
+        self._root, self._max_bytes = root, max_bytes
+
+    def read(self, name: str) -> bytes | None:
         try:
-            path = (root / name).resolve()
-            inside = path.is_relative_to(root) and path.is_file()
+            path = (self._root / name).resolve()
+            inside = path.is_relative_to(self._root) and path.is_file()
         # a name too long for the file system, a link to itself (RuntimeError), a name without UTF-8 (ValueError)
         except (OSError, RuntimeError, ValueError) as error:
             raise BadImage("image_missing", f"{name[:80]!r}: {getattr(error, 'strerror', None) or error}") from None
         if not inside:
-            raise BadImage("image_missing", f"{name!r} is not among the images")
-        self._check_size(name, path.stat().st_size)
+            return None
+        check_size(name, path.stat().st_size, self._max_bytes)
         return path.read_bytes()
 
-    def _from_zip(self, archive: zipfile.ZipFile, name: str) -> bytes:
-        try:
-            member = archive.getinfo(name)
-        except KeyError:
-            raise BadImage("image_missing", f"{name!r} is not in the archive") from None
-        self._check_size(name, member.file_size)
-        try:
-            with archive.open(member) as stream:
-                return stream.read(self.max_bytes + 1)
-        except _ZIP_ERRORS as error:
-            raise BadImage("image_unreadable", f"{name!r} can't be read from the archive: {error}") from None
-
-    def _check_size(self, name: str, size: int) -> None:
-        if size > self.max_bytes:
-            raise BadImage("image_too_large", f"{name!r} has {size:,} bytes, at most {self.max_bytes:,}")
-
-
-# What the zip reader raises on damaged, encrypted or oddly compressed members
-_ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    OSError,
-    NotImplementedError,
-    RuntimeError,
-    EOFError,
-)
-
-
-def _open_zip(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(f"{path}: not a readable zip archive ({error}); fetch it again") from None
+    def close(self) -> None:
+        """Nothing stays open."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stages.sources.draft import Draft, image_refs, listing, mapping, turn
+from stages.sources.draft import Draft, Reading, image_refs, listing, mapping, turn
 
 COLUMNS = {
     "conversations": "conversations",
@@ -21,14 +21,14 @@ COLUMNS = {
 }
 
 
-def adapt(record: Mapping[str, Any], columns: Mapping[str, str]) -> Draft:
+def adapt(record: Mapping[str, Any], reading: Reading) -> Draft:
     """One record -> Draft."""
-    turns = [mapping(t, "a turn") for t in listing(record.get(columns["conversations"]), "conversations")]
-    messages = [turn(t.get(columns["role"]), t.get(columns["text"]), True) for t in turns]
-    language = record.get(columns["language"])
+    turns = [mapping(t, "a turn") for t in listing(reading.get(record, "conversations"), "conversations")]
+    messages = [turn(reading.get(t, "role"), reading.get(t, "text"), True) for t in turns]
+    language = reading.get(record, "language")
     return Draft(
         messages,
-        image_refs(record.get(columns["image"])),
-        licence=record.get(columns["licence"]),
+        image_refs(reading.get(record, "image")),
+        licence=reading.get(record, "licence"),
         declared_language=language if isinstance(language, str) else None,
     )

@@ -1,12 +1,14 @@
 """What an adapter makes of one raw record: messages and references to images, before any image is opened.
 
-An adapter is `adapt(record, columns) -> Draft`. It raises BadRow for what the record itself gets wrong; it never
+An adapter is `adapt(record, reading) -> Draft`. It raises BadRow for what the record itself gets wrong; it never
 guesses, reorders or repairs. Text keeps every character; image placeholders become blocks where the data has them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+import binascii
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +16,7 @@ REASONS = {
     "malformed_record": "the record is not shaped as its source says",
     "no_conversation": "there is no user turn with an assistant turn after it",
     "unknown_role": "a turn's role is none of system, user and assistant, by any of their names",
+    "unknown_block": "a turn has a block that is neither text nor an image",
     "placeholder_mismatch": "the number of image placeholders differs from the number of images",
 }
 
@@ -21,6 +24,7 @@ PLACEHOLDER = "<image>"
 
 ROLES = {
     "system": "system",
+    "developer": "system",
     "user": "user",
     "human": "user",
     "assistant": "assistant",
@@ -28,6 +32,7 @@ ROLES = {
     "chatgpt": "assistant",
     "bing": "assistant",
     "bard": "assistant",
+    "bot": "assistant",
 }
 
 
@@ -40,6 +45,17 @@ class BadRow(ValueError):
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How the records of one source are read: the column of every field, and the question that captions answer."""
+
+    columns: Mapping[str, str]
+    prompt: str = ""
+
+    def get(self, record: Mapping[str, Any], field: str) -> Any:
+        return record.get(self.columns[field])
+
+
+@dataclass(frozen=True)
 class ImageRef:
     """An image as a record has it: its bytes, or the name to look up, or both."""
 
@@ -49,7 +65,7 @@ class ImageRef:
 
 @dataclass
 class Draft:
-    """One record on its way to SAMPLE."""
+    """One record on its way to SAMPLE. `document`: a text to learn as it is, one assistant turn without a question."""
 
     messages: list[dict[str, Any]]
     images: list[ImageRef]
@@ -57,6 +73,7 @@ class Draft:
     licence: str | None = None
     declared_language: str | None = None
     scores: dict[str, float] = field(default_factory=dict)
+    document: bool = False
 
 
 def turn(role: Any, text: Any, split_placeholders: bool) -> dict[str, Any]:
@@ -91,8 +108,8 @@ def put_images_first(messages: list[dict[str, Any]], count: int) -> None:
 def check(draft: Draft) -> Draft:
     """The draft itself, or BadRow: a user turn before an assistant turn, placeholders and images equal in number.
 
-    Every text must be storable: a licence, language or path that is no text, or a lone surrogate (legal in JSON, but
-    without UTF-8), makes the row malformed.
+    A document is its one assistant turn. Every text must be storable: a licence, language or path that is no text, or a
+    lone surrogate (legal in JSON, but without UTF-8), makes the row malformed.
     """
     _stored(draft.licence, "the licence")
     _stored(draft.declared_language, "the language")
@@ -106,7 +123,8 @@ def check(draft: Draft) -> Draft:
         for block in message["content"]:
             _stored(block["text"], "a turn's text")
     roles = [message["role"] for message in draft.messages]
-    if "user" not in roles or "assistant" not in roles[roles.index("user") :]:
+    whole = draft.document and roles == ["assistant"]
+    if not whole and ("user" not in roles or "assistant" not in roles[roles.index("user") :]):
         raise BadRow("no_conversation", f"turns: {', '.join(roles) or 'none'}")
     placeholders = image_blocks(draft.messages)
     if placeholders != len(draft.images):
@@ -140,9 +158,9 @@ def listing(value: Any, what: str) -> list[Any]:
 
 
 def image_ref(value: Any) -> ImageRef:
-    """An ImageRef from a path, from bytes, or from the `datasets` struct {bytes, path}."""
+    """An ImageRef from a path, a data: URI, bytes, or the `datasets` struct {bytes, path}."""
     if isinstance(value, str):
-        return ImageRef(path=value)
+        return ImageRef(data=_data_uri(value)) if value[:5].lower() == "data:" else ImageRef(path=value)
     if isinstance(value, bytes):
         return ImageRef(data=value)
     fields = mapping(value, "an image")
@@ -154,3 +172,32 @@ def image_refs(value: Any) -> list[ImageRef]:
     if value is None or (isinstance(value, str) and value.lower() in ("", "none", "nan")):
         return []
     return [image_ref(item) for item in (value if isinstance(value, list) else [value])]
+
+
+def from_base64(text: Any) -> bytes:
+    """The bytes of base64 text, line breaks allowed; else BadRow."""
+    if not isinstance(text, str):
+        raise BadRow("malformed_record", f"base64 data is a {type(text).__name__}, wanted text")
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadRow("malformed_record", f"an image's base64 data can't be decoded: {error}") from None
+
+
+def _data_uri(text: str) -> bytes:
+    header, comma, body = text.partition(",")
+    if not comma or not header.lower().endswith(";base64"):
+        raise BadRow("malformed_record", f"{header[:60]!r}: a data: URI that isn't base64")
+    return from_base64(body)
+
+
+def ratings(record: Mapping[str, Any], columns: Iterable[str]) -> dict[str, float]:
+    """The numbers in these columns by name; a column that is missing or null rates nothing, text is BadRow."""
+    found = {name: record[name] for name in columns if record.get(name) is not None}
+    for name, value in found.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise BadRow("malformed_record", f"the score {name} is a {type(value).__name__}, wanted a number")
+    try:
+        return {name: float(value) for name, value in found.items()}
+    except OverflowError:  # JSON has integers of any size
+        raise BadRow("malformed_record", "a score is too large to be a number") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stages.sources.draft import BadRow, Draft, image_refs, put_images_first, turn
+from stages.sources.draft import BadRow, Draft, Reading, image_refs, put_images_first, turn
 
 COLUMNS = {
     "image": "image",
@@ -20,14 +20,13 @@ COLUMNS = {
 }
 
 
-def adapt(record: Mapping[str, Any], columns: Mapping[str, str]) -> Draft:
+def adapt(record: Mapping[str, Any], reading: Reading) -> Draft:
     """One row -> Draft with one turn each; the image comes before the question."""
-    question, answer = record.get(columns["question"]), record.get(columns["answer"])
+    question, answer = reading.get(record, "question"), reading.get(record, "answer")
     if question is None and answer is None:
         raise BadRow("no_conversation", "neither question nor answer")
     messages = [turn("user", question, False), turn("assistant", answer, False)]
-    images = image_refs(record.get(columns["image"]))
+    images = image_refs(reading.get(record, "image"))
     put_images_first(messages, len(images))
-    return Draft(
-        messages, images, licence=record.get(columns["licence"]), declared_language=record.get(columns["language"])
-    )
+    licence, language = reading.get(record, "licence"), reading.get(record, "language")
+    return Draft(messages, images, licence=licence, declared_language=language)

@@ -1,68 +1,113 @@
 """Finds the records of a file and reads a slice of them, so that one big file becomes many parts.
 
-Parquet is sliced by rows; JSON arrays and JSON lines by byte spans, found in one bounded-memory pass. A record that
-can't be parsed is a BadRow at its row; a file that can't be read at all is a DataError, because nobody knows what it
-holds.
+Parquet is sliced by rows; JSON arrays, JSON lines and WebDataset tars by byte spans, found in one bounded-memory pass.
+JSON and tars may be compressed (.gz, .zst). A record that can't be parsed is a BadRow at its row; a file that can't be
+read at all is a DataError, because nobody knows what it holds.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stages.sources import json_records, tar_records
 from stages.sources.draft import BadRow
+from stages.sources.json_records import Span
+from stages.sources.streams import CODECS, DataError, opened
 
-SUFFIXES = (".parquet", ".json", ".jsonl")
+_PACKED = tuple(kind + codec for kind in (".json", ".jsonl", ".tar") for codec in CODECS)
+SUFFIXES = (".parquet", ".json", ".jsonl", *(suffix for suffix in _PACKED if not suffix.startswith(".tar")))
+TAR_SUFFIXES = (".tar", *(suffix for suffix in _PACKED if suffix.startswith(".tar")))
 
-_WINDOW = 8 * 1024 * 1024
-_BLANK = " \t\r\n"
-_BOM = b"\xef\xbb\xbf"
-# strict=False: line breaks inside strings are common in scraped JSON and lose nothing
-_DECODER = json.JSONDecoder(strict=False)
-# Finds where an element ends; numbers stay text, because int() refuses more than 4300 digits.
-_SCANNER = json.JSONDecoder(strict=False, parse_int=str, parse_float=str)
-
-
-class DataError(ValueError):
-    """A data file that can't be read: one line with the file, the place and what to do."""
+# Pages are read through a buffer, one after the other: a row group may hold gigabytes of images. Both settings are
+# needed; with either alone pyarrow 26 holds the whole column of the row group.
+_BUFFER = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Rows [first, first + rows) of a file; for JSON the byte span of each of them."""
+    """Rows [first, first + rows) of a file; bytes [begin, end) of it, where it isn't parquet."""
 
     file: str
     first: int
     rows: int
-    spans: tuple[tuple[int, int], ...] = ()
+    begin: int = 0
+    end: int = 0
+
+
+def kind(name: str) -> str:
+    """ "parquet", "json", "jsonl" or "tar"; whatever stands last, for a file of no such kind."""
+    path = Path(name)
+    return Path(path.stem if path.suffix in CODECS else name).suffix.removeprefix(".")
 
 
 def slices(path: Path, file: str, rows_per_part: int) -> list[Slice]:
     """Cut a file into slices of at most `rows_per_part` rows. Raises DataError."""
-    if path.suffix == ".parquet":
+    if kind(path.name) == "parquet":
         total = _parquet(path).metadata.num_rows
         starts = range(0, total, rows_per_part)
         return [Slice(file, start, min(rows_per_part, total - start)) for start in starts]
-    with path.open("rb") as stream:
-        spans = list(_lines(stream) if path.suffix == ".jsonl" else _elements(stream, path))
-    groups = [spans[i : i + rows_per_part] for i in range(0, len(spans), rows_per_part)]
-    return [Slice(file, i * rows_per_part, len(group), tuple(group)) for i, group in enumerate(groups)]
+    found, first = [], 0
+    for span in _spans(path, rows_per_part):
+        found.append(Slice(file, first, *span))
+        first += span.rows
+    return found
 
 
 def read(path: Path, part: Slice) -> Iterator[tuple[int, Any]]:
     """(row, record) of a slice; a record that can't be parsed comes as a BadRow instance."""
-    return _read_parquet(path, part) if path.suffix == ".parquet" else _read_json(path, part)
+    if kind(path.name) == "parquet":
+        return _read_parquet(path, part)
+    return enumerate(_read_span(path, Span(part.rows, part.begin, part.end)), part.first)
+
+
+def first_records(path: Path, parts: Sequence[Slice], files: int = 16, rows: int = 64) -> Iterator[Any]:
+    """Some records of a file from all over it: a few of each of a few of its slices."""
+    step = max(1, len(parts) // files)
+    for part in parts[::step]:
+        yield from (record for _, record in islice(read(path, part), rows))
+
+
+def head(path: Path, rows: int) -> list[Any]:
+    """The first records of a file, without looking at the rest of it."""
+    if kind(path.name) == "parquet":
+        return [record for _, record in _read_parquet(path, Slice(path.name, 0, rows))]
+    span = next(_spans(path, rows), None)
+    return [] if span is None else list(_read_span(path, span))
+
+
+def parquet_columns(path: Path) -> list[str]:
+    """The names of a parquet file's top-level columns."""
+    return list(_parquet(path).schema_arrow.names)
+
+
+def _spans(path: Path, rows: int) -> Iterator[Span]:
+    with opened(path) as stream:
+        if kind(path.name) == "tar":
+            yield from tar_records.spans(stream, path, rows)
+        else:
+            yield from json_records.spans(stream, path, kind(path.name) == "jsonl", rows)
+
+
+def _read_span(path: Path, span: Span) -> Iterator[Any]:
+    with opened(path) as stream:
+        if kind(path.name) == "tar":
+            yield from tar_records.read(stream, path, span)
+        elif kind(path.name) == "jsonl":
+            yield from json_records.read_lines(stream, span)
+        else:
+            yield from json_records.read_elements(stream, path, span)
 
 
 def _parquet(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: not a readable parquet file ({error}); fetch it again") from None
 
@@ -101,100 +146,3 @@ def _records(batch: pa.RecordBatch) -> list[Any]:
         if batch.num_rows == 1:
             return [BadRow("malformed_record", f"a value can't be read: {error}")]
         return [record for row in range(batch.num_rows) for record in _records(batch.slice(row, 1))]
-
-
-def _read_json(path: Path, part: Slice) -> Iterator[tuple[int, Any]]:
-    with path.open("rb") as stream:
-        for row, (start, end) in enumerate(part.spans, part.first):
-            stream.seek(start)
-            try:
-                yield row, _DECODER.decode(stream.read(end - start).decode("utf-8"))
-            except (ValueError, RecursionError) as error:
-                yield row, BadRow("malformed_record", f"not JSON: {error}")
-
-
-def _lines(stream: BinaryIO) -> Iterator[tuple[int, int]]:
-    """Byte spans of the lines that aren't blank."""
-    start = 0
-    for line in stream:
-        begin = len(_BOM) if start == 0 and line.startswith(_BOM) else 0
-        if line[begin:].strip():
-            yield start + begin, start + len(line)
-        start += len(line)
-
-
-def _elements(stream: BinaryIO, path: Path) -> Iterator[tuple[int, int]]:
-    """Byte spans of the elements of a top-level array.
-
-    JSON's structure is ASCII, so the bytes are scanned as Latin-1: one character is one byte, and the C scanner of the
-    standard library finds where an element ends. The window slides; it grows only for an element larger than itself.
-    """
-    window = _Window(stream)
-    if window.next_character() != "[":
-        raise DataError(
-            f"{path}: wanted a JSON array of records at the top; put the records in [...] or in a .jsonl file"
-        )
-    window.position += 1
-    if window.next_character() != "]":
-        while True:
-            end = window.element_end(path)
-            yield window.base + window.position, window.base + end
-            window.position = end
-            if (separator := window.next_character()) == "]":
-                break
-            if separator != ",":
-                raise window.broken(path, "wanted ',' or ']' after a record")
-            window.position += 1
-            window.next_character()
-    window.position += 1
-    if window.next_character():
-        raise window.broken(path, "something follows the array of records")
-
-
-class _Window:
-    """A stretch of a JSON file as Latin-1 text; `base` is its byte offset, `position` the reading place in it."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self.stream, self.base, self.position, self.text, self.done = stream, 0, 0, "", False
-        while self._grow() and len(self.text) < len(_BOM):
-            pass
-        if self.text.startswith(_BOM.decode("latin-1")):
-            self.position = len(_BOM)
-
-    def next_character(self) -> str:
-        """The next character that isn't blank, without consuming it; '' at the end."""
-        while True:
-            while self.position < len(self.text) and self.text[self.position] in _BLANK:
-                self.position += 1
-            if self.position < len(self.text):
-                return self.text[self.position]
-            if not self._grow():
-                return ""
-
-    def element_end(self, path: Path) -> int:
-        """Where the element at `position` ends. Raises DataError if the file is broken there."""
-        while True:
-            try:
-                end = _SCANNER.raw_decode(self.text, self.position)[1]
-                # A number may go on beyond the window: `1` before `.5` or `e5`
-                if end < len(self.text) and (self.text[end] not in ".eE" or self.done):
-                    return end
-                problem = "the array does not end"
-            except RecursionError:
-                raise DataError(f"{path}: nested too deeply at byte {self.base + self.position:,}") from None
-            except json.JSONDecodeError as error:
-                problem = str(error.msg)
-            if not self._grow():
-                raise self.broken(path, problem)
-
-    def broken(self, path: Path, problem: str) -> DataError:
-        """The error for JSON that is broken at `position`."""
-        place = self.base + self.position
-        return DataError(f"{path}: broken JSON in the record at byte {place:,} ({problem}); fetch the file again")
-
-    def _grow(self) -> bool:
-        """Drop what was read, add the next stretch; False at the end of the file."""
-        data = self.stream.read(_WINDOW)
-        self.text, self.base = self.text[self.position :] + data.decode("latin-1"), self.base + self.position
-        self.position, self.done = 0, not data
-        return bool(data)

@@ -9,25 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stages.sources.draft import BadRow, Draft, image_refs, listing, mapping, put_images_first, turn
+from stages.sources.draft import Draft, Reading, image_refs, listing, mapping, put_images_first, ratings, turn
 
 COLUMNS = {"images": "images", "texts": "texts", "licence": "licence"}
 
 
-def adapt(record: Mapping[str, Any], columns: Mapping[str, str]) -> Draft:
+def adapt(record: Mapping[str, Any], reading: Reading) -> Draft:
     """One row -> Draft. A literal `<image>` in the text stays text: this shape has no placeholders."""
-    pairs = [mapping(pair, "an entry of texts") for pair in listing(record.get(columns["texts"]), "texts")]
+    pairs = [mapping(pair, "an entry of texts") for pair in listing(reading.get(record, "texts"), "texts")]
     messages = [turn(role, pair.get(role), False) for pair in pairs for role in ("user", "assistant")]
-    images = image_refs(record.get(columns["images"]))
+    images = image_refs(reading.get(record, "images"))
     put_images_first(messages, len(images))
-    return Draft(messages, images, licence=record.get(columns["licence"]), scores=_scores(record))
+    return Draft(messages, images, licence=reading.get(record, "licence"), scores=_scores(record))
 
 
 def _scores(record: Mapping[str, Any]) -> dict[str, float]:
-    try:
-        return {name: float(value) for name, value in record.items() if name.endswith("_min") and _number(value)}
-    except OverflowError:  # JSON has integers of any size
-        raise BadRow("malformed_record", "a score is too large to be a number") from None
+    return ratings(record, [name for name, value in record.items() if name.endswith("_min") and _number(value)])
 
 
 def _number(value: Any) -> bool:

@@ -25,7 +25,7 @@ WRONG: dict[str, tuple[Edit, str]] = {
     ),
     "type": (lambda m: m["data"]["ingest"].update(rows_per_part="many"), "data.ingest.rows_per_part: got 'many'"),
     "bool as number": (lambda m: m["data"]["ingest"].update(rows_per_part=True), "wanted a whole number"),
-    "format": (lambda m: m["data"]["sources"]["fine"].update(format="text"), "did you mean 'texts'"),
+    "format": (lambda m: m["data"]["sources"]["fine"].update(format="txts"), "did you mean 'text"),
     "column": (lambda m: m["data"]["sources"]["japanese"].update(columns={"questoin": "q"}), "did you mean 'question'"),
     "out of range": (
         lambda m: m["data"]["dedupe"]["match"].update(radius=65),

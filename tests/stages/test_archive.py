@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
+import shutil
+import struct
+import subprocess
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +16,19 @@ from pathlib import Path
 import pytest
 
 from stages.images import BadImage
-from stages.sources.archive import ImageFiles
-from stages.sources.records import DataError
+from stages.sources.archive import ImageFiles, Place, places
+from stages.sources.streams import DataError
 
 CONTENT = b"picture " * 50
 
 
-@pytest.fixture(params=["folder", "stored zip", "deflated zip"])
+def entry(name: str, data: bytes) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    return info
+
+
+@pytest.fixture(params=["folder", "stored zip", "deflated zip", "tar", "tar of ./"])
 def files(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ImageFiles]:
     (tmp_path / "secret.png").write_bytes(b"secret")
     root = tmp_path / "images"
@@ -24,6 +36,14 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ImageFiles
         (root / "a").mkdir(parents=True)
         (root / "a" / "é 1.png").write_bytes(CONTENT)
         (root / "large.png").write_bytes(bytes(2000))
+    elif request.param.startswith("tar"):
+        root = root.with_suffix(".tar")
+        lead = "./" if request.param == "tar of ./" else ""
+        with tarfile.open(root, "w") as archive:
+            for name, data in (("a/é 1.png", CONTENT), ("large.png", bytes(2000))):
+                archive.addfile(entry(lead + name, data), io.BytesIO(data))
+            for name in ("../secret.png", "/etc/x.png"):
+                archive.addfile(entry(name, b"secret"), io.BytesIO(b"secret"))
     else:
         root = root.with_suffix(".zip")
         kind = zipfile.ZIP_DEFLATED if request.param == "deflated zip" else zipfile.ZIP_STORED
@@ -34,8 +54,7 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ImageFiles
             archive.writestr("/etc/x.png", b"secret")
     found = ImageFiles(root, max_bytes=1000)
     yield found
-    if found._zip is not None:
-        found._zip.close()
+    found.close()
 
 
 def refusal(files: ImageFiles, name: str) -> BadImage:
@@ -125,8 +144,7 @@ def test_damaged_members_are_unreadable_or_whole(tmp_path: Path, kind: int) -> N
         except BadImage as error:
             assert error.reason == "image_unreadable"
             refused += 1
-        assert files._zip is not None
-        files._zip.close()
+        files.close()
     assert refused
 
 
@@ -136,5 +154,186 @@ def test_an_archive_that_is_none_is_refused(tmp_path: Path, data: bytes) -> None
     path.write_bytes(data)
     with pytest.raises(DataError, match="not a readable zip"):
         ImageFiles(path)
-    with pytest.raises(DataError, match="not a readable zip"):
+    with pytest.raises(DataError, match="not a readable archive"):
         ImageFiles(tmp_path / "missing.zip")
+
+
+# ---- links, devices, folders inside archives
+
+
+def test_nothing_but_files_is_read_from_a_tar(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT) as archive:
+        archive.addfile(entry("real.png", CONTENT), io.BytesIO(CONTENT))
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE):
+            info = tarfile.TarInfo(f"{kind.decode()}.png")
+            info.type, info.linkname = kind, "real.png"
+            archive.addfile(info)
+        sparse = tarfile.TarInfo("sparse.png")
+        sparse.type = tarfile.GNUTYPE_SPARSE
+        archive.addfile(sparse)
+    files = ImageFiles(tmp_path / "a.tar")
+    assert files.read("real.png") == CONTENT
+    for name in ("1.png", "2.png", "3.png", "5.png", "6.png", "sparse.png"):
+        error = refusal(files, name)
+        assert error.reason == "image_missing" and "not a file" in error.detail
+    files.close()
+
+
+def test_links_and_folders_in_a_zip_are_missing(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        link = zipfile.ZipInfo("link.png")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+        archive.writestr("folder/", b"")
+    files = ImageFiles(tmp_path / "a.zip")
+    assert "folder or a link" in refusal(files, "link.png").detail
+    assert refusal(files, "folder/").reason == "image_missing"
+    files.close()
+
+
+def test_a_zip_that_inflates_to_more_than_it_says_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", bytes(50_000_000))
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"PK\1\2")
+    struct.pack_into("<L", data, at + 24, 900)
+    path.write_bytes(data)
+    files = ImageFiles(path, max_bytes=1000)
+    assert refusal(files, "a.png").reason == "image_unreadable"
+    files.close()
+
+
+# ---- several archives, and archives in parts
+
+
+def archived(path: Path, **members: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as zipped:
+            for name, data in members.items():
+                zipped.writestr(name, data)
+    else:
+        with tarfile.open(path, "w") as tarred:
+            for name, data in members.items():
+                tarred.addfile(entry(name, data), io.BytesIO(data))
+    return path
+
+
+def found(root: Path, *patterns: str) -> list[Place]:
+    return places(root, patterns, [p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()])
+
+
+def test_names_are_looked_up_in_every_place(tmp_path: Path) -> None:
+    archived(tmp_path / "one.zip", **{"a.png": b"a", "same.png": b"s", "other.png": b"1"})
+    archived(tmp_path / "sub" / "two.tar", **{"b.png": b"b", "same.png": b"s", "other.png": b"2"})
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "c.png").write_bytes(b"c")
+    files = ImageFiles(found(tmp_path, "folder", "*.zip", "sub/*.tar"))
+    assert [files.read(f"{name}.png") for name in ("a", "b", "c", "sub/b", "same")] == [b"a", b"b", b"c", b"b", b"s"]
+    assert refusal(files, "other.png").reason == "image_ambiguous"
+    assert refusal(files, "d.png").reason == "image_missing"
+    assert files.read("sub/other.png") == b"2"
+    files.close()
+
+
+def cut(path: Path, names: list[str]) -> None:
+    """The file in pieces of equal size with these names; the file itself goes."""
+    data = path.read_bytes()
+    step = len(data) // len(names) + 1
+    for number, name in enumerate(names):
+        (path.parent / name).write_bytes(data[number * step : number * step + step])
+    path.unlink()
+
+
+@pytest.mark.parametrize("kind", [".tar", ".zip"])
+@pytest.mark.parametrize(
+    ("name", "first"), [("x{kind}_part{n}", 1), ("x{kind}.part{n}", 0), ("part_{n:02}", 0), ("x{kind}.{n:03}", 1)]
+)
+def test_parts_are_joined_by_number(tmp_path: Path, kind: str, name: str, first: int) -> None:
+    contents = {f"{n}.png": bytes([n]) * (n * 300) for n in range(40)}
+    names = [name.format(kind=kind, n=n) for n in range(first, first + 12)]
+    cut(archived(tmp_path / f"whole{kind}", **contents), names)
+    (place,) = found(tmp_path, "*")
+    assert [Path(part).name for part in place.parts] == names
+    files = ImageFiles([place])
+    assert {member: files.read(member) for member in contents} == contents
+    files.close()
+    (tmp_path / names[7]).unlink()
+    with pytest.raises(DataError, match=f"part {first + 7} is missing"):
+        found(tmp_path, "*")
+
+
+def test_a_split_zip_is_read_by_its_disks(tmp_path: Path) -> None:
+    """What `zip -s` writes: every offset counts from the beginning of the part it lies in, directory offset too."""
+    contents = {f"{n}.png": bytes([n]) * 1000 for n in range(12)}
+    whole = archived(tmp_path / "whole.zip", **contents)
+    with zipfile.ZipFile(whole) as archive:
+        offsets, directory = [info.header_offset for info in archive.infolist()], archive.start_dir
+    data = bytearray(b"PK\7\10" + whole.read_bytes())
+    ends = [offsets[5] + 4, offsets[9] + 4]  # the parts end where a member begins
+    starts = [0, *ends]
+    at = directory + 4
+    for offset in offsets:
+        disk = max(n for n, start in enumerate(starts) if start <= offset + 4)
+        struct.pack_into("<H", data, at + 34, disk)
+        struct.pack_into("<L", data, at + 42, offset + 4 - starts[disk])
+        at = data.find(b"PK\1\2", at + 4)
+    end = data.rindex(b"PK\5\6")
+    struct.pack_into("<HH", data, end + 4, 2, 2)
+    struct.pack_into("<L", data, end + 16, directory + 4 - starts[2])
+    whole.unlink()
+    for name, begin, stop in zip(("x.z01", "x.z02", "x.zip"), starts, [*ends, len(data)], strict=True):
+        (tmp_path / name).write_bytes(data[begin:stop])
+    (place,) = found(tmp_path, "x.*")
+    files = ImageFiles([place])
+    assert {member: files.read(member) for member in contents} == contents
+    files.close()
+    (tmp_path / "x.zip").unlink()
+    with pytest.raises(DataError, match=r"x\.zip: missing beside x\.z02"):
+        found(tmp_path, "x.*")
+
+
+@pytest.mark.skipif(shutil.which("zip") is None, reason="needs Info-ZIP's zip")
+def test_what_info_zip_splits_is_read(tmp_path: Path) -> None:
+    contents = {f"{n}.png": os.urandom(9000) for n in range(40)}
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(data)
+    subprocess.run(["zip", "-q", "-s", "64k", "x.zip", *contents], cwd=tmp_path, check=True)
+    (place,) = found(tmp_path, "x.z*")
+    assert len(place.parts) > 3
+    files = ImageFiles([place])
+    assert {member: files.read(member) for member in contents} == contents
+    files.close()
+
+
+def test_compressed_tars_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    whole = archived(tmp_path / "x.tar", a=b"1")
+    (tmp_path / "x.tar.gz").write_bytes(gzip.compress(whole.read_bytes()))
+    with pytest.raises(DataError, match="unpack it"):
+        found(tmp_path, "x.tar.gz")
+    cut(tmp_path / "x.tar.gz", ["x.tar.gz_part1", "x.tar.gz_part2"])
+    with pytest.raises(DataError, match=r"x\.tar\.gz_part1 \.\.\. .*part2: a tar inside gzip"):
+        ImageFiles(found(tmp_path, "x.tar.gz_part*"))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("nowhere", "no such folder or archive"),
+        ("*.jpg", "neither a folder nor a zip"),
+        ("x.tar", "not a readable tar"),
+    ],
+)
+def test_places_that_are_none_are_refused(tmp_path: Path, pattern: str, message: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"1")
+    (tmp_path / "x.tar").write_bytes(b"junk" * 1000)
+    with pytest.raises(DataError, match=message):
+        ImageFiles(found(tmp_path, pattern))
+
+
+def test_a_tar_whose_end_is_missing_is_refused(tmp_path: Path) -> None:
+    path = archived(tmp_path / "x.tar", **{f"{n}.png": CONTENT for n in range(9)})
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(DataError, match=r"x\.tar: .*fetch it again"):
+        ImageFiles(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pyarrow as pa
@@ -182,3 +183,22 @@ def test_a_part_without_survivors_is_an_empty_shard(chat: ChatFormat) -> None:
         assert done.shard.num_rows == done.index.num_rows == 0
         assert done.shard.schema.equals(SHARD) and done.index.schema.equals(INDEX)
         assert set(totals(done.index).values()) == {0}
+
+
+def test_a_document_is_all_target(chat: ChatFormat) -> None:
+    samples = table(sample("d", messages=talk(("assistant", "Once upon a time"))))
+    done = pretokenise(samples, {}, 0, chat, PARAMS)
+    (shard,) = done.shard.to_pylist()
+    assert shard["num_target_tokens"] == len("Once upon a time") + 1  # and the token that ends the turn
+    assert done.counts.kept == 1
+
+
+def test_a_template_that_wants_a_user_first_refuses_documents(chat: ChatFormat) -> None:
+    strict = copy.deepcopy(chat.tokenizer)
+    strict.chat_template = (
+        "{% if messages[0]['role'] == 'assistant' %}{{ raise_exception('user first') }}{% endif %}" + TEMPLATE
+    )
+    samples = table(sample("d", messages=talk(("assistant", "Once upon a time"))), sample("e"))
+    done = pretokenise(samples, {}, 0, ChatFormat(strict, TOKENS), PARAMS)
+    assert done.verdict["reason"].to_pylist() == ["template_refuses", None]
+    assert done.counts.rows_in == 2

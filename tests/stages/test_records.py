@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.sources import records
+from stages.sources import json_records, streams
 from stages.sources.draft import BadRow
 from stages.sources.records import DataError, read, slices
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def all_records(path: Path, rows_per_part: int = 2) -> list[Any]:
@@ -54,7 +59,7 @@ AWKWARD = [
 def test_elements_may_cross_the_window(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int, dump: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(records, "_WINDOW", window)
+    monkeypatch.setattr(json_records, "_WINDOW", window)
     text = json.dumps(AWKWARD, **dump)
     for lead in ("", "\ufeff", " \n\t", "\ufeff \n"):
         assert all_records(written(tmp_path, lead + text + " \n")) == AWKWARD
@@ -80,7 +85,7 @@ def test_slices_of_any_size_concatenate_to_the_file(
     path = written(tmp_path_factory.getbasetemp(), text, "any.json")
     lines = b"\n".join(json.dumps(element, ensure_ascii=ascii).encode("utf-8", "replace") for element in elements)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "_WINDOW", window)
+        patch.setattr(json_records, "_WINDOW", window)
         assert all_records(path, rows) == json.loads(text)
         path = written(tmp_path_factory.getbasetemp(), lines, "any.jsonl")
         assert all_records(path, rows) == json.loads(text)
@@ -123,7 +128,7 @@ def test_a_broken_array_is_refused_with_its_place(
 ) -> None:
     if len(data) > 1000 and window == 2:
         window = 1000
-    monkeypatch.setattr(records, "_WINDOW", window)
+    monkeypatch.setattr(json_records, "_WINDOW", window)
     path = written(tmp_path, data)
     with pytest.raises(DataError, match=message) as caught:
         all_records(path)
@@ -197,3 +202,96 @@ def test_damaged_parquet_pages_are_refused_with_the_file(tmp_path: Path) -> None
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"a\.parquet: damaged at row 0"):
         all_records(path, 1000)
+
+
+# ---- compressed files
+
+
+def packed(path: Path, data: bytes, frames: int = 1) -> Path:
+    """`data` compressed by the suffix, as several frames laid end to end."""
+    step = len(data) // frames + 1
+    pieces = [data[i : i + step] for i in range(0, len(data), step)]
+    squeeze = gzip.compress if path.suffix == ".gz" else lambda piece: pa.compress(piece, "zstd", asbytes=True)
+    path.write_bytes(b"".join(map(squeeze, pieces)))
+    return path
+
+
+_ROWS = [{"n": n, "text": "日本語\n" * (n % 50)} for n in range(500)]
+
+
+@pytest.mark.parametrize("suffix", [".json.gz", ".jsonl.gz", ".json.zst", ".jsonl.zst"])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_compressed_files_hold_the_same_records(tmp_path: Path, suffix: str, frames: int) -> None:
+    text = json.dumps(_ROWS) if "json." in suffix else "\n".join(map(json.dumps, _ROWS))
+    path = packed(tmp_path / f"a{suffix}", text.encode(), frames)
+    assert all_records(path, 7) == _ROWS
+    parts = slices(path, path.name, 100)
+    for number in (3, 1, 4, 0):  # parts come to a worker in any order
+        assert [record for _, record in read(path, parts[number])] == _ROWS[number * 100 : number * 100 + 100]
+
+
+@pytest.mark.parametrize("suffix", [".json.gz", ".jsonl.gz", ".json.zst", ".jsonl.zst"])
+@pytest.mark.parametrize("damage", ["cut", "other", "flipped"])
+def test_damaged_compressed_files_are_refused(tmp_path: Path, suffix: str, damage: str) -> None:
+    text = json.dumps(_ROWS) if "json." in suffix else "\n".join(map(json.dumps, _ROWS))
+    path = packed(tmp_path / f"a{suffix}", text.encode())
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes({"cut": path.read_bytes()[:-40], "other": b"<html>", "flipped": bytes(data)}[damage])
+    with pytest.raises(DataError, match=r"a\.json") as caught:
+        all_records(path, 7)
+    assert "\n" not in str(caught.value)
+
+
+def test_parts_in_order_read_a_compressed_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = packed(tmp_path / "a.json.gz", json.dumps(_ROWS).encode())
+    parts = slices(path, path.name, 20)
+    starts = []
+    whole = streams._Inflated._restart
+    monkeypatch.setattr(streams._Inflated, "_restart", lambda self: (starts.append(1), whole(self)))
+    assert sum(len(list(read(path, part))) for part in parts) == 500
+    assert len(starts) == 1  # back to the beginning after the pass that found the parts, and never again
+
+
+# ---- long records
+
+
+def test_a_line_too_long_is_a_bad_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_records, "_WINDOW", 64)
+    monkeypatch.setattr(json_records, "MAX_RECORD_BYTES", 1000)
+    data = b'{"a": 1}\n{"a": "' + b"x" * 2000 + b'"}\n' + b" " * 3000 + b'\n{"a": 3}'
+    assert reasons(all_records(written(tmp_path, data, "a.jsonl"), 9)) == [{"a": 1}, "malformed_record", {"a": 3}]
+    with pytest.raises(DataError, match="within 1,000 bytes"):
+        all_records(written(tmp_path, b'[{"a": 1}, {"a": "' + b"x" * 2000 + b'"}]'), 9)
+
+
+_PEAK = """
+import sys
+from pathlib import Path
+from stages.sources.records import read, slices
+path = Path(sys.argv[1])
+parts = slices(path, path.name, 1024)
+rows = sum(1 for part in parts for _ in read(path, part))
+# Of this program alone: ru_maxrss would begin with the memory of the process that started it
+peak = next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(len(parts), rows, peak)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".json.gz", ".jsonl.zst"])
+def test_a_large_file_is_read_in_little_memory(tmp_path: Path, suffix: str) -> None:
+    path, rows = tmp_path / f"large{suffix}", 60_000
+    record = json.dumps({"id": 1.0, "conversations": [{"from": "human", "value": "あ" * 550}]}).encode()
+    start, between, end = (b"", b"\n", b"") if "jsonl" in suffix else (b"[", b",\n", b"]")
+    with pa.output_stream(path, compression={".gz": "gzip", ".zst": "zstd"}.get(path.suffix)) as sink:
+        sink.write(start + record)
+        for _ in range(rows - 1):
+            sink.write(between + record)
+        sink.write(end)
+    command = [sys.executable, "-c", _PEAK, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=250)
+    assert done.returncode == 0, done.stderr
+    parts, found, peak = map(int, done.stdout.split())
+    assert (parts, found) == (-(-rows // 1024), rows)
+    assert peak < 160_000, f"{peak:,} kB for 200 MB of records"  # 105 MB measured, 64 MB of it before the file is open

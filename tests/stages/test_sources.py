@@ -19,7 +19,7 @@ IMAGE = "image"
 
 
 def adapt(format: str, record: dict[str, Any], **columns: str) -> Draft:
-    return check(FORMATS[format].adapt(record, Source(format, ("*",), columns=columns).column_map))
+    return check(FORMATS[format].adapt(record, Source(format, ("*",), columns=columns).reading))
 
 
 def refusal(format: str, record: dict[str, Any]) -> BadRow:
@@ -209,6 +209,130 @@ def test_questions_that_are_not_as_declared(record: dict[str, Any], reason: str)
     assert refusal("question_answer", record).reason == reason
 
 
+# ---- messages (OpenAI, TRL, ms-swift)
+
+
+def said(*contents: Any, **fields: Any) -> dict[str, Any]:
+    roles = ("user", "assistant")
+    return {"messages": [{"role": roles[i % 2], "content": c} for i, c in enumerate(contents)], **fields}
+
+
+def block(text: str | None = None, **fields: Any) -> dict[str, Any]:
+    return {"type": "image", **fields} if text is None else {"type": "text", "text": text, **fields}
+
+
+def test_text_contents_with_marks_have_images_at_the_marks() -> None:
+    draft = adapt("messages", said("<image>Compare with <image>", "ok", images=["a.jpg", {"bytes": b"2"}]))
+    assert layout(draft) == [("user", [IMAGE, "«Compare with »", IMAGE]), ("assistant", ["«ok»"])]
+    assert draft.images == [ImageRef(path="a.jpg"), ImageRef(data=b"2")]
+
+
+def test_text_contents_without_marks_have_images_first() -> None:
+    record = said("What?", "ok", images=["a.jpg", "b.jpg"])
+    record["messages"].insert(0, {"role": "developer", "content": "Be brief."})
+    draft = adapt("messages", record)
+    assert layout(draft)[:2] == [("system", ["«Be brief.»"]), ("user", [IMAGE, IMAGE, "«What?»"])]
+
+
+def test_blocks_take_images_from_the_column_in_order() -> None:
+    record = said([block("a"), block(), block("b")], [block("c")], [block(), block("<image>")], "d", images=["1", "2"])
+    draft = adapt("messages", record)
+    assert layout(draft)[0] == ("user", ["«a»", IMAGE, "«b»"])
+    assert layout(draft)[2] == ("user", [IMAGE, "«<image>»"])
+    assert draft.images == [ImageRef(path="1"), ImageRef(path="2")]
+
+
+_URI = "data:image/png;base64,aGVs\nbG8="
+
+
+@pytest.mark.parametrize(
+    ("image", "ref"),
+    [
+        ({"type": "image", "image": "a/b.jpg", "metadata": {"width": 3}}, ImageRef(path="a/b.jpg")),
+        ({"type": "image", "path": "a.jpg"}, ImageRef(path="a.jpg")),
+        ({"type": "image", "image": b"12"}, ImageRef(data=b"12")),
+        ({"type": "image", "bytes": b"12"}, ImageRef(data=b"12")),
+        ({"type": "image", "image": {"bytes": b"12", "path": "x.png"}}, ImageRef(b"12", "x.png")),
+        ({"type": "image_url", "image_url": {"url": _URI, "detail": "low"}}, ImageRef(data=b"hello")),
+        ({"type": "image_url", "image_url": _URI.replace("data", "DATA")}, ImageRef(data=b"hello")),
+        ({"type": "input_image", "image_url": _URI}, ImageRef(data=b"hello")),
+        ({"type": "image", "source": {"type": "base64", "data": "aGVsbG8="}}, ImageRef(data=b"hello")),
+        ({"type": "image", "source": {"type": "url", "url": "https://x/y.jpg"}}, ImageRef(path="https://x/y.jpg")),
+    ],
+)
+def test_blocks_may_carry_their_image(image: dict[str, Any], ref: ImageRef) -> None:
+    assert adapt("messages", said([image, block("What?")], "ok")).images == [ref]
+
+
+def test_carried_images_and_the_columns_mix_in_order() -> None:
+    record = said(
+        [block(), block(image="own.jpg"), block(image={"bytes": None, "path": None})], "ok", images=["1", "2"]
+    )
+    assert [ref.path for ref in adapt("messages", record).images] == ["1", "own.jpg", "2"]
+
+
+def test_the_other_spelling_of_a_turn_is_read_alike() -> None:
+    record = {
+        "messages": [{"from": "human", "value": "a"}, {"role": None, "from": "gpt", "content": None, "value": "b"}]
+    }
+    assert layout(adapt("messages", record)) == [("user", ["«a»"]), ("assistant", ["«b»"])]
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (said("<image>", "b"), "placeholder_mismatch"),
+        (said("<image><image>", "b", images=["1"]), "placeholder_mismatch"),
+        (said([block("no place")], "b", images=["1"]), "placeholder_mismatch"),
+        (said([block(image="own.jpg")], "b", images=["1"]), "placeholder_mismatch"),
+        (said([{"type": "audio", "audio": "x.wav"}], "b"), "unknown_block"),
+        (said([{"text": "untyped"}], "b"), "unknown_block"),
+        (said([block("a"), "b"], "c"), "malformed_record"),
+        (said([{"type": "text"}], "c"), "malformed_record"),
+        (said(None, "c"), "malformed_record"),
+        (said([block(image=7)], "c"), "malformed_record"),
+        (said([block(image="data:image/png,raw")], "c"), "malformed_record"),
+        (said([block(image="data:image/png;base64,@@@@")], "c"), "malformed_record"),
+        (said([block(image="data:image/png;base64,é")], "c"), "malformed_record"),
+        (said([{"type": "image", "source": {"type": "base64", "data": 5}}], "c"), "malformed_record"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "unknown_role"),
+        ({"messages": [{"role": "tool", "content": []}]}, "unknown_role"),
+        (said("only a question"), "no_conversation"),
+        (said(), "no_conversation"),
+        ({}, "no_conversation"),
+    ],
+)
+def test_messages_that_are_not_as_declared(record: dict[str, Any], reason: str) -> None:
+    assert refusal("messages", record).reason == reason
+
+
+# ---- caption, text
+
+
+def test_a_caption_answers_the_recipes_prompt() -> None:
+    source = Source("caption", ("*",), columns={"image": "jpg"}, prompt="Say what you see.")
+    draft = check(FORMATS["caption"].adapt({"jpg": b"1", "caption": "A <image> of a cat."}, source.reading))
+    assert layout(draft) == [("user", [IMAGE, "«Say what you see.»"]), ("assistant", ["«A <image> of a cat.»"])]
+    assert layout(adapt("caption", {"image": "a.jpg", "caption": "x"}))[0][1] == [IMAGE, "«Describe the image.»"]
+
+
+@pytest.mark.parametrize(
+    "record", [{}, {"caption": "x"}, {"image": b"1"}, {"image": b"1", "caption": ["x"]}, {"image": [], "caption": "x"}]
+)
+def test_captions_that_are_not_as_declared(record: dict[str, Any]) -> None:
+    assert refusal("caption", record).reason == "malformed_record"
+
+
+def test_a_document_is_one_assistant_turn() -> None:
+    draft = adapt("text", {"body": "Once <image> upon", "lang": "en"}, text="body", language="lang")
+    assert layout(draft) == [("assistant", ["«Once <image> upon»"])] and draft.declared_language == "en"
+
+
+@pytest.mark.parametrize("record", [{}, {"text": None}, {"text": 5}, {"text": "\ud800"}, {"text": "x", "language": 5}])
+def test_documents_that_are_not_as_declared(record: dict[str, Any]) -> None:
+    assert refusal("text", record).reason == "malformed_record"
+
+
 # ---- a source's declaration
 
 
@@ -219,6 +343,7 @@ def test_questions_that_are_not_as_declared(record: dict[str, Any], reason: str)
         ({"files": ("/etc/*.json",)}, "leaves the source's folder"),
         ({"files": ("a/../../b.json",)}, "leaves the source's folder"),
         ({"images": "../images"}, "leaves the source's folder"),
+        ({"prompt": "What?"}, "prompt: question_answer has questions of its own"),
     ],
 )
 def test_declarations_that_are_refused(options: dict[str, Any], message: str) -> None:
@@ -270,6 +395,25 @@ def test_every_record_becomes_a_sample_or_a_reject_with_its_reason() -> None:
     assert (done.counts.rows_in, done.counts.kept) == (10, 2)
 
 
+def test_declared_scores_are_kept_and_must_be_numbers() -> None:
+    source = Source("question_answer", ("*",), scores=("clip", "votes"))
+    rows = [{"question": "q", "answer": "a", **scores} for scores in ({"clip": 0.5, "votes": 3}, {"clip": None}, {})]
+    bad = [{"question": "q", "answer": "a", "clip": value} for value in ("0.5", True, [1], 10**400)]
+    done = ingest(enumerate([*rows, *bad]), "src", "f.json", source, ImageFiles(None), IngestParams())
+    assert [{s["name"]: s["value"] for s in row} for row in done.samples["scores"].to_pylist()] == [
+        {"clip": 0.5, "votes": 3.0},
+        {},
+        {},
+    ]
+    assert done.counts.rejected == {"malformed_record": 4}
+
+
+def test_a_url_is_missing_and_says_why() -> None:
+    done = run("messages", said([block(image="https://example.org/a.jpg")], "b"))
+    (reject,) = done.rejects.to_pylist()
+    assert reject["reason"] == "image_missing" and "URLs need downloading" in reject["detail"]
+
+
 @pytest.mark.parametrize("options", [{"rows_per_part": 0}, {"max_pixels": 0}])
 def test_params_below_one_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="at least 1"):
@@ -281,7 +425,11 @@ _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | _TEXT | st.just(PNG) | st.just(10**400),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["from", "value", "user", "assistant", "bytes", "path"]), inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["from", "value", "user", "assistant", "bytes", "path", "type", "content"]),
+            inner,
+            max_size=3,
+        )
     ),
     max_leaves=6,
 )
@@ -292,6 +440,9 @@ _KEYS = [
     "conversations",
     "question",
     "answer",
+    "messages",
+    "caption",
+    "text",
     "licence",
     "language",
     "a_min",
@@ -303,6 +454,9 @@ _GOOD = st.sampled_from(
         {"texts": [{"user": "a", "assistant": "b"}]},
         conversation("<image>", "b", image=PNG),
         {"question": "a", "answer": "b"},
+        said([block(), block("a")], "b", images=[PNG]),
+        {"image": PNG, "caption": "a"},
+        {"text": "a"},
     ]
 )
 

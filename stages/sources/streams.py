@@ -1,0 +1,105 @@
+"""Opens a data file as a stream of bytes: plain, gzip or zstd by its name.
+
+A compressed stream can only be read forwards. The last one stays open in the process, at its place, so that parts of
+one file done in order cost one pass over it and not one pass each; going back starts again from the beginning. Memory
+is a buffer, whatever the stream inflates to.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import pyarrow as pa
+
+CODECS = {".gz": "gzip", ".zst": "zstd"}
+
+# One JSON record, line or member: more is no training sample, and has to fit in memory several times.
+MAX_RECORD_BYTES = 128 * 1024 * 1024
+
+_BUFFER = 1024 * 1024
+
+
+class DataError(ValueError):
+    """A data file that can't be read: one line with the file, the place and what to do."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """The file's bytes, decompressed, seekable. Raises DataError where the compressed data is damaged."""
+    codec = CODECS.get(path.suffix)
+    if codec is None:
+        with path.open("rb") as stream:
+            yield stream
+    else:
+        yield _kept(path, codec)
+
+
+_last: dict[tuple[str, int, int], BinaryIO] = {}
+
+
+def _kept(path: Path, codec: str) -> BinaryIO:
+    status = path.stat()
+    key = (str(path), status.st_size, status.st_mtime_ns)
+    if key not in _last:
+        for stream in _last.values():
+            stream.close()
+        _last.clear()
+        _last[key] = cast(BinaryIO, io.BufferedReader(_Inflated(path, codec), _BUFFER))
+    return _last[key]
+
+
+class _Inflated(io.RawIOBase):
+    """A decompressed file with `seek`: forwards by reading, backwards by starting again."""
+
+    def __init__(self, path: Path, codec: str) -> None:
+        self.path, self.codec = path, codec
+        self._stream: Any = None
+        self._restart()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        target = offset + (self._at if whence == io.SEEK_CUR else 0)
+        if whence == io.SEEK_END or target < 0:
+            raise io.UnsupportedOperation("a compressed stream has no known end")
+        if target < self._at:
+            self._restart()
+        while self._at < target and self._read(min(_BUFFER, target - self._at)):
+            pass
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        super().close()
+
+    def _restart(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        self._stream, self._at = pa.CompressedInputStream(pa.OSFile(str(self.path)), self.codec), 0
+
+    def _read(self, size: int) -> bytes:
+        try:
+            data = bytes(self._stream.read(size))
+        except (OSError, pa.ArrowInvalid) as error:
+            raise DataError(
+                f"{self.path}: damaged or cut at byte {self._at:,} inside ({error}); fetch it again"
+            ) from None
+        self._at += len(data)
+        return data

@@ -1,0 +1,92 @@
+"""Samples of a WebDataset tar: consecutive members whose names are equal up to the first dot of the last part.
+
+`x/1.jpg` and `x/1.json` are the sample `x/1`; the folder is part of it. Extensions are all that follows the dot, in
+lower case. Folders and macOS's `._` files belong to no sample. What the format cannot express is a reject and not a
+guess: a member that stands twice in a sample, one that is a link or a device, one too large. Members of one sample
+that are not side by side make several incomplete samples, as for every reader of the format; the adapter refuses those.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from stages.sources.draft import BadRow
+from stages.sources.json_records import Span
+from stages.sources.streams import MAX_RECORD_BYTES
+from stages.sources.tars import members
+
+KEY = "__key__"
+
+
+def spans(stream: BinaryIO, path: Path, rows: int) -> Iterator[Span]:
+    """The whole tar as spans of at most `rows` samples: header of the first to header of the next span's first."""
+    begin = end = count = 0
+    last = None
+    for member in members(stream, path):
+        if (name := _parts(member.name, member.isdir())) is None:
+            continue
+        if name[0] != last:
+            if count == rows:
+                yield Span(count, begin, member.offset)
+                count = 0
+            begin, count, last = begin if count else member.offset, count + 1, name[0]
+        end = member.offset + 1
+    if count:
+        yield Span(count, begin, end)
+
+
+def read(stream: BinaryIO, path: Path, span: Span) -> Iterator[Any]:
+    """The samples of a span: {KEY: key, extension: bytes, ...} or a BadRow."""
+    key, sample = None, _Sample("")
+    for member in members(stream, path, span.begin, span.end):
+        if (name := _parts(member.name, member.isdir())) is None:
+            continue
+        if name[0] != key:
+            if key is not None:
+                yield sample.done()
+            key = name[0]
+            sample = _Sample(key)
+        sample.add(member, name[1], stream)
+    if key is not None:
+        yield sample.done()
+
+
+def _parts(name: str, folder: bool) -> tuple[str, str] | None:
+    """(key, extension) of a member; None for what belongs to no sample."""
+    place, slash, base = name.rpartition("/")
+    stem, _, extension = base.partition(".")
+    if folder or base.startswith("._") or place.startswith("__MACOSX"):
+        return None
+    return place + slash + stem, extension.lower()
+
+
+class _Sample:
+    """One sample being read; the first thing wrong with it stays."""
+
+    def __init__(self, key: str) -> None:
+        self._found: dict[str, Any] = {KEY: key}
+        self._size, self._problem = 0, ""
+
+    def add(self, member: tarfile.TarInfo, extension: str, stream: BinaryIO) -> None:
+        self._size += member.size
+        self._problem = self._problem or self._judge(member, extension)
+        if self._problem:
+            self._found.clear()
+            return
+        stream.seek(member.offset_data)
+        self._found[extension] = stream.read(member.size)
+
+    def done(self) -> Any:
+        return BadRow("malformed_record", self._problem) if self._problem else self._found
+
+    def _judge(self, member: tarfile.TarInfo, extension: str) -> str:
+        if not member.isreg() or member.sparse is not None:
+            return f"{member.name!r} is a link, a device or a sparse file"
+        if extension in self._found:
+            return f"{member.name!r} stands twice in its sample"
+        if self._size > MAX_RECORD_BYTES:
+            return f"members of {self._size:,} bytes in one sample, at most {MAX_RECORD_BYTES:,}"
+        return ""

@@ -1,0 +1,177 @@
+"""What `probe` proposes for unknown data loads as a recipe and reads that data; what it can't tell it says."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipeline import recipe
+from pipeline.cli import main
+from stages.sources.catalogue import Source
+
+
+def picture(shade: int = 0) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (20, 10), (shade, 0, 0)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+PNG = picture()
+INLINE = {"bytes": PNG, "path": None}
+TALK = [{"from": "human", "value": "<image>What?"}, {"from": "gpt", "value": "Red."}]
+CHAT = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "Red."}]
+
+
+def written(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        lines = json.dumps(rows) if ".json" in path.suffixes else "\n".join(map(json.dumps, rows))
+        path.write_bytes(gzip.compress(lines.encode()) if path.suffix == ".gz" else lines.encode())
+    return path
+
+
+def tar(path: Path, members: Mapping[str, bytes]) -> None:
+    with tarfile.open(path, "w") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+
+
+def proposed(path: Path, capsys: pytest.CaptureFixture[str], kept: str = "") -> Source:
+    """The source that probe proposes; `kept`: what it says of the records."""
+    assert main(["probe", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert kept in text.splitlines()[0]
+    out = path.parent / "proposed.yaml"
+    out.write_text(text, encoding="utf-8")
+    (source,) = recipe.load(out).data.sources.values()
+    return source
+
+
+@pytest.mark.parametrize(
+    ("row", "format", "columns"),
+    [
+        ({"texts": [{"user": "q", "assistant": "a"}], "images": [INLINE], "relevance_min": 4}, "texts", {}),
+        ({"対話": [{"assistant": "a", "user": "q"}], "写真": [INLINE]}, "texts", {"texts": "対話", "images": "写真"}),
+        ({"id": "x", "conversations": TALK, "image": INLINE}, "conversations", {}),
+        (
+            {"turns": TALK, "picture": INLINE, "lang": "en"},
+            "conversations",
+            {"conversations": "turns", "image": "picture", "language": "lang"},
+        ),
+        ({"messages": CHAT, "images": [INLINE]}, "messages", {}),
+        ({"conversation": CHAT}, "messages", {"messages": "conversation"}),
+        (
+            {"画像": INLINE, "質問": "q", "回答": "a", "ライセンス": "cc0"},
+            "question_answer",
+            {"image": "画像", "question": "質問", "answer": "回答", "licence": "ライセンス"},
+        ),
+        (
+            {"inputs": "q", "targets": "a", "language_code": "jpn"},
+            "question_answer",
+            {"question": "inputs", "answer": "targets", "language": "language_code"},
+        ),
+        ({"jpg": PNG, "alt": "A red box."}, "caption", {"image": "jpg", "caption": "alt"}),
+        ({"text": "Once upon a time.", "license": "cc0", "identifier": "1"}, "text", {"licence": "license"}),
+    ],
+)
+def test_each_shape_is_told_by_its_values(
+    row: dict[str, Any], format: str, columns: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        written(tmp_path / "set" / f"sub{number}" / "train.parquet", [row] * 5)
+    source = proposed(tmp_path / "set", capsys, "15 of 15 records that were read become samples")
+    assert (source.format, source.columns, source.files) == (format, columns, ("*.parquet",))
+    assert proposed(tmp_path / "set" / "sub0" / "train.parquet", capsys).files == ("train.parquet",)
+
+
+@pytest.mark.parametrize("place", [".", "pictures", "a/b", "zip", "tar", "two"])
+def test_images_are_found_where_they_lie(place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "set"
+    written(folder / "a.json", [{"image": f"x/{n}.png", "conversations": TALK} for n in range(4)])
+    written(folder / "b.jsonl.gz", [{"image": f"x/{n}.png", "conversations": TALK} for n in range(4)])
+    members = {f"x/{n}.png": picture(n) for n in range(4)}
+    if place == "zip":
+        with zipfile.ZipFile(folder / "i.zip", "w") as archive:
+            for name, data in members.items():
+                archive.writestr(name, data)
+    elif place == "tar":
+        tar(folder / "i.tar", members)
+    elif place == "two":
+        tar(folder / "i.tar", {"x/0.png": PNG, "x/1.png": PNG})
+        tar(folder / "j.tar", {"x/2.png": PNG, "x/3.png": PNG})
+    else:
+        for name, data in members.items():
+            (folder / place / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / place / name).write_bytes(data)
+    source = proposed(folder, capsys, "8 of 8")
+    wanted = {"zip": "i.zip", "tar": "i.tar", "two": ("i.tar", "j.tar")}.get(place, place)
+    assert (source.images, source.files) == (wanted, ("*.json", "*.jsonl.gz"))
+
+
+def test_images_that_are_nowhere_are_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path / "set" / "a.json", [{"image": "x.png", "conversations": TALK}])
+    assert main(["probe", str(tmp_path / "set")]) == 0
+    out = capsys.readouterr().out
+    assert "0 of 1 records" in out and "image_missing 1" in out and "images: x.png is nowhere below the folder" in out
+
+
+def test_a_webdataset_is_told_from_a_tar_of_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "set").mkdir()
+    tar(tmp_path / "set" / "0.tar", {"1.png": PNG, "1.txt": b"Red.", "2.png": PNG, "2.txt": b"Red."})
+    source = proposed(tmp_path / "set", capsys, "2 of 2")
+    assert (source.format, source.files) == ("webdataset", ("0.tar",))
+
+
+def test_files_of_another_shape_are_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path / "set" / "a.json", [{"inputs": "q", "targets": "a"}])
+    written(tmp_path / "set" / "b.json", [{"inputs": "q", "targets": "a"}])
+    written(tmp_path / "set" / "people.json", [{"age": 5, "\x1b[31mname": "x"}])
+    (tmp_path / "set" / "broken.parquet").write_bytes(b"<html>")
+    source = proposed(tmp_path / "set", capsys, "2 of 2")
+    assert source.files == ("a.json", "b.json")
+    main(["probe", str(tmp_path / "set")])
+    out = capsys.readouterr().out
+    assert "# not named: people.json" in out and "# not named: broken.parquet" in out and "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"question": "q", "score": 5}, "question (str), score (int)"),
+        ({"left": INLINE, "right": INLINE, "caption": "x"}, "left (images), right (images)"),
+        ({"a": TALK, "b": TALK}, "can't tell which column is which"),
+        ({"image": INLINE, "label": 3}, "image (images), label (int)"),
+    ],
+)
+def test_what_cannot_be_told_is_said_in_one_line(
+    row: dict[str, Any], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written(tmp_path / "a.parquet", [row])
+    assert main(["probe", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_a_place_without_data_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.csv").write_text("x")
+    for path, message in (
+        (tmp_path, "no .parquet, .json, .jsonl or .tar in it, but .csv"),
+        (tmp_path / "x", "no such"),
+    ):
+        assert main(["probe", str(path)]) == 2
+        assert message in capsys.readouterr().err

@@ -1,0 +1,108 @@
+"""The declarations in configs/sources, and how a recipe takes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline import recipe
+from pipeline.cli import main
+from pipeline.graph import build
+from schemas import strict
+from stages.download import role
+from stages.sources.catalogue import Source
+from tests.pipeline.conftest import ROOT, MakeRecipe, opened
+
+FILES = sorted((ROOT / "configs" / "sources").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_each_declaration_is_valid_and_explained(path: Path) -> None:
+    source = strict.build(Source, recipe.read_yaml(path))
+    assert source.reading.columns and source.licence
+    assert path.read_text(encoding="utf-8").startswith("# ")
+
+
+def test_there_is_one_for_each_dataset_we_name() -> None:
+    assert {path.stem for path in FILES} >= {
+        "finevision",
+        "jagle",
+        "llava_pretrain",
+        "llava_instruct_mix665k",
+        "llava_next",
+        "llava_onevision",
+        "llava_onevision_15",
+        "cauldron",
+        "cambrian",
+        "pangea",
+        "pixmo_cap",
+        "aya",
+        "sharegpt",
+        "common_corpus",
+        "openai_messages",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "kind"),
+    [
+        ("finevision", "sharegpt4v(coco)/train-00000-of-00002.parquet", "records"),
+        ("llava_onevision", "aokvqa(cauldron,llava_format)/train-00000-of-00001.parquet", "records"),
+        ("llava_next", "llava_next_raw_format/llava_next_raw_format_processed.json", None),
+        ("llava_pretrain", "blip_laion_cc_sbu_558k_meta.json", None),
+        ("llava_pretrain", "images.zip", "images"),
+        ("aya", "demographics/train-00000-of-00001.parquet", None),
+        ("cambrian", "allava.tar", "images"),
+        ("cambrian", "jsons/Cambrian7M_withsystemprompt.jsonl", None),
+        ("pangea", "cultural/laion.tar", "images"),
+        ("common_corpus", "common_corpus_10/subset_1.parquet", "records"),
+    ],
+)
+def test_patterns_name_the_files_they_are_meant_for(name: str, file: str, kind: str | None) -> None:
+    source = strict.build(Source, recipe.read_yaml(ROOT / "configs" / "sources" / f"{name}.yaml"))
+    assert role(file, source) == kind
+
+
+def extending(mapping: dict[str, Any], path: Path, **keys: Any) -> None:
+    mapping["data"]["sources"]["fine"] = {"extends": str(path), **keys}
+
+
+def test_local_keys_win_and_the_identity_is_that_of_the_keys(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    base = tmp_path / "base.yaml"
+    base.write_text(yaml.safe_dump({"format": "texts", "files": ["*.nothing"], "licence": "cc0-1.0"}))
+    plain = opened(make_recipe(name="plain.yaml"))[1]
+    context, steps = opened(make_recipe(lambda m: extending(m, base, files=["*.parquet"]), "extends.yaml"))
+    assert context.recipe.data.sources["fine"].files == ("*.parquet",)
+    assert [step.identity for step in steps] == [step.identity for step in plain]
+    assert build(context.recipe.data, context.inventory) == steps
+
+
+@pytest.mark.parametrize(
+    ("text", "keys", "message"),
+    [
+        (None, {}, "no such file; paths are relative to the current folder"),
+        ("[1]", {}, "got list, wanted a mapping with the keys of a source"),
+        ("extends: other.yaml", {}, "extends another file; one level"),
+        ("format: texts\nfile: [x]", {}, "data.sources.fine.file: unknown key; did you mean 'files'"),
+        ("format: texts\nfiles: ['*.parquet']", {"colums": {}}, "data.sources.fine.colums: unknown key"),
+        ("format: texts\nformat: texts", {}, "line 2: not YAML: the key 'format' is given twice"),
+        ("x: 1", {"extends": 5}, "data.sources.fine.extends: got 5"),
+    ],
+)
+def test_what_cannot_be_extended_is_one_line(
+    text: str | None,
+    keys: dict[str, Any],
+    message: str,
+    make_recipe: MakeRecipe,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    base = tmp_path / "base.yaml"
+    if text is not None:
+        base.write_text(text)
+    assert main(["plan", str(make_recipe(lambda m: extending(m, base, **keys)))]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
