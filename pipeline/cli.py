@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from pipeline import plan, recipe, report, show, storage, summary, verify
 from pipeline.graph import Step, build
+from pipeline.hub import HubError
 from pipeline.inventory import Inventory
 from pipeline.ray_runner import RayExecutor
 from pipeline.runner import MissingInput, StepError, finished, run_step
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command(given)
     except (RecipeError, MissingInput, OutputBusy) as error:
         return _fail(error, 2)
-    except (StepError, ManifestError, DataError, ChatError) as error:
+    except (StepError, HubError, ManifestError, DataError, ChatError) as error:
         return _fail(error, 1)
     except KeyboardInterrupt:
         print("\ninterrupted; finished parts stay, the same command goes on from there", file=sys.stderr)

@@ -58,18 +58,19 @@ class Step:
 
 
 class Content(Protocol):
-    """What inventory.py finds out: files of every source, hashes of tokenizer and language model."""
+    """What inventory.py finds out: files of every source, commits of those on the Hub, hashes of the assets."""
 
     sources: dict[str, list[Found]]
     benchmarks: dict[str, list[Found]]
+    commits: dict[str, str]
     tokenizer: str
     language_model: str | None
 
 
 def build(data: Data, content: Content) -> list[Step]:
     """Every step of a recipe in running order."""
-    ingests, steps = _raw(data, data.sources, content.sources)
-    benchmarks, more = _raw(data, data.benchmarks, content.benchmarks)
+    ingests, steps = _raw(data, data.sources, content.sources, content.commits)
+    benchmarks, more = _raw(data, data.benchmarks, content.benchmarks, content.commits)
     steps += more
     filters = [step for name in FILTERS if (step := _filter(name, data, content, ingests, benchmarks))]
     parameters = {**asdict(data.pretokenise), "tokenizer": content.tokenizer}
@@ -78,15 +79,19 @@ def build(data: Data, content: Content) -> list[Step]:
 
 
 def _raw(
-    data: Data, sources: Mapping[str, Source], files: Mapping[str, Sequence[Found]]
+    data: Data, sources: Mapping[str, Source], files: Mapping[str, Sequence[Found]], commits: Mapping[str, str]
 ) -> tuple[tuple[Step, ...], list[Step]]:
     """The ingest steps of some sources, and all their steps."""
     ingests, steps = [], []
     for name, source in sources.items():
         named = [list(found) for found in sorted(files[name]) if role(found.file, source)]
         patterns = {"files": source.files, "images": source.images}
-        download = Step("download", name, {**patterns, "content": fingerprint(named)}, source)
-        parameters = {**asdict(source), "columns": source.column_map, "name": name, **asdict(data.ingest)}
+        # Not the dataset's name nor what was selected of it: the commit and the files say both
+        commit = {"commit": commits[name]} if source.hub else {}
+        download = Step("download", name, {**patterns, **commit, "content": fingerprint(named)}, source)
+        own = asdict(source)
+        del own["hub"]
+        parameters = {**own, "columns": source.column_map, "name": name, **asdict(data.ingest)}
         ingests.append(Step("ingest", name, parameters, (source, data.ingest), (download,)))
         steps += [download, ingests[-1]]
     return tuple(ingests), steps

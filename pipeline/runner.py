@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline import storage, tasks
+from pipeline.fetch import PARTIAL
 from pipeline.graph import Step
 from pipeline.progress import Progress
 from pipeline.tasks import Context, Record, Task
@@ -63,12 +64,13 @@ def run_step(step: Step, context: Context, executor: Executor) -> Manifest:
     folder.mkdir(parents=True, exist_ok=True)
     storage.clean(folder)
     started, extra = time.time(), {}
-    if step.stage == "download":
+    if step.stage == "download" and step.params.hub is None:
         record, unnamed = tasks.list_files(step, context)
         records, extra = [record], {"files_not_named": unnamed}
         _close(step, records, f"; {unnamed:,} files not named" if unnamed else "")
     else:
         records = _parts(step, context, executor)
+        extra = _origin(step, context)
     entries, facts = tasks.finish(step, context, records)
     manifest = _manifest(step, records, entries, facts)
     _check_flow(step, manifest, context.out)
@@ -91,22 +93,63 @@ def _parts(step: Step, context: Context, executor: Executor) -> list[Record]:
     todo = tasks.split(step, context)
     folder = context.out / step.folder
     old = {t.number: r for t in todo if (r := tasks.load_record(folder, t.number, step.identity))}
-    progress = Progress(step.name, len(todo), sum(t.rows for t in todo), len(old))
-    for record in old.values():
-        progress.add(record.counts, resumed=True)
+    progress, sizes = _progress(step, todo, old, folder), {task.number: task.rows for task in todo}
+    for number, record in old.items():
+        progress.add(record.counts, sizes[number], resumed=True)
     for done in executor.run(tasks.do, [task for task in todo if task.number not in old]):
         if done is not None:
             old[done.number] = done
-            progress.add(done.counts)
+            progress.add(done.counts, sizes[done.number])
         progress.tick()
     progress.close()
-    return [old[task.number] for task in todo]
+    records = [old[number] for number in sorted(old)]
+    _refuse_failed(step, records)
+    return records
+
+
+def _progress(step: Step, todo: Sequence[Task], old: dict[int, Record], folder: Path) -> Progress:
+    total = sum(task.rows for task in todo)
+    if step.stage != "download":
+        return Progress(step.name, len(todo), total, len(old))
+    # tasks start in order, so what is half fetched is among the first that are not done
+    waiting = [(task.number, folder / (task.file + PARTIAL)) for task in todo]
+
+    def live() -> int:
+        return sum(_size(path) for path in [path for number, path in waiting if number not in old][:64])
+
+    return Progress(step.name, len(todo), total, len(old), unit="bytes", live=live)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # not begun, or just renamed
+
+
+def _refuse_failed(step: Step, records: Sequence[Record]) -> None:
+    """After all others were tried: one line for the files that could not be fetched."""
+    failed = [record.problem for record in records if record.problem]
+    if failed:
+        more = f"; and {len(failed) - 1:,} more" if len(failed) > 1 else ""
+        raise StepError(
+            f"{step.name}: {len(failed):,} of {len(records):,} files could not be fetched: {failed[0]}{more}; "
+            "the others stay, run again to go on"
+        )
+
+
+def _origin(step: Step, context: Context) -> dict[str, Any]:
+    """Where fetched files came from: a server and a name are circumstances, the commit is identity."""
+    if step.stage != "download" or context.inventory.server is None:
+        return {}
+    hub = step.params.hub
+    return {"endpoint": context.inventory.server.endpoint, "dataset": hub.dataset, "revision": hub.revision}
 
 
 def _close(step: Step, records: Sequence[Record], note: str) -> None:
     counts = records[0].counts
     progress = Progress(step.name, 1, counts.rows_in)
-    progress.add(counts)
+    progress.add(counts, counts.rows_in)
     progress.close(f"{note} (files)")
 
 

@@ -17,10 +17,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import storage
+from pipeline import hub, storage
+from pipeline.fetch import Fetched, Want, fetch
 from pipeline.graph import Step
+from pipeline.hub import Server
 from pipeline.inventory import Inventory, language_model
 from pipeline.recipe import Recipe
+from pipeline.web import Web
 from schemas import strict
 from schemas.manifest import Counts, FileEntry, describe, read
 from schemas.shard import INDEX, ROWS_PER_BATCH, SHARD
@@ -36,6 +39,7 @@ from stages.stage import Assets
 
 # Row groups stay small because nested binary over 2 GiB in one group can't be read back in one piece (arrow#44164).
 _ROW_GROUP = 128
+FETCHED = "files"  # folder of fetched files, in the download step's own
 _IMAGE_BYTES = "images.list.element.bytes"
 
 
@@ -65,7 +69,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Task:
-    """One part of a step. `inputs` are stage-specific names of files."""
+    """One part of a step: names, never data. `rows`: how much it is, in bytes where a file is to be fetched.
+
+    `file`, `want`, `server`: the file of a download, relative to the step's folder; the token goes here and not through
+    the workers' environment, which Ray writes into its logs.
+    """
 
     stage: str
     identity: str
@@ -78,17 +86,21 @@ class Task:
     places: Mapping[str, str] = field(default_factory=dict)
     verdicts: Mapping[str, str] = field(default_factory=dict)
     benchmarks: tuple[str, ...] = ()
+    file: str = ""
+    want: Want | None = None
+    server: Server | None = None
 
 
 @dataclass(frozen=True)
 class Record:
-    """What one task did; written as part-NNNNN.json when its files are whole."""
+    """What one task did; written as part-NNNNN.json when its files are whole. `problem`: why they are not."""
 
     identity: str
     number: int
     counts: Counts
     by_source: dict[str, Counts]
     files: tuple[FileEntry, ...]
+    problem: str = ""
 
 
 def record_name(number: int) -> str:
@@ -117,7 +129,7 @@ def split(step: Step, context: Context) -> list[Task]:
     folder = str(context.out / step.folder)
     base = functools.partial(Task, step.stage, step.identity, folder, params=step.params)
     if step.stage == "download":
-        return [base(number=0, rows=0, places={"name": step.label})]
+        return _download_tasks(step, context, base)
     if step.stage == "ingest":
         return _ingest_tasks(step, context, base)
     parts = parts_of(step, context.out)
@@ -148,9 +160,25 @@ def _parts(ingests: Sequence[Step], out: Path) -> list[Part]:
     return parts
 
 
+def _download_tasks(step: Step, context: Context, base: Callable[..., Task]) -> list[Task]:
+    """One per file, the largest first: the last file to come should not be the longest."""
+    inventory, source, server = context.inventory, step.params, context.inventory.server
+    if source.hub is None or server is None:
+        return []
+    found = (inventory.sources | inventory.benchmarks)[step.label]
+    commit, places = inventory.commits[step.label], {"name": step.label}
+    named = [f for f in sorted(found) if download.role(f.file, source)]
+    tasks = [
+        base(number=k, rows=f.size, places=places, file=f"{FETCHED}/{f.file}", server=server,
+             want=hub.want(server, source.hub.dataset, commit, f))
+        for k, f in enumerate(named)
+    ]  # fmt: skip
+    return sorted(tasks, key=lambda task: -task.rows)
+
+
 def _ingest_tasks(step: Step, context: Context, base: Callable[..., Task]) -> list[Task]:
     source, params = step.params
-    root = context.place(step.label)
+    root = context.place(step.label) if source.hub is None else context.out / step.inputs[0].folder / FETCHED
     listing = pq.read_table(context.out / step.inputs[0].folder / "files.parquet")
     files = [row["file"] for row in listing.to_pylist() if row["role"] == "records"]
     places = {"root": str(root), "name": step.label}
@@ -174,7 +202,9 @@ def _tokenizer(context: Context) -> dict[str, str]:
 
 
 def do(task: Task) -> Record:
-    """Do one task of any stage but download, and write its record."""
+    """Do one task of any stage, and write its record. (A folder's download has no tasks: see list_files.)"""
+    if task.stage == "download":
+        return _do_download(task)
     work = {"ingest": _do_ingest, "pretokenise": _do_pretokenise}.get(task.stage, _do_filter)
     by_source, tables = work(task)
     folder = Path(task.folder)
@@ -182,9 +212,32 @@ def do(task: Task) -> Record:
     for name, table in tables.items():
         storage.commit(folder / name, functools.partial(_write_shard if name.endswith(".arrow") else _write, table))
         files.append(describe(folder, name, table.num_rows))
+    return _recorded(task, by_source, files)
+
+
+def _recorded(task: Task, by_source: dict[str, Counts], files: Sequence[FileEntry]) -> Record:
+    """Write a finished task's record, last."""
     record = Record(task.identity, task.number, sum(by_source.values(), Counts()), by_source, tuple(files))
-    storage.commit_text(folder / record_name(task.number), json.dumps(asdict(record), sort_keys=True) + "\n")
+    text = json.dumps({k: v for k, v in asdict(record).items() if k != "problem"}, sort_keys=True)
+    storage.commit_text(Path(task.folder) / record_name(task.number), text + "\n")
     return record
+
+
+def _do_download(task: Task) -> Record:
+    """Fetch one file. A failure is counted and told, but not written down: the next run tries again."""
+    assert task.want is not None and task.server is not None
+    done = fetch(task.want, Path(task.folder) / task.file, _web(task.server), task.server.token)
+    name = task.places["name"]
+    if isinstance(done, Fetched):
+        return _recorded(task, {name: Counts(1, 1)}, [FileEntry(task.file, done.size, done.sha256)])
+    counts = Counts(1, 0, {}, {done.reason: 1})
+    file = task.file.removeprefix(f"{FETCHED}/")
+    return Record(task.identity, task.number, counts, {name: counts}, (), f"{file}: {done.reason} ({done.detail})")
+
+
+@functools.lru_cache(maxsize=2)
+def _web(server: Server) -> Web:
+    return server.web()
 
 
 def _do_ingest(task: Task) -> tuple[dict[str, Counts], dict[str, pa.Table]]:
@@ -287,8 +340,20 @@ def list_files(step: Step, context: Context) -> tuple[Record, int]:
     return Record(step.identity, 0, counts, {step.label: counts}, files), unnamed
 
 
+def _list_fetched(step: Step, context: Context, records: Sequence[Record]) -> FileEntry:
+    """files.parquet of a download from the Hub, with the sha256 of every file, small ones included."""
+    entries = [file for record in records for file in record.files]
+    found = [download.Found(f.name.removeprefix(f"{FETCHED}/"), f.size, f.sha256) for f in entries]
+    table, _ = download.listing(found, step.params)
+    folder = context.out / step.folder
+    storage.commit(folder / "files.parquet", functools.partial(_write, table))
+    return describe(folder, "files.parquet", table.num_rows)
+
+
 def finish(step: Step, context: Context, records: Sequence[Record]) -> tuple[list[FileEntry], dict[str, Any]]:
     """Files and facts of a step beyond its parts: pretokenise's index, tokenizer and totals."""
+    if step.stage == "download" and step.params.hub is not None:
+        return [_list_fetched(step, context, records)], {}
     if step.stage != "pretokenise":
         return [], {}
     folder = context.out / step.folder

@@ -1,6 +1,6 @@
 """The pipeline's table of contents: every stage in running order, with its number, version and reasons.
 
-01 download     folders           -> list of files            one step per source
+01 download     folders, the Hub  -> list of files            one step per source
 02 ingest       files             -> samples + rejects        one step per source
 03 dedupe       samples           -> verdicts
 04 decontaminate samples + benchmarks -> verdicts
@@ -35,7 +35,7 @@ class Entry:
 
 def _table() -> dict[str, Entry]:
     stages: dict[str, tuple[int, Mapping[str, str]]] = {
-        "download": (download.VERSION, {}),
+        "download": (download.VERSION, download.REASONS),
         "ingest": (ingest.VERSION, ingest.REASONS),
         **{name: (f.version, f.reasons) for name, f in FILTERS.items()},
         "pretokenise": (pretokenise.VERSION, pretokenise.REASONS),

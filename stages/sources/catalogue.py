@@ -9,6 +9,7 @@ from typing import Any, Literal
 from schemas.strict import unknown
 from stages.sources import conversations, question_answer, texts
 from stages.sources.draft import Draft
+from stages.sources.remote import HubDataset
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Source:
     images    folder or .zip that image names are relative to ("." is the source's folder); none: all bytes are inline
     columns   the adapter's field -> this source's column, where it differs from the usual name
     licence   for rows that don't name their own
+    hub       the dataset repository whose files are fetched; none: the recipe's run.locations says where they lie
     """
 
     format: Literal["texts", "conversations", "question_answer"]
@@ -41,6 +43,7 @@ class Source:
     images: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
     licence: str = "unknown"
+    hub: HubDataset | None = None
 
     def __post_init__(self) -> None:
         known = FORMATS[self.format].columns
