@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from io import RawIOBase
 from pathlib import Path
 
-from pipeline import storage
 from pipeline.web import Answer, Attempts, Failed, Trouble, Web, refusal, shown
 
 PARTIAL = ".partial"
@@ -116,7 +115,8 @@ class _Partial:
             self.forget()
             raise Trouble(Failed("wrong_content", f"{shown(self.want.url)}: another part came than asked for", True))
         self.etag, self.total = etag or self.etag, total if total is not None else self.want.size
-        storage.commit_text(self.note, json.dumps(self._described(), sort_keys=True) + "\n")
+        # not flushed: a note that is lost or cut costs the beginning, never the truth
+        self.note.write_text(json.dumps(self._described(), sort_keys=True) + "\n", encoding="utf-8")
 
     def add(self, stream: RawIOBase, chunk: bytes) -> None:
         """Append to the file and to the hashes."""
