@@ -66,11 +66,15 @@ class Content(Protocol):
     tokenizer: str
     language_model: str | None
 
+    def collected(self, folder: str) -> str:
+        """What a collect step has fetched so far, as a hash; "" before it ran."""
+        ...
+
 
 def build(data: Data, content: Content) -> list[Step]:
     """Every step of a recipe in running order."""
-    ingests, steps = _raw(data, data.sources, content.sources, content.commits)
-    benchmarks, more = _raw(data, data.benchmarks, content.benchmarks, content.commits)
+    ingests, steps = _raw(data, data.sources, content.sources, content)
+    benchmarks, more = _raw(data, data.benchmarks, content.benchmarks, content)
     steps += more
     filters = [step for name in FILTERS if (step := _filter(name, data, content, ingests, benchmarks))]
     parameters = {**asdict(data.pretokenise), "tokenizer": content.tokenizer}
@@ -79,7 +83,7 @@ def build(data: Data, content: Content) -> list[Step]:
 
 
 def _raw(
-    data: Data, sources: Mapping[str, Source], files: Mapping[str, Sequence[Found]], commits: Mapping[str, str]
+    data: Data, sources: Mapping[str, Source], files: Mapping[str, Sequence[Found]], content: Content
 ) -> tuple[tuple[Step, ...], list[Step]]:
     """The ingest steps of some sources, and all their steps."""
     ingests, steps = [], []
@@ -87,13 +91,17 @@ def _raw(
         named = [list(found) for found in sorted(files[name]) if role(found.file, source)]
         patterns = {"files": source.files, "images": source.images}
         # Not the dataset's name nor what was selected of it: the commit and the files say both
-        commit = {"commit": commits[name]} if source.hub else {}
+        commit = {"commit": content.commits[name]} if source.hub else {}
         download = Step("download", name, {**patterns, **commit, "content": fingerprint(named)}, source)
+        inputs: tuple[Step, ...] = (download,)
         own = asdict(source)
-        del own["hub"]
+        del own["hub"], own["urls"]
+        if source.urls:
+            inputs += (Step("collect", name, asdict(source.urls), source, (download,)),)
+            own["collected"] = content.collected(inputs[1].folder)
         parameters = {**own, "columns": source.column_map, "name": name, **asdict(data.ingest)}
-        ingests.append(Step("ingest", name, parameters, (source, data.ingest), (download,)))
-        steps += [download, ingests[-1]]
+        ingests.append(Step("ingest", name, parameters, (source, data.ingest), inputs))
+        steps += [*inputs, ingests[-1]]
     return tuple(ingests), steps
 
 

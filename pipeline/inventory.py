@@ -17,7 +17,7 @@ from pipeline import storage
 from pipeline.hub import Repository, Server
 from pipeline.recipe import Recipe
 from schemas.identity import fingerprint
-from schemas.manifest import hash_file
+from schemas.manifest import MANIFEST, hash_file, read
 from schemas.strict import RecipeError
 from stages.download import Found, role, select
 from stages.language import bundled_model
@@ -40,6 +40,13 @@ class Inventory:
         self.tokenizer = self._tokenizer()
         self.sources = {name: self._survey(name, s) for name, s in recipe.data.sources.items()}
         self.benchmarks = {name: self._survey(name, s) for name, s in recipe.data.benchmarks.items()}
+
+    def collected(self, folder: str) -> str:
+        """The hash of what a collect step has fetched: statuses and packs; "" before it is done."""
+        path = self._recipe.out / folder
+        if not (path / MANIFEST).is_file():
+            return ""
+        return fingerprint({file.name: file.sha256 for file in read(path).files})
 
     def save(self) -> None:
         """Remember the hashes for the next plan."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from pipeline.collect import Crowd
 from pipeline.web import Patience
 from schemas import strict
 from schemas.strict import RecipeError
@@ -70,6 +71,7 @@ class Run:
               image_missing, and should not cost a night)
     allow_hosts  hosts that may be asked although their address is not a public one (a mirror in the house)
     patience  how long to wait for a server, and how often to ask again
+    crowd     how many images to fetch at a time by address (data.sources.*.urls)
     """
 
     out: str = "out"
@@ -79,6 +81,7 @@ class Run:
     stop_if: dict[str, float] = field(default_factory=dict)
     allow_hosts: tuple[str, ...] = ()
     patience: Patience = field(default_factory=Patience)
+    crowd: Crowd = field(default_factory=Crowd)
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:

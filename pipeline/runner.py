@@ -20,9 +20,10 @@ from pipeline import storage, tasks
 from pipeline.fetch import PARTIAL
 from pipeline.graph import Step
 from pipeline.progress import Progress
-from pipeline.tasks import Context, Record, Task
+from pipeline.task import Context, Record, Task, load_record
 from schemas.manifest import MANIFEST, Counts, Manifest, ManifestError, read
 from stages.catalogue import STAGES
+from stages.collect import HEALING
 
 
 class StepError(Exception):
@@ -57,12 +58,19 @@ def finished(step: Step, out: Path) -> Manifest | None:
     return manifest
 
 
+def due(step: Step, out: Path) -> bool:
+    """Whether a step is to be run: it isn't finished, or it fetched by address and some failures may have healed."""
+    manifest = finished(step, out)
+    return manifest is None or (step.stage == "collect" and bool(HEALING & set(manifest.counts.rejected)))
+
+
 def run_step(step: Step, context: Context, executor: Executor) -> Manifest:
     """Do a step, or what is left of it, and return its manifest. Raises MissingInput if an input is not finished."""
     _require_inputs(step, context.out)
     folder = context.out / step.folder
     folder.mkdir(parents=True, exist_ok=True)
     storage.clean(folder)
+    (folder / MANIFEST).unlink(missing_ok=True)  # a finished step that is due again is not done while its parts change
     started, extra = time.time(), {}
     if step.stage == "download" and step.params.hub is None:
         record, unnamed = tasks.list_files(step, context)
@@ -92,7 +100,9 @@ def _require_inputs(step: Step, out: Path) -> None:
 def _parts(step: Step, context: Context, executor: Executor) -> list[Record]:
     todo = tasks.split(step, context)
     folder = context.out / step.folder
-    old = {t.number: r for t in todo if (r := tasks.load_record(folder, t.number, step.identity))}
+    old = {t.number: r for t in todo if (r := load_record(folder, t.number, step.identity))}
+    if step.stage == "collect":
+        old = {number: record for number, record in old.items() if not HEALING & set(record.counts.rejected)}
     progress, sizes = _progress(step, todo, old, folder), {task.number: task.rows for task in todo}
     for number, record in old.items():
         progress.add(record.counts, sizes[number], resumed=True)
@@ -174,7 +184,7 @@ def _manifest(step: Step, records: Sequence[Record], entries: list[Any], facts: 
 def _check_flow(step: Step, manifest: Manifest, out: Path) -> None:
     """Rows in must be what the inputs kept: the ledger across steps, not only within one."""
     expected = sum(read(out / s.folder).counts.kept for s in step.inputs if s.stage == "ingest")
-    if step.stage not in ("download", "ingest") and manifest.counts.rows_in != expected:
+    if step.stage not in ("download", "collect", "ingest") and manifest.counts.rows_in != expected:
         raise ManifestError(f"{step.name}: {manifest.counts.rows_in:,} rows in, but its inputs kept {expected:,}")
     if step.stage == "pretokenise" and manifest.counts.kept == 0:
         why = (

@@ -8,116 +8,34 @@ whole. Models and tokenizers are loaded once per worker process and remembered.
 from __future__ import annotations
 
 import functools
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import hub, storage
-from pipeline.fetch import Fetched, Want, fetch
+from pipeline import fetching, storage
 from pipeline.graph import Step
-from pipeline.hub import Server
-from pipeline.inventory import Inventory, language_model
-from pipeline.recipe import Recipe
-from pipeline.web import Web
-from schemas import strict
+from pipeline.inventory import language_model
+from pipeline.task import Context, Part, Record, Task, recorded, records_of
 from schemas.manifest import Counts, FileEntry, describe, read
 from schemas.shard import INDEX, ROWS_PER_BATCH, SHARD
 from stages import download, stage
 from stages.catalogue import FILTERS
 from stages.chat import ChatFormat
+from stages.collect import Packs
 from stages.ingest import ingest
 from stages.pretokenise import pretokenise, totals
 from stages.sources.archive import ImageFiles
-from stages.sources.records import Slice, slices
 from stages.sources.records import read as read_records
+from stages.sources.records import slices
 from stages.stage import Assets
 
 # Row groups stay small because nested binary over 2 GiB in one group can't be read back in one piece (arrow#44164).
 _ROW_GROUP = 128
-FETCHED = "files"  # folder of fetched files, in the download step's own
 _IMAGE_BYTES = "images.list.element.bytes"
-
-
-@dataclass(frozen=True)
-class Context:
-    """A recipe with what its locations hold."""
-
-    recipe: Recipe
-    inventory: Inventory
-
-    @property
-    def out(self) -> Path:
-        return self.recipe.out.absolute()
-
-    def place(self, name: str) -> Path:
-        return Path(self.recipe.run.locations[name]).expanduser().absolute()
-
-
-@dataclass(frozen=True)
-class Part:
-    """One part of samples: its file, the source it comes from, its rows."""
-
-    path: str
-    source: str
-    rows: int
-
-
-@dataclass(frozen=True)
-class Task:
-    """One part of a step: names, never data. `rows`: how much it is, in bytes where a file is to be fetched.
-
-    `file`, `want`, `server`: the file of a download, relative to the step's folder; the token goes here and not through
-    the workers' environment, which Ray writes into its logs.
-    """
-
-    stage: str
-    identity: str
-    folder: str
-    number: int
-    rows: int
-    params: Any
-    parts: tuple[Part, ...] = ()
-    slice: Slice | None = None
-    places: Mapping[str, str] = field(default_factory=dict)
-    verdicts: Mapping[str, str] = field(default_factory=dict)
-    benchmarks: tuple[str, ...] = ()
-    file: str = ""
-    want: Want | None = None
-    server: Server | None = None
-
-
-@dataclass(frozen=True)
-class Record:
-    """What one task did; written as part-NNNNN.json when its files are whole. `problem`: why they are not."""
-
-    identity: str
-    number: int
-    counts: Counts
-    by_source: dict[str, Counts]
-    files: tuple[FileEntry, ...]
-    problem: str = ""
-
-
-def record_name(number: int) -> str:
-    return f"part-{number:05d}.json"
-
-
-def load_record(folder: Path, number: int, identity: str) -> Record | None:
-    """The record of a finished part of this very step, if its files are there in full."""
-    path = folder / record_name(number)
-    if not path.is_file():
-        return None
-    try:
-        record = strict.build(Record, json.loads(path.read_text(encoding="utf-8")))
-    except ValueError:
-        return None  # a record of another version of this program: the part is done again
-    whole = all((folder / f.name).is_file() and (folder / f.name).stat().st_size == f.size for f in record.files)
-    return record if record.identity == identity and whole else None
 
 
 # ---- splitting a step into tasks
@@ -129,7 +47,9 @@ def split(step: Step, context: Context) -> list[Task]:
     folder = str(context.out / step.folder)
     base = functools.partial(Task, step.stage, step.identity, folder, params=step.params)
     if step.stage == "download":
-        return _download_tasks(step, context, base)
+        return fetching.download_tasks(step, context, base)
+    if step.stage == "collect":
+        return fetching.collect_tasks(step, context, base)
     if step.stage == "ingest":
         return _ingest_tasks(step, context, base)
     parts = parts_of(step, context.out)
@@ -160,30 +80,14 @@ def _parts(ingests: Sequence[Step], out: Path) -> list[Part]:
     return parts
 
 
-def _download_tasks(step: Step, context: Context, base: Callable[..., Task]) -> list[Task]:
-    """One per file, the largest first: the last file to come should not be the longest."""
-    inventory, source, server = context.inventory, step.params, context.inventory.server
-    if source.hub is None or server is None:
-        return []
-    found = (inventory.sources | inventory.benchmarks)[step.label]
-    commit, places = inventory.commits[step.label], {"name": step.label}
-    named = [f for f in sorted(found) if download.role(f.file, source)]
-    tasks = [
-        base(number=k, rows=f.size, places=places, file=f"{FETCHED}/{f.file}", server=server,
-             want=hub.want(server, source.hub.dataset, commit, f))
-        for k, f in enumerate(named)
-    ]  # fmt: skip
-    return sorted(tasks, key=lambda task: -task.rows)
-
-
 def _ingest_tasks(step: Step, context: Context, base: Callable[..., Task]) -> list[Task]:
     source, params = step.params
-    root = context.place(step.label) if source.hub is None else context.out / step.inputs[0].folder / FETCHED
-    listing = pq.read_table(context.out / step.inputs[0].folder / "files.parquet")
-    files = [row["file"] for row in listing.to_pylist() if row["role"] == "records"]
+    root, files = records_of(step, context, source)
     places = {"root": str(root), "name": step.label}
     if source.images is not None:
         places["images"] = str(root / source.images)
+    if source.urls is not None:
+        places["packs"] = str(context.out / step.inputs[1].folder)
     found = [part for file in files for part in slices(root / file, file, params.rows_per_part)]
     return [base(number=k, rows=part.rows, slice=part, places=places) for k, part in enumerate(found)]
 
@@ -204,7 +108,9 @@ def _tokenizer(context: Context) -> dict[str, str]:
 def do(task: Task) -> Record:
     """Do one task of any stage, and write its record. (A folder's download has no tasks: see list_files.)"""
     if task.stage == "download":
-        return _do_download(task)
+        return fetching.do_download(task)
+    if task.stage == "collect":
+        return fetching.do_collect(task)
     work = {"ingest": _do_ingest, "pretokenise": _do_pretokenise}.get(task.stage, _do_filter)
     by_source, tables = work(task)
     folder = Path(task.folder)
@@ -212,32 +118,7 @@ def do(task: Task) -> Record:
     for name, table in tables.items():
         storage.commit(folder / name, functools.partial(_write_shard if name.endswith(".arrow") else _write, table))
         files.append(describe(folder, name, table.num_rows))
-    return _recorded(task, by_source, files)
-
-
-def _recorded(task: Task, by_source: dict[str, Counts], files: Sequence[FileEntry]) -> Record:
-    """Write a finished task's record, last."""
-    record = Record(task.identity, task.number, sum(by_source.values(), Counts()), by_source, tuple(files))
-    text = json.dumps({k: v for k, v in asdict(record).items() if k != "problem"}, sort_keys=True)
-    storage.commit_text(Path(task.folder) / record_name(task.number), text + "\n")
-    return record
-
-
-def _do_download(task: Task) -> Record:
-    """Fetch one file. A failure is counted and told, but not written down: the next run tries again."""
-    assert task.want is not None and task.server is not None
-    done = fetch(task.want, Path(task.folder) / task.file, _web(task.server), task.server.token)
-    name = task.places["name"]
-    if isinstance(done, Fetched):
-        return _recorded(task, {name: Counts(1, 1)}, [FileEntry(task.file, done.size, done.sha256)])
-    counts = Counts(1, 0, {}, {done.reason: 1})
-    file = task.file.removeprefix(f"{FETCHED}/")
-    return Record(task.identity, task.number, counts, {name: counts}, (), f"{file}: {done.reason} ({done.detail})")
-
-
-@functools.lru_cache(maxsize=2)
-def _web(server: Server) -> Web:
-    return server.web()
+    return recorded(task, by_source, files)
 
 
 def _do_ingest(task: Task) -> tuple[dict[str, Counts], dict[str, pa.Table]]:
@@ -245,7 +126,11 @@ def _do_ingest(task: Task) -> tuple[dict[str, Counts], dict[str, pa.Table]]:
     source, params = task.params
     name, file = task.places["name"], task.slice.file
     records = read_records(Path(task.places["root"]) / file, task.slice)
-    done = ingest(records, name, file, source, _image_files(task.places.get("images")), params)
+    if "packs" in task.places:
+        packs = Packs(Path(task.places["packs"]), task.slice)
+        done = ingest(packs.follow(records), name, file, source, packs, params)
+    else:
+        done = ingest(records, name, file, source, _image_files(task.places.get("images")), params)
     if done.counts.rows_in != task.rows:
         raise ValueError(f"{file}: {done.counts.rows_in} rows read, {task.rows} listed; the file changed, run again")
     k = f"{task.number:05d}.parquet"
@@ -340,20 +225,10 @@ def list_files(step: Step, context: Context) -> tuple[Record, int]:
     return Record(step.identity, 0, counts, {step.label: counts}, files), unnamed
 
 
-def _list_fetched(step: Step, context: Context, records: Sequence[Record]) -> FileEntry:
-    """files.parquet of a download from the Hub, with the sha256 of every file, small ones included."""
-    entries = [file for record in records for file in record.files]
-    found = [download.Found(f.name.removeprefix(f"{FETCHED}/"), f.size, f.sha256) for f in entries]
-    table, _ = download.listing(found, step.params)
-    folder = context.out / step.folder
-    storage.commit(folder / "files.parquet", functools.partial(_write, table))
-    return describe(folder, "files.parquet", table.num_rows)
-
-
 def finish(step: Step, context: Context, records: Sequence[Record]) -> tuple[list[FileEntry], dict[str, Any]]:
     """Files and facts of a step beyond its parts: pretokenise's index, tokenizer and totals."""
     if step.stage == "download" and step.params.hub is not None:
-        return [_list_fetched(step, context, records)], {}
+        return [fetching.list_fetched(step, context, records)], {}
     if step.stage != "pretokenise":
         return [], {}
     folder = context.out / step.folder

@@ -179,21 +179,32 @@ class Attempts:
         return min(self.patience.first_wait * 2.0 ** (self.failed - 1) * spread, self.patience.longest_wait)
 
 
-def read(web: Web, url: str, token: str | None = None, most: int = 64 * 2**20) -> tuple[bytes, Answer] | Failed:
-    """A small body, with retries."""
+def read(
+    web: Web, url: str, token: str | None = None, most: int = 64 * 2**20, deadline: float | None = None
+) -> tuple[bytes, Answer] | Failed:
+    """A small body, with retries until `deadline` (of time.monotonic)."""
     attempts = Attempts(url, web.patience)
     while True:
         try:
             with web.open(url, token=token) as answer:
                 if answer.status != 200:
                     raise Trouble(refusal(answer))
-                body = answer.response.read(most + 1)
-                if len(body) > most:
-                    raise Trouble(Failed("too_large", f"{shown(url)}: more than {most:,} bytes", False))
-                return body, answer
+                return _body(answer, most, deadline), answer
         except Trouble as trouble:
-            if not attempts.again(trouble.failed):
+            if (deadline and time.monotonic() > deadline) or not attempts.again(trouble.failed):
                 return trouble.failed
+
+
+def _body(answer: Answer, most: int, deadline: float | None) -> bytes:
+    pieces, size = [], 0
+    while piece := answer.response.read1(1 << 18):
+        pieces.append(piece)
+        size += len(piece)
+        if size > most:
+            raise Trouble(Failed("too_large", f"{shown(answer.url)}: more than {most:,} bytes", False))
+        if deadline and time.monotonic() > deadline:
+            raise Trouble(Failed("too_slow", f"{shown(answer.url)}: {size:,} bytes in the time allowed", True))
+    return b"".join(pieces)
 
 
 def refusal(answer: Answer) -> Failed:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from schemas.strict import unknown
 from stages.sources import conversations, question_answer, texts
 from stages.sources.draft import Draft
-from stages.sources.remote import HubDataset
+from stages.sources.remote import HubDataset, UrlColumn
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Source:
     columns   the adapter's field -> this source's column, where it differs from the usual name
     licence   for rows that don't name their own
     hub       the dataset repository whose files are fetched; none: the recipe's run.locations says where they lie
+    urls      the column of image addresses, fetched before ingest; none: images are inline or in `images`
     """
 
     format: Literal["texts", "conversations", "question_answer"]
@@ -44,8 +45,11 @@ class Source:
     columns: dict[str, str] = field(default_factory=dict)
     licence: str = "unknown"
     hub: HubDataset | None = None
+    urls: UrlColumn | None = None
 
     def __post_init__(self) -> None:
+        if self.urls is not None and self.images is not None:
+            raise ValueError("urls and images: both given; images lie in a folder or are fetched, not both")
         known = FORMATS[self.format].columns
         for key in self.columns:
             if key not in known:

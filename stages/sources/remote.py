@@ -1,4 +1,4 @@
-"""Declarations of data that lies elsewhere: what a recipe says of a dataset on the Hub.
+"""Declarations of data that lies elsewhere: a dataset on the Hub, images that rows name by their addresses.
 
 Only what the content depends on: which server, which token and how often to try are no part of the result.
 """
@@ -41,3 +41,20 @@ class HubDataset:
     def pinned(self) -> bool:
         """Whether the revision is a commit, which can't move."""
         return re.fullmatch(r"[0-9a-f]{40}", self.revision) is not None
+
+
+@dataclass(frozen=True)
+class UrlColumn:
+    """Images by address: `column` of the records holds the address, `sha256` (if any) the hash of the image in hex.
+
+    An image over `max_bytes`, or not there after `max_seconds`, is given up. The adapter's `image` column is the same.
+    """
+
+    column: str
+    sha256: str | None = None
+    max_bytes: int = 64 * 2**20
+    max_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.max_bytes < 1 or self.max_seconds <= 0:
+            raise ValueError(f"wanted max_bytes >= 1 and max_seconds > 0, got {self.max_bytes}, {self.max_seconds}")

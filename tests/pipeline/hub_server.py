@@ -24,7 +24,10 @@ LFS_FROM = 1000  # bytes from which a file is kept in LFS
 
 @dataclass(frozen=True)
 class Fault:
-    """`kind`: cut or stall after `at` bytes, status `at`, redirect to `text`, ignore_range, wrong, bare."""
+    """`kind`: cut or stall after `at` bytes, status `at`, redirect to `text`, ignore_range, wrong, bare;
+
+    slow and drip wait `text` seconds before the answer, or between its bytes.
+    """
 
     kind: str
     at: int = 0
@@ -191,6 +194,10 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {**headers, "Content-Length": str(len(data))}.items():
             self.send_header(name, value)
         self.end_headers()
+        if fault.kind == "slow":
+            time.sleep(float(fault.text))
+        if fault.kind == "drip":
+            return self._drip(data, float(fault.text))
         most = fault.at if fault.kind in ("cut", "stall") else len(data)
         for begin in range(0, min(most, len(data)), 1 << 18):
             piece = data[begin : min(begin + (1 << 18), most)]
@@ -201,6 +208,13 @@ class _Handler(BaseHTTPRequestHandler):
             if fault.kind == "stall":
                 time.sleep(float(fault.text or 30))
             self.close_connection = True
+
+    def _drip(self, data: bytes, seconds: float) -> None:
+        for place in range(len(data)):
+            self.wfile.write(data[place : place + 1])
+            self.wfile.flush()
+            self.request_log.sent += 1
+            time.sleep(seconds)
 
     def _answer(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         self._send(status, body, headers, Fault("none"))
