@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import ssl
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,3 +86,36 @@ def test_what_is_no_web_address_is_a_reason(url: str, tmp_path: Path) -> None:
     found = fetch(Want(url), tmp_path / "f", Web())
     assert isinstance(found, Failed) and (found.reason, found.may_heal) == ("bad_url", False)
     assert "secret" not in found.detail
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for `localhost` and its key, in one file."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the openssl command to make a certificate")
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    name = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    made = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    subprocess.run(["openssl", "req", *made, *name, "-keyout", path, "-out", path.with_suffix(".crt")], check=True)
+    path.write_text(path.read_text() + path.with_suffix(".crt").read_text())
+    return path
+
+
+def test_tls_is_checked_against_the_name_although_the_address_is_dialled(
+    certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate)
+    with serving(FakeHub(), tls) as hub:
+        hub.commit({"a": b"x" * 10})
+        outcomes = []
+        for host, trusted in (("localhost", True), ("localhost", False), ("127.0.0.1", True)):
+            if trusted:
+                monkeypatch.setenv("SSL_CERT_FILE", str(certificate.with_suffix(".crt")))
+            else:
+                monkeypatch.delenv("SSL_CERT_FILE")
+            web = Web(("localhost", "127.0.0.1"), Patience(attempts=2, first_wait=0.0, read=2.0))
+            done = fetch(Want(f"https://{host}:{hub.port}/plain/a"), tmp_path / "f", web)
+            outcomes.append(done.reason if isinstance(done, Failed) else "ok")
+            web.close()
+    assert outcomes == ["ok", "certificate", "certificate"]
