@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -44,6 +45,7 @@ class Request:
     path: str
     range: str | None
     authorized: bool
+    if_range: str | None = None
     status: int = 0
     sent: int = 0
 
@@ -62,6 +64,7 @@ class FakeHub:
     log: list[Request] = field(default_factory=list)
     after_info: Any = None
     dataset: str = "acme/pictures"
+    links: str = ""  # what a mirror that rewrites nothing has in its `Link: next`
 
     @property
     def endpoint(self) -> str:
@@ -101,7 +104,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         split = urlsplit(self.path)
         self.request_log = Request(
-            self.headers.get("Host", ""), split.path, self.headers.get("Range"), "Authorization" in self.headers
+            self.headers.get("Host", ""),
+            split.path,
+            self.headers.get("Range"),
+            "Authorization" in self.headers,
+            self.headers.get("If-Range"),
         )
         self.hub.log.append(self.request_log)
         try:
@@ -146,7 +153,8 @@ class _Handler(BaseHTTPRequestHandler):
         entries = [_entry(path, files[path]) for path in sorted(files)]
         entries[0:0] = [{"type": "directory", "oid": "0" * 40, "size": 0, "path": "folder"}]
         more = start + self.hub.page < len(entries)
-        following = f"{self.hub.endpoint}{urlsplit(self.path).path}?recursive=true&cursor={start + self.hub.page}"
+        tree = (self.hub.links or self.hub.endpoint) + urlsplit(self.path).path
+        following = f"{tree}?recursive=true&cursor={start + self.hub.page}"
         link = {"Link": f'<{following}>; rel="next"'} if more else {}
         self._json(entries[start : start + self.hub.page], link)
 
@@ -236,13 +244,21 @@ def _entry(path: str, data: bytes) -> dict[str, Any]:
     return entry
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away is what the tests are about; anything else is a fault of this server."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def serving(hub: FakeHub, tls: ssl.SSLContext | None = None) -> Iterator[FakeHub]:
     """The hub answers inside."""
     handler = type("Handler", (_Handler,), {"hub": hub})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    server.block_on_close = False
+    server = _Server(("127.0.0.1", 0), handler)
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     hub.port = server.server_address[1]

@@ -94,6 +94,7 @@ def test_after_a_cut_only_the_rest_is_asked_for(hub: FakeHub, web: Web, tmp_path
     assert hub.sent(NAME) == len(BIG)
     ranges = [r.range for r in hub.log if r.path.startswith("/cdn")]
     assert ranges == [None, "bytes=3000001-", "bytes=3500001-"]
+    assert [bool(r.if_range) for r in hub.log if r.path.startswith("/cdn")] == [False, True, True]
 
 
 def test_many_cuts_with_progress_are_not_too_many(hub: FakeHub, web: Web, tmp_path: Path) -> None:

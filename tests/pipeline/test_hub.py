@@ -114,6 +114,14 @@ def test_faults_leave_no_trace_in_the_manifests(hub: FakeHub, hub_recipe: MakeRe
     assert manifests(mirrored.out, steps) == expected
 
 
+def test_a_mirror_that_passes_on_the_original_s_links_is_asked_itself(
+    hub: FakeHub, hub_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    hub.links = "http://127.0.0.1:1"
+    context, (download,) = do(hub_recipe(), tmp_path / "out", ["download"])
+    assert read(context.out / download.folder).counts.kept == 3
+
+
 def test_a_file_that_fails_fails_the_step_after_the_others(
     hub: FakeHub, hub_recipe: MakeRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
