@@ -9,20 +9,21 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from pipeline import plan, probe, recipe, report, show, storage, summary, verify
 from pipeline.graph import Step, build
+from pipeline.hub import HubError
 from pipeline.inventory import Inventory
 from pipeline.ray_runner import RayExecutor
-from pipeline.runner import MissingInput, StepError, finished, run_step
+from pipeline.runner import MissingInput, StepError, due, run_step
 from pipeline.storage import OutputBusy
-from pipeline.tasks import Context
+from pipeline.task import Context
 from schemas.manifest import ManifestError
 from schemas.strict import RecipeError, unknown
-from stages.catalogue import STAGES
+from stages.catalogue import RAW, STAGES
 from stages.chat import ChatError
 from stages.sources.records import DataError
 
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command(given)
     except (RecipeError, MissingInput, OutputBusy) as error:
         return _fail(error, 2)
-    except (StepError, ManifestError, DataError, ChatError) as error:
+    except (StepError, HubError, ManifestError, DataError, ChatError) as error:
         return _fail(error, 1)
     except KeyboardInterrupt:
         print("\ninterrupted; finished parts stay, the same command goes on from there", file=sys.stderr)
@@ -100,7 +101,7 @@ def _run(given: argparse.Namespace) -> int:
         )
     with storage.lock(context.out):
         context.inventory.save()
-        done = _do(chosen, context)
+        done, steps = _do({step.stage for step in chosen}, context)
     seconds = time.monotonic() - started
     if stage is None:
         summary.show(summary.funnel(steps, context.out))
@@ -109,16 +110,20 @@ def _run(given: argparse.Namespace) -> int:
     return 0
 
 
-def _do(steps: Sequence[Step], context: Context) -> int:
-    """Run the steps that aren't finished; how many."""
-    executor = RayExecutor(context.recipe.run.address, context.recipe.run.workers)
-    todo = [step for step in steps if finished(step, context.out) is None]
+def _do(stages: Container[str], context: Context) -> tuple[int, list[Step]]:
+    """Run the steps of some stages that aren't finished; how many, and all steps as they are named then."""
+    executor, done = RayExecutor(context.recipe.run.address, context.recipe.run.workers), 0
     try:
-        for step in todo:
-            run_step(step, context, executor)
+        for raw in (True, False):
+            # what was fetched by address is content, and names the steps after it: so they are built again
+            steps = build(context.recipe.data, context.inventory)
+            for step in steps:
+                if step.stage in stages and (step.stage in RAW) == raw and due(step, context.out):
+                    run_step(step, context, executor)
+                    done += 1
     finally:
         executor.close()
-    return len(todo)
+    return done, steps
 
 
 def _plan(given: argparse.Namespace) -> int:

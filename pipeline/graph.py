@@ -58,18 +58,23 @@ class Step:
 
 
 class Content(Protocol):
-    """What inventory.py finds out: files of every source, hashes of tokenizer and language model."""
+    """What inventory.py finds out: files of every source, commits of those on the Hub, hashes of the assets."""
 
     sources: dict[str, list[Found]]
     benchmarks: dict[str, list[Found]]
+    commits: dict[str, str]
     tokenizer: str
     language_model: str | None
+
+    def collected(self, folder: str) -> str:
+        """What a collect step has fetched so far, as a hash; "" before it ran."""
+        ...
 
 
 def build(data: Data, content: Content) -> list[Step]:
     """Every step of a recipe in running order."""
-    ingests, steps = _raw(data, data.sources, content.sources)
-    benchmarks, more = _raw(data, data.benchmarks, content.benchmarks)
+    ingests, steps = _raw(data, data.sources, content.sources, content)
+    benchmarks, more = _raw(data, data.benchmarks, content.benchmarks, content)
     steps += more
     filters = [step for name in FILTERS if (step := _filter(name, data, content, ingests, benchmarks))]
     parameters = {**asdict(data.pretokenise), "tokenizer": content.tokenizer}
@@ -78,18 +83,26 @@ def build(data: Data, content: Content) -> list[Step]:
 
 
 def _raw(
-    data: Data, sources: Mapping[str, Source], files: Mapping[str, Sequence[Found]]
+    data: Data, sources: Mapping[str, Source], files: Mapping[str, Sequence[Found]], content: Content
 ) -> tuple[tuple[Step, ...], list[Step]]:
     """The ingest steps of some sources, and all their steps."""
     ingests, steps = [], []
     for name, source in sources.items():
         named = [list(found) for found in sorted(files[name]) if role(found.file, source)]
         patterns = {"files": source.files, "images": source.images}
-        download = Step("download", name, {**patterns, "content": fingerprint(named)}, source)
+        # Not the dataset's name nor what was selected of it: the commit and the files say both
+        commit = {"commit": content.commits[name]} if source.hub else {}
+        download = Step("download", name, {**patterns, **commit, "content": fingerprint(named)}, source)
+        inputs: tuple[Step, ...] = (download,)
+        own = asdict(source)
+        del own["hub"], own["urls"]
+        if source.urls:
+            inputs += (Step("collect", name, asdict(source.urls), source, (download,)),)
+            own["collected"] = content.collected(inputs[1].folder)
         resolved = {"columns": source.column_map, "prompt": source.reading.prompt, "name": name}
-        parameters = {**asdict(source), **resolved, **asdict(data.ingest)}
-        ingests.append(Step("ingest", name, parameters, (source, data.ingest), (download,)))
-        steps += [download, ingests[-1]]
+        parameters = {**own, **resolved, **asdict(data.ingest)}
+        ingests.append(Step("ingest", name, parameters, (source, data.ingest), inputs))
+        steps += [*inputs, ingests[-1]]
     return tuple(ingests), steps
 
 

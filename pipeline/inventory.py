@@ -1,22 +1,25 @@
 """What lies at the recipe's locations, as content: names, sizes and sha256 of every file that a source names.
 
 Identity is content, so a plan hashes the files first. Hashes are remembered in `<out>/inventory.json` by path, size and
-modification time: planning again costs one `stat` per file.
+modification time: planning again costs one `stat` per file. A dataset on the Hub is listed there at its commit; the
+listing of a commit can't change and is remembered as well.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 from pipeline import storage
+from pipeline.hub import Repository, Server
 from pipeline.recipe import Recipe
 from schemas.identity import fingerprint
-from schemas.manifest import hash_file
+from schemas.manifest import MANIFEST, hash_file, read
 from schemas.strict import RecipeError
-from stages.download import Found, role
+from stages.download import Found, role, select
 from stages.language import bundled_model
 from stages.sources.archive import places
 from stages.sources.catalogue import Source
@@ -32,10 +35,19 @@ class Inventory:
         self._recipe, self._store = recipe, recipe.out / "inventory.json"
         self._known: dict[str, list[Any]] = _load(self._store)
         self._seen: dict[str, list[Any]] = {}
+        self.commits: dict[str, str] = {}
+        self.server = self._server()
         self.language_model = self._language_model()
         self.tokenizer = self._tokenizer()
         self.sources = {name: self._survey(name, s) for name, s in recipe.data.sources.items()}
         self.benchmarks = {name: self._survey(name, s) for name, s in recipe.data.benchmarks.items()}
+
+    def collected(self, folder: str) -> str:
+        """The hash of what a collect step has fetched: statuses and packs; "" before it is done."""
+        path = self._recipe.out / folder
+        if not (path / MANIFEST).is_file():
+            return ""
+        return fingerprint({file.name: file.sha256 for file in read(path).files})
 
     def save(self) -> None:
         """Remember the hashes for the next plan."""
@@ -43,6 +55,40 @@ class Inventory:
             storage.commit_text(self._store, json.dumps(self._seen, indent=0, sort_keys=True))
 
     def _survey(self, name: str, source: Source) -> list[Found]:
+        if source.hub is None:
+            return self._folder(name, source)
+        assert self.server is not None
+        repository = Repository(self.server, self.server.web(), f"data.sources.{name}.hub", source.hub)
+        found = select(self._listed(name, repository), source)
+        _check_records(name, f"{source.hub.dataset} at {self.commits[name]}", source, found)
+        if source.images and not any(role(f.file, source) == "images" for f in found):
+            raise RecipeError(f"data.sources.{name}.images: {source.images}: no such folder or file in the repository")
+        return found
+
+    def _listed(self, name: str, repository: Repository) -> list[Found]:
+        """The files of a repository at the recipe's revision; its commit goes to `commits`."""
+        hub = repository.hub
+        if hub.pinned and (known := self._known.get(f"{hub.dataset}@{hub.revision}")):
+            commit, found = hub.revision, [Found(*entry) for entry in known]
+        else:
+            commit = repository.commit()
+            key = f"{hub.dataset}@{commit}"
+            found = [Found(*e) for e in self._known.get(key, [])] or repository.files(commit)
+        self._seen[f"{hub.dataset}@{commit}"] = [list(entry) for entry in found]
+        self.commits[name] = commit
+        repository.web.close()
+        if not hub.pinned:
+            what = f"{hub.revision!r} is no commit and may move; now it is {commit}"
+            print(f"note: {repository.where}.revision: {what}; write revision: {commit} to keep it", file=sys.stderr)
+        return found
+
+    def _server(self) -> Server | None:
+        data, run = self._recipe.data, self._recipe.run
+        if all(source.hub is None for source in (*data.sources.values(), *data.benchmarks.values())):
+            return None
+        return Server.here(run.allow_hosts, run.patience)
+
+    def _folder(self, name: str, source: Source) -> list[Found]:
         """Every file below the source's folder; only named ones are hashed."""
         root = self._place(name)
         if not root.is_dir():
@@ -93,20 +139,24 @@ def language_model(recipe: Recipe) -> Path:
 
 
 def _check(name: str, root: Path, source: Source, found: list[Found]) -> None:
+    _check_records(name, str(root), source, found)
+    try:
+        places(root, source.image_patterns, [f.file for f in found])
+    except DataError as error:
+        raise RecipeError(f"data.sources.{name}.images: {error}") from None
+
+
+def _check_records(name: str, place: str, source: Source, found: list[Found]) -> None:
     records = [f.file for f in found if role(f.file, source) == "records"]
     if not records:
         some = ", ".join(f.file for f in found[:3]) or "nothing"
         raise RecipeError(
-            f"data.sources.{name}.files: nothing below {root} matches {list(source.files)}; it has {some}"
+            f"data.sources.{name}.files: nothing below {place} matches {list(source.files)}; it has {some}"
         )
     odd = [file for file in records if not file.endswith(source.suffixes)]
     if odd:
         wanted = ", ".join(source.suffixes)
         raise RecipeError(f"data.sources.{name}.files: {odd[0]}: got another kind, {source.format} wants {wanted}")
-    try:
-        places(root, source.image_patterns, [f.file for f in found])
-    except DataError as error:
-        raise RecipeError(f"data.sources.{name}.images: {error}") from None
 
 
 def _load(store: Path) -> dict[str, list[Any]]:

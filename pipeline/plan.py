@@ -15,16 +15,18 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.graph import Step
-from pipeline.runner import finished
-from pipeline.tasks import record_name
+from pipeline.runner import due, finished
+from pipeline.task import record_name
 from schemas.manifest import MANIFEST, Manifest, ManifestError, read
 from stages.catalogue import STAGES
 
 
 def state(step: Step, out: Path) -> tuple[str, str]:
     """("done" or "to do", why)."""
-    if finished(step, out) is not None:
+    if not due(step, out):
         return "done", ""
+    if finished(step, out) is not None:
+        return "to do", "some addresses failed in a way that may have healed"
     begun = sum(1 for _ in (out / step.folder).glob(record_name(0).replace("00000", "*")))
     if begun:
         return "to do", f"interrupted: {begun} parts are done and stay"

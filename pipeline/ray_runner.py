@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.runner import StepError
-from pipeline.tasks import Record, Task
+from pipeline.task import Record, Task
 
 _RETRIES = 2
 _PATIENCE = 30.0

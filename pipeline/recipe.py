@@ -19,6 +19,8 @@ from typing import Any
 
 import yaml
 
+from pipeline.collect import Crowd
+from pipeline.web import Patience
 from schemas import strict
 from schemas.strict import RecipeError
 from stages.catalogue import STAGES
@@ -31,6 +33,7 @@ from stages.quality import QualityParams
 from stages.sources.catalogue import Source
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9a-fA-F:]+")
 RESERVED = ("tokenizer", "language_model")
 
 
@@ -69,6 +72,9 @@ class Run:
     address   a Ray cluster's address; none: Ray starts on this machine
     stop_if   `stage.reason` -> share of a step's rows; above it the run stops there (a wrong folder of images shows as
               image_missing, and should not cost a night)
+    allow_hosts  hosts that may be asked although their address is not a public one (a mirror in the house)
+    patience  how long to wait for a server, and how often to ask again
+    crowd     how many images to fetch at a time by address (data.sources.*.urls)
     """
 
     out: str = "out"
@@ -76,6 +82,9 @@ class Run:
     workers: int | None = None
     address: str | None = None
     stop_if: dict[str, float] = field(default_factory=dict)
+    allow_hosts: tuple[str, ...] = ()
+    patience: Patience = field(default_factory=Patience)
+    crowd: Crowd = field(default_factory=Crowd)
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
@@ -86,6 +95,9 @@ class Run:
                 raise ValueError(strict.unknown("stop_if", reason, known))
             if not 0 <= share <= 1:
                 raise ValueError(f"stop_if.{reason}: got {share}, wanted a share from 0 to 1")
+        for host in self.allow_hosts:
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"allow_hosts: got {host!r}, wanted a host's name or address alone")
 
 
 @dataclass(frozen=True)
@@ -100,8 +112,13 @@ class Recipe:
         for name in self.run.locations:
             if name not in known:
                 raise ValueError(strict.unknown("run.locations", name, known))
+        fetched = {n for n, s in {**self.data.sources, **self.data.benchmarks}.items() if s.hub is not None}
         for name in (*self.data.sources, *self.data.benchmarks, "tokenizer"):
-            if name not in self.run.locations:
+            if name in fetched and name in self.run.locations:
+                raise ValueError(
+                    f"run.locations.{name}: its files come from the Hub; delete this line or its hub entry"
+                )
+            if name not in fetched and name not in self.run.locations:
                 raise ValueError(f"run.locations.{name}: missing; say where it lies")
 
     @property

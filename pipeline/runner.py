@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline import storage, tasks
+from pipeline.fetch import PARTIAL
 from pipeline.graph import Step
 from pipeline.progress import Progress
-from pipeline.tasks import Context, Record, Task
+from pipeline.task import Context, Record, Task, load_record
 from schemas.manifest import MANIFEST, Counts, Manifest, ManifestError, read
 from stages.catalogue import STAGES
+from stages.collect import HEALING
 
 
 class StepError(Exception):
@@ -56,19 +58,27 @@ def finished(step: Step, out: Path) -> Manifest | None:
     return manifest
 
 
+def due(step: Step, out: Path) -> bool:
+    """Whether a step is to be run: it isn't finished, or it fetched by address and some failures may have healed."""
+    manifest = finished(step, out)
+    return manifest is None or (step.stage == "collect" and bool(HEALING & set(manifest.counts.rejected)))
+
+
 def run_step(step: Step, context: Context, executor: Executor) -> Manifest:
     """Do a step, or what is left of it, and return its manifest. Raises MissingInput if an input is not finished."""
     _require_inputs(step, context.out)
     folder = context.out / step.folder
     folder.mkdir(parents=True, exist_ok=True)
     storage.clean(folder)
+    (folder / MANIFEST).unlink(missing_ok=True)  # a finished step that is due again is not done while its parts change
     started, extra = time.time(), {}
-    if step.stage == "download":
+    if step.stage == "download" and step.params.hub is None:
         record, unnamed = tasks.list_files(step, context)
         records, extra = [record], {"files_not_named": unnamed}
         _close(step, records, f"; {unnamed:,} files not named" if unnamed else "")
     else:
         records = _parts(step, context, executor)
+        extra = _origin(step, context)
     entries, facts = tasks.finish(step, context, records)
     manifest = _manifest(step, records, entries, facts)
     _check_flow(step, manifest, context.out)
@@ -90,23 +100,66 @@ def _require_inputs(step: Step, out: Path) -> None:
 def _parts(step: Step, context: Context, executor: Executor) -> list[Record]:
     todo = tasks.split(step, context)
     folder = context.out / step.folder
-    old = {t.number: r for t in todo if (r := tasks.load_record(folder, t.number, step.identity))}
-    progress = Progress(step.name, len(todo), sum(t.rows for t in todo), len(old))
-    for record in old.values():
-        progress.add(record.counts, resumed=True)
+    old = {t.number: r for t in todo if (r := load_record(folder, t.number, step.identity))}
+    if step.stage == "collect":
+        old = {number: record for number, record in old.items() if not HEALING & set(record.counts.rejected)}
+    progress, sizes = _progress(step, todo, old, folder), {task.number: task.rows for task in todo}
+    for number, record in old.items():
+        progress.add(record.counts, sizes[number], resumed=True)
     for done in executor.run(tasks.do, [task for task in todo if task.number not in old]):
         if done is not None:
             old[done.number] = done
-            progress.add(done.counts)
+            progress.add(done.counts, sizes[done.number])
         progress.tick()
     progress.close()
-    return [old[task.number] for task in todo]
+    records = [old[number] for number in sorted(old)]
+    _refuse_failed(step, records)
+    return records
+
+
+def _progress(step: Step, todo: Sequence[Task], old: dict[int, Record], folder: Path) -> Progress:
+    total = sum(task.rows for task in todo)
+    if step.stage != "download":
+        return Progress(step.name, len(todo), total, len(old))
+    # tasks start in order, so what is half fetched is among the first that are not done
+    waiting = [(task.number, folder / (task.file + PARTIAL)) for task in todo]
+
+    def live() -> int:
+        return sum(_size(path) for path in [path for number, path in waiting if number not in old][:64])
+
+    return Progress(step.name, len(todo), total, len(old), unit="bytes", live=live)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # not begun, or just renamed
+
+
+def _refuse_failed(step: Step, records: Sequence[Record]) -> None:
+    """After all others were tried: one line for the files that could not be fetched."""
+    failed = [record.problem for record in records if record.problem]
+    if failed:
+        more = f"; and {len(failed) - 1:,} more" if len(failed) > 1 else ""
+        raise StepError(
+            f"{step.name}: {len(failed):,} of {len(records):,} files could not be fetched: {failed[0]}{more}; "
+            "the others stay, run again to go on"
+        )
+
+
+def _origin(step: Step, context: Context) -> dict[str, Any]:
+    """Where fetched files came from: a server and a name are circumstances, the commit is identity."""
+    if step.stage != "download" or context.inventory.server is None:
+        return {}
+    hub = step.params.hub
+    return {"endpoint": context.inventory.server.endpoint, "dataset": hub.dataset, "revision": hub.revision}
 
 
 def _close(step: Step, records: Sequence[Record], note: str) -> None:
     counts = records[0].counts
     progress = Progress(step.name, 1, counts.rows_in)
-    progress.add(counts)
+    progress.add(counts, counts.rows_in)
     progress.close(f"{note} (files)")
 
 
@@ -131,7 +184,7 @@ def _manifest(step: Step, records: Sequence[Record], entries: list[Any], facts: 
 def _check_flow(step: Step, manifest: Manifest, out: Path) -> None:
     """Rows in must be what the inputs kept: the ledger across steps, not only within one."""
     ingested = sum((read(out / s.folder).counts for s in step.inputs if s.stage == "ingest"), Counts())
-    if step.stage not in ("download", "ingest") and manifest.counts.rows_in != ingested.kept:
+    if step.stage not in ("download", "collect", "ingest") and manifest.counts.rows_in != ingested.kept:
         raise ManifestError(f"{step.name}: {manifest.counts.rows_in:,} rows in, but its inputs kept {ingested.kept:,}")
     if step.stage == "pretokenise" and manifest.counts.kept == 0:
         rejected = {f"ingest.{reason}": n for reason, n in ingested.rejected.items()}

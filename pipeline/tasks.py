@@ -8,106 +8,35 @@ whole. Models and tokenizers are loaded once per worker process and remembered.
 from __future__ import annotations
 
 import functools
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import storage
+from pipeline import fetching, storage
 from pipeline.graph import Step
-from pipeline.inventory import Inventory, language_model
-from pipeline.recipe import Recipe
-from schemas import strict
+from pipeline.inventory import language_model
+from pipeline.task import Context, Part, Record, Task, recorded, records_of
 from schemas.manifest import Counts, FileEntry, describe, read
 from schemas.shard import INDEX, ROWS_PER_BATCH, SHARD
 from stages import download, stage
 from stages.catalogue import FILTERS
 from stages.chat import ChatFormat
+from stages.collect import Packs
 from stages.ingest import ingest
 from stages.pretokenise import pretokenise, totals
 from stages.sources import columns
 from stages.sources.archive import ImageFiles, Place, places
-from stages.sources.records import Slice, slices
 from stages.sources.records import read as read_records
+from stages.sources.records import slices
 from stages.stage import Assets
 
 # Row groups stay small because nested binary over 2 GiB in one group can't be read back in one piece (arrow#44164).
 _ROW_GROUP = 128
 _IMAGE_BYTES = "images.list.element.bytes"
-
-
-@dataclass(frozen=True)
-class Context:
-    """A recipe with what its locations hold."""
-
-    recipe: Recipe
-    inventory: Inventory
-
-    @property
-    def out(self) -> Path:
-        return self.recipe.out.absolute()
-
-    def place(self, name: str) -> Path:
-        return Path(self.recipe.run.locations[name]).expanduser().absolute()
-
-
-@dataclass(frozen=True)
-class Part:
-    """One part of samples: its file, the source it comes from, its rows."""
-
-    path: str
-    source: str
-    rows: int
-
-
-@dataclass(frozen=True)
-class Task:
-    """One part of a step. `inputs` are stage-specific names of files."""
-
-    stage: str
-    identity: str
-    folder: str
-    number: int
-    rows: int
-    params: Any
-    parts: tuple[Part, ...] = ()
-    slice: Slice | None = None
-    images: tuple[Place, ...] = ()
-    places: Mapping[str, str] = field(default_factory=dict)
-    verdicts: Mapping[str, str] = field(default_factory=dict)
-    benchmarks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Record:
-    """What one task did; written as part-NNNNN.json when its files are whole."""
-
-    identity: str
-    number: int
-    counts: Counts
-    by_source: dict[str, Counts]
-    files: tuple[FileEntry, ...]
-
-
-def record_name(number: int) -> str:
-    return f"part-{number:05d}.json"
-
-
-def load_record(folder: Path, number: int, identity: str) -> Record | None:
-    """The record of a finished part of this very step, if its files are there in full."""
-    path = folder / record_name(number)
-    if not path.is_file():
-        return None
-    try:
-        record = strict.build(Record, json.loads(path.read_text(encoding="utf-8")))
-    except ValueError:
-        return None  # a record of another version of this program: the part is done again
-    whole = all((folder / f.name).is_file() and (folder / f.name).stat().st_size == f.size for f in record.files)
-    return record if record.identity == identity and whole else None
 
 
 # ---- splitting a step into tasks
@@ -119,7 +48,9 @@ def split(step: Step, context: Context) -> list[Task]:
     folder = str(context.out / step.folder)
     base = functools.partial(Task, step.stage, step.identity, folder, params=step.params)
     if step.stage == "download":
-        return [base(number=0, rows=0, places={"name": step.label})]
+        return fetching.download_tasks(step, context, base)
+    if step.stage == "collect":
+        return fetching.collect_tasks(step, context, base)
     if step.stage == "ingest":
         return _ingest_tasks(step, context, base)
     parts = parts_of(step, context.out)
@@ -152,11 +83,12 @@ def _parts(ingests: Sequence[Step], out: Path) -> list[Part]:
 
 def _ingest_tasks(step: Step, context: Context, base: Callable[..., Task]) -> list[Task]:
     source, params = step.params
-    root = context.place(step.label)
-    listing = pq.read_table(context.out / step.inputs[0].folder / "files.parquet")
-    files = [row["file"] for row in listing.to_pylist() if row["role"] == "records"]
-    images = tuple(places(root, source.image_patterns, listing["file"].to_pylist()))
+    root, files = records_of(step, context, source)
     named = {"root": str(root), "name": step.label}
+    if source.urls is not None:
+        named["packs"] = str(context.out / step.inputs[1].folder)
+    listed = pq.read_table(context.out / step.inputs[0].folder / "files.parquet")["file"].to_pylist()
+    images = tuple(places(root, source.image_patterns, listed))
     cut = {file: slices(root / file, file, params.rows_per_part) for file in files}
     columns.check(step.label, source, ((root / file, parts) for file, parts in cut.items()))
     found = [part for parts in cut.values() for part in parts]
@@ -177,7 +109,11 @@ def _tokenizer(context: Context) -> dict[str, str]:
 
 
 def do(task: Task) -> Record:
-    """Do one task of any stage but download, and write its record."""
+    """Do one task of any stage, and write its record. (A folder's download has no tasks: see list_files.)"""
+    if task.stage == "download":
+        return fetching.do_download(task)
+    if task.stage == "collect":
+        return fetching.do_collect(task)
     work = {"ingest": _do_ingest, "pretokenise": _do_pretokenise}.get(task.stage, _do_filter)
     by_source, tables = work(task)
     folder = Path(task.folder)
@@ -185,9 +121,7 @@ def do(task: Task) -> Record:
     for name, table in tables.items():
         storage.commit(folder / name, functools.partial(_write_shard if name.endswith(".arrow") else _write, table))
         files.append(describe(folder, name, table.num_rows))
-    record = Record(task.identity, task.number, sum(by_source.values(), Counts()), by_source, tuple(files))
-    storage.commit_text(folder / record_name(task.number), json.dumps(asdict(record), sort_keys=True) + "\n")
-    return record
+    return recorded(task, by_source, files)
 
 
 def _do_ingest(task: Task) -> tuple[dict[str, Counts], dict[str, pa.Table]]:
@@ -195,7 +129,11 @@ def _do_ingest(task: Task) -> tuple[dict[str, Counts], dict[str, pa.Table]]:
     source, params = task.params
     name, file = task.places["name"], task.slice.file
     records = read_records(Path(task.places["root"]) / file, task.slice)
-    done = ingest(records, name, file, source, _image_files(task.images), params)
+    if "packs" in task.places:
+        packs = Packs(Path(task.places["packs"]), task.slice)
+        done = ingest(packs.follow(records), name, file, source, packs, params)
+    else:
+        done = ingest(records, name, file, source, _image_files(task.images), params)
     if done.counts.rows_in != task.rows:
         raise ValueError(f"{file}: {done.counts.rows_in} rows read, {task.rows} listed; the file changed, run again")
     k = f"{task.number:05d}.parquet"
@@ -292,6 +230,8 @@ def list_files(step: Step, context: Context) -> tuple[Record, int]:
 
 def finish(step: Step, context: Context, records: Sequence[Record]) -> tuple[list[FileEntry], dict[str, Any]]:
     """Files and facts of a step beyond its parts: pretokenise's index, tokenizer and totals."""
+    if step.stage == "download" and step.params.hub is not None:
+        return [fetching.list_fetched(step, context, records)], {}
     if step.stage != "pretokenise":
         return [], {}
     folder = context.out / step.folder

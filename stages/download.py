@@ -1,13 +1,13 @@
-"""List a source: every file with its size, its sha256 and its role, before anything is read.
+"""List a source: every file with its size, its hash and its role, before anything is read.
 
-A folder on disk is read in place: nothing is copied, and where it lies is not part of the result. Files that the
-source's declaration doesn't name are none of it; how many there are is said in run.json, so that a forgotten pattern
-shows.
+A folder on disk is read in place: nothing is copied, and where it lies is not part of the result. Files of a dataset on
+the Hub are fetched (pipeline/hub.py), as many as its `configs` and `limit` select. Files that the source's declaration
+doesn't name are none of it; how many there are is said in run.json, so that a forgotten pattern shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -17,15 +17,35 @@ from stages.sources.catalogue import Source
 
 VERSION = 1
 
+# Why a file could not be fetched; a step ends only without them
+REASONS = {
+    "not_found": "the server has no such file",
+    "forbidden": "the server wants a token, or accepted terms",
+    "refused": "the server answered with another error that waiting does not mend",
+    "rate_limited": "the server asked for more patience than the recipe has",
+    "server_error": "the server failed each time",
+    "timeout": "no connection, or no byte for too long",
+    "cut_short": "the connection broke off each time",
+    "unreachable": "no connection",
+    "unresolved": "the host's name has no address",
+    "certificate": "the server's certificate is not to be trusted",
+    "address_refused": "the address is not a public one, and run.allow_hosts does not name its host",
+    "bad_url": "not an http or https address",
+    "redirects": "redirected too often",
+    "wrong_content": "the bytes are not those that the listing promises",
+    "too_large": "more bytes than allowed",
+    "disk": "the file could not be written",
+}
+
 FILES = pa.schema([("file", pa.string()), ("role", pa.string()), ("size", pa.int64()), ("sha256", pa.string())])
 
 
 class Found(NamedTuple):
-    """A file of a source: its name relative to the source's folder."""
+    """A file of a source, named relative to its folder. `digest`: sha256, or git's blob sha1 (40 digits) on the Hub."""
 
     file: str
     size: int
-    sha256: str
+    digest: str
 
 
 def role(file: str, source: Source) -> str | None:
@@ -44,5 +64,27 @@ def listing(found: Iterable[Found], source: Source) -> tuple[pa.Table, int]:
     """FILES of a source, sorted by name, and how many files no pattern names."""
     files = sorted(found)
     named = [(f, kind) for f in files if (kind := role(f.file, source)) is not None]
-    rows = [{"file": f.file, "role": kind, "size": f.size, "sha256": f.sha256} for f, kind in named]
+    rows = [{"file": f.file, "role": kind, "size": f.size, "sha256": f.digest} for f, kind in named]
     return pa.Table.from_pylist(rows, schema=FILES), len(files) - len(named)
+
+
+def select(found: Sequence[Found], source: Source) -> list[Found]:
+    """What a Hub source takes of a repository: its images, and the record files within `configs` and `limit`."""
+    if source.hub is None:
+        return list(found)
+    folders = tuple(f"{config}/" for config in source.hub.configs)
+    groups: dict[str, int] = {}
+    taken = []
+    for entry in sorted(found):
+        if role(entry.file, source) == "records":
+            group = _group(entry.file, folders or source.files, literal=bool(folders))
+            groups[group] = groups.get(group, 0) + 1
+            if not group or groups[group] > (source.hub.limit or groups[group]):
+                continue
+        taken.append(entry)
+    return taken
+
+
+def _group(file: str, names: Sequence[str], literal: bool) -> str:
+    """The config folder or pattern that a file counts for; "" if none."""
+    return next((n for n in names if (file.startswith(n) if literal else fnmatchcase(file, n))), "")

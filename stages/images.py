@@ -46,6 +46,7 @@ class BadImage(ValueError):
 REASONS = {
     "image_missing": "the row refers to an image that isn't there",
     "image_ambiguous": "several places have a file of that name, with different content",
+    "image_not_fetched": "the image's address gave no image; the detail says why",
     "image_unreadable": "the bytes are not an image of a known format",
     "image_truncated": "the image data ends early or is damaged",
     "image_too_large": "more pixels than max_pixels",
@@ -65,6 +66,15 @@ class ImageInfo:
     frames: int
     phash: int
     grey: bytes
+
+
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+
+
+def sniff(data: bytes) -> bool:
+    """Whether bytes begin like an image of FORMATS: tells a picture from an error page, proves nothing more."""
+    webp, ppm = data[:4] == b"RIFF" and data[8:12] == b"WEBP", data[:1] == b"P" and data[1:2] in b"123456"
+    return data.startswith(_MAGIC) or webp or (ppm and data[2:3].isspace())
 
 
 def inspect(data: bytes, max_pixels: int) -> ImageInfo:

@@ -10,6 +10,7 @@ from schemas.strict import unknown
 from stages.sources import caption, conversations, messages, question_answer, text, texts, webdataset
 from stages.sources.draft import Draft, Reading
 from stages.sources.records import SUFFIXES, TAR_SUFFIXES
+from stages.sources.remote import HubDataset, UrlColumn
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Source:
     licence   for rows that don't name their own
     prompt    the question that every caption answers; for caption and webdataset
     scores    columns with numbers that rate the row; quality's `min_scores` can ask for them
+    hub       the dataset repository whose files are fetched; none: the recipe's run.locations says where they lie
+    urls      the column of image addresses, fetched before ingest; none: images are inline or in `images`
     """
 
     format: Literal["texts", "conversations", "messages", "question_answer", "caption", "text", "webdataset"]
@@ -58,8 +61,12 @@ class Source:
     licence: str = "unknown"
     prompt: str | None = None
     scores: tuple[str, ...] = ()
+    hub: HubDataset | None = None
+    urls: UrlColumn | None = None
 
     def __post_init__(self) -> None:
+        if self.urls is not None and self.images is not None:
+            raise ValueError("urls and images: both given; images lie in a folder or are fetched, not both")
         known = FORMATS[self.format].columns
         for key in self.columns:
             if key not in known:

@@ -20,7 +20,7 @@ def test_a_running_step_says_parts_rate_time_left_and_what_was_left_out() -> Non
     stream = io.StringIO()
     progress = Progress("ingest fine", 4, 1000, stream=stream)
     assert "waiting for the first part" in printed(progress, stream)
-    progress.add(Counts(250, 240, {}, {"image_missing": 7, "image_truncated": 3}))
+    progress.add(Counts(250, 240, {}, {"image_missing": 7, "image_truncated": 3}), 250)
     progress.started -= 10.0
     line = printed(progress, stream)
     assert "1/4 parts" in line and "25 samples/s" in line and "0:30 left" in line
@@ -31,9 +31,9 @@ def test_parts_of_an_earlier_run_count_as_done_but_not_as_speed() -> None:
     stream = io.StringIO()
     progress = Progress("language", 4, 1000, resumed=3, stream=stream)
     for _ in range(3):
-        progress.add(Counts(250, 250), resumed=True)
+        progress.add(Counts(250, 250), 250, resumed=True)
     assert "waiting for the first part" in printed(progress, stream)
-    progress.add(Counts(250, 200, {"wrong_language": 50}))
+    progress.add(Counts(250, 200, {"wrong_language": 50}), 250)
     progress.started -= 25.0
     assert "10 samples/s  0:00 left" in printed(progress, stream)
     progress.close()

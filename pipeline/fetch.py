@@ -1,0 +1,221 @@
+"""One file over HTTP(S) to disk: whole and verified under its name, or not there.
+
+Bytes go to `<name>.partial`; `<name>.partial.json` says what they are the beginning of. Whatever ends the process, the
+next one asks for the rest (`Range` with `If-Range`). A server that answers with the whole file, or with another
+version, starts the file anew. Only when size and hash are as promised does the file get its name, last and at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from io import RawIOBase
+from pathlib import Path
+
+from pipeline.web import Answer, Attempts, Failed, Trouble, Web, refusal, shown
+
+PARTIAL = ".partial"
+
+_CHUNK = 1 << 20
+# A cut connection counts as progress, and not as one more failure, if it brought this much
+_PROGRESS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Want:
+    """A file to fetch. `digest`: sha256 (64 digits) or the git blob sha1 (40 digits) of its content."""
+
+    url: str
+    size: int | None = None
+    digest: str | None = None
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file that is there in full."""
+
+    size: int
+    sha256: str
+
+
+def fetch(want: Want, path: Path, web: Web, token: str | None = None) -> Fetched | Failed:
+    """Get a file, or what is missing of it. Outcomes are values; the partial file of a failure stays for later."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file() and want.digest and (done := _matches(path, want)):
+            return done  # renamed, but the process ended before anyone wrote that down
+        return _fetch(want, path, web, token)
+    except OSError as error:
+        return Failed("disk", f"{path.name}: {error.strerror or error}", True)
+
+
+def _fetch(want: Want, path: Path, web: Web, token: str | None) -> Fetched | Failed:
+    partial = _Partial(path, want)
+    attempts, most, wrong = Attempts(want.url, web.patience), partial.size, 0
+    while True:
+        try:
+            _transfer(want, partial, web, token)
+            return partial.finish()
+        except Trouble as trouble:
+            wrong += trouble.failed.reason == "wrong_content"
+            progress = partial.size >= most + _PROGRESS
+            most = max(most, partial.size)
+            if wrong > 1 or not attempts.again(trouble.failed, progress):
+                return trouble.failed
+
+
+def _transfer(want: Want, partial: _Partial, web: Web, token: str | None) -> None:
+    """One attempt at what is missing."""
+    if partial.size and partial.size == partial.total:
+        return
+    with web.open(want.url, partial.headers(), token) as answer:
+        if answer.status == 416:
+            partial.forget()
+            raise Trouble(Failed("wrong_content", f"{shown(want.url)}: is shorter than what was fetched", True))
+        if answer.status not in (200, 206):
+            raise Trouble(refusal(answer))
+        partial.begin(answer)
+        with partial.path.open("r+b", buffering=0) as stream:
+            stream.seek(partial.size)
+            # read1: what has arrived is written at once, so a cut loses none of it
+            while chunk := answer.response.read1(_CHUNK):
+                partial.add(stream, chunk)
+
+
+class _Partial:
+    """The beginning of a file, its hashes so far, and the note of what it belongs to."""
+
+    def __init__(self, target: Path, want: Want) -> None:
+        self.target, self.want = target, want
+        self.path = target.with_name(target.name + PARTIAL)
+        self.note = target.with_name(target.name + PARTIAL + ".json")
+        self.etag, self.total, self.size = "", want.size, 0
+        self.hashes = _Hashes(want)
+        self._take_up()
+
+    def headers(self) -> dict[str, str]:
+        """Ask for the rest, if there is a beginning."""
+        if not self.size:
+            return {}
+        return {"Range": f"bytes={self.size}-"} | ({"If-Range": self.etag} if self.etag else {})
+
+    def begin(self, answer: Answer) -> None:
+        """Check what the answer is a part of, and write it down before its first byte."""
+        etag, total = _strong(answer.headers.get("ETag", "")), _total(answer, self.size)
+        if total is not None and self.want.size is not None and total != self.want.size:
+            detail = f"{shown(self.want.url)}: {total:,} bytes offered, {self.want.size:,} listed"
+            self.forget()
+            raise Trouble(Failed("wrong_content", detail, True))
+        if answer.status == 200 or not self.size:
+            self._restart()
+        elif total is None or (self.etag and etag and etag != self.etag):
+            self.forget()
+            raise Trouble(Failed("wrong_content", f"{shown(self.want.url)}: another part came than asked for", True))
+        self.etag, self.total = etag or self.etag, total if total is not None else self.want.size
+        # not flushed: a note that is lost or cut costs the beginning, never the truth
+        self.note.write_text(json.dumps(self._described(), sort_keys=True) + "\n", encoding="utf-8")
+
+    def add(self, stream: RawIOBase, chunk: bytes) -> None:
+        """Append to the file and to the hashes."""
+        if self.total is not None and self.size + len(chunk) > self.total:
+            self.forget()
+            raise Trouble(Failed("wrong_content", f"{shown(self.want.url)}: more than {self.total:,} bytes", True))
+        view = memoryview(chunk)
+        while view:
+            view = view[stream.write(view) or 0 :]
+        self.size += len(chunk)
+        self.hashes.update(chunk)
+
+    def finish(self) -> Fetched:
+        """Give the file its name, if it is what was promised."""
+        place = shown(self.want.url)
+        if self.total is not None and self.size != self.total:
+            raise Trouble(Failed("cut_short", f"{place}: {self.size:,} of {self.total:,} bytes came", True))
+        if self.want.digest and self.hashes.wanted() != self.want.digest:
+            self.forget()
+            detail = f"{place}: hash {self.hashes.wanted()[:16]}, listed {self.want.digest[:16]}"
+            raise Trouble(Failed("wrong_content", detail, True))
+        with self.path.open("rb") as stream:
+            os.fsync(stream.fileno())
+        self.path.replace(self.target)
+        self.note.unlink(missing_ok=True)
+        return Fetched(self.size, self.hashes.sha256.hexdigest())
+
+    def forget(self) -> None:
+        """Nothing of it can be used."""
+        self._restart()
+        self.note.unlink(missing_ok=True)
+
+    def _restart(self) -> None:
+        self.path.write_bytes(b"")
+        self.size, self.etag, self.hashes = 0, "", _Hashes(self.want)
+
+    def _take_up(self) -> None:
+        """Go on with an earlier beginning, if it is one of this very file and a server can be asked for the rest."""
+        try:
+            known = json.loads(self.note.read_text(encoding="utf-8"))
+            length = self.path.stat().st_size
+        except (OSError, ValueError):
+            return  # none, or its note is lost: from the first byte
+        ours = isinstance(known, dict) and known.get("digest") == self.want.digest and known.get("url") == self._place()
+        if not ours or (self.want.size is not None and length > self.want.size):
+            return
+        if not self.want.digest and not known.get("etag"):
+            return  # without hash and version nobody could tell whether the rest belongs to it
+        with self.path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                self.hashes.update(chunk)
+        self.size, self.etag, self.total = length, known.get("etag") or "", known.get("size")
+
+    def _place(self) -> str:
+        """The address, as a hash: it may hold a signature."""
+        return hashlib.sha256(self.want.url.encode()).hexdigest()[:16] if not self.want.digest else ""
+
+    def _described(self) -> dict[str, object]:
+        return {"digest": self.want.digest, "etag": self.etag, "size": self.total, "url": self._place()}
+
+
+class _Hashes:
+    """sha256 of what passes, and git's blob sha1 where that is what was promised."""
+
+    def __init__(self, want: Want) -> None:
+        self.sha256 = hashlib.sha256()
+        self.git = None
+        if want.digest and len(want.digest) == 40:
+            if want.size is None:
+                raise ValueError(f"{shown(want.url)}: a git blob's hash begins with its size; give the size")
+            self.git = hashlib.sha1(b"blob %d\0" % want.size, usedforsecurity=False)
+
+    def update(self, chunk: bytes) -> None:
+        self.sha256.update(chunk)
+        if self.git is not None:
+            self.git.update(chunk)
+
+    def wanted(self) -> str:
+        return (self.git or self.sha256).hexdigest()
+
+
+def _matches(path: Path, want: Want) -> Fetched | None:
+    """The file under its name, if it is the one that is wanted."""
+    hashes = _Hashes(want)
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            hashes.update(chunk)
+    return Fetched(path.stat().st_size, hashes.sha256.hexdigest()) if hashes.wanted() == want.digest else None
+
+
+def _strong(etag: str) -> str:
+    """An ETag that may stand in If-Range; a weak one may not (RFC 9110, 13.1.5)."""
+    return etag if re.fullmatch(r'"[\x21\x23-\x7e]*"', etag) else ""
+
+
+def _total(answer: Answer, offset: int) -> int | None:
+    """The size of the whole file as an answer gives it; none for a part that does not begin at `offset`."""
+    if answer.status == 206:
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", "").strip())
+        return int(match.group(2)) if match and int(match.group(1)) == offset else None
+    length = answer.headers.get("Content-Length", "")
+    return int(length) if length.isdigit() else None

@@ -1,0 +1,135 @@
+"""A task, the part it makes, and the record of what it did: the types that the runner, the stages and Ray share.
+
+A task is names, never data: it goes to a worker as a few strings. Its record `part-NNNNN.json` is written last; a part
+counts as done when the record is there, belongs to the step, and its files have the sizes it says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipeline import storage
+from pipeline.collect import Crowd
+from pipeline.fetch import Want
+from pipeline.graph import Step
+from pipeline.hub import Server
+from pipeline.inventory import Inventory
+from pipeline.recipe import Recipe
+from pipeline.web import Patience
+from schemas import strict
+from schemas.manifest import Counts, FileEntry
+from stages.sources.archive import Place
+from stages.sources.catalogue import Source
+from stages.sources.records import Slice
+
+FETCHED = "files"  # folder of fetched files, in the download step's own
+
+
+@dataclass(frozen=True)
+class Context:
+    """A recipe with what its locations hold."""
+
+    recipe: Recipe
+    inventory: Inventory
+
+    @property
+    def out(self) -> Path:
+        return self.recipe.out.absolute()
+
+    def place(self, name: str) -> Path:
+        return Path(self.recipe.run.locations[name]).expanduser().absolute()
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of samples: its file, the source it comes from, its rows."""
+
+    path: str
+    source: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How addresses in rows are asked."""
+
+    allowed: tuple[str, ...]
+    patience: Patience
+    crowd: Crowd
+
+
+@dataclass(frozen=True)
+class Task:
+    """One part of a step: names, never data. `rows`: how much it is, in bytes where a file is to be fetched.
+
+    `file`, `want`, `server`: the file of a download, relative to the step's folder; the token goes here and not through
+    the workers' environment, which Ray writes into its logs.
+    """
+
+    stage: str
+    identity: str
+    folder: str
+    number: int
+    rows: int
+    params: Any
+    parts: tuple[Part, ...] = ()
+    slice: Slice | None = None
+    images: tuple[Place, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
+    verdicts: Mapping[str, str] = field(default_factory=dict)
+    benchmarks: tuple[str, ...] = ()
+    file: str = ""
+    want: Want | None = None
+    server: Server | None = None
+    asking: Asking | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one task did; written as part-NNNNN.json when its files are whole. `problem`: why they are not."""
+
+    identity: str
+    number: int
+    counts: Counts
+    by_source: dict[str, Counts]
+    files: tuple[FileEntry, ...]
+    problem: str = ""
+
+
+def record_name(number: int) -> str:
+    return f"part-{number:05d}.json"
+
+
+def load_record(folder: Path, number: int, identity: str) -> Record | None:
+    """The record of a finished part of this very step, if its files are there in full."""
+    path = folder / record_name(number)
+    if not path.is_file():
+        return None
+    try:
+        record = strict.build(Record, json.loads(path.read_text(encoding="utf-8")))
+    except ValueError:
+        return None  # a record of another version of this program: the part is done again
+    whole = all((folder / f.name).is_file() and (folder / f.name).stat().st_size == f.size for f in record.files)
+    return record if record.identity == identity and whole else None
+
+
+def recorded(task: Task, by_source: dict[str, Counts], files: Sequence[FileEntry]) -> Record:
+    """Write a finished task's record, last."""
+    record = Record(task.identity, task.number, sum(by_source.values(), Counts()), by_source, tuple(files))
+    text = json.dumps({k: v for k, v in asdict(record).items() if k != "problem"}, sort_keys=True)
+    storage.commit_text(Path(task.folder) / record_name(task.number), text + "\n")
+    return record
+
+
+def records_of(step: Step, context: Context, source: Source) -> tuple[Path, list[str]]:
+    """The source's folder, and the record files in it as the download step listed them."""
+    folder = context.out / step.inputs[0].folder
+    root = context.place(step.label) if source.hub is None else folder / FETCHED
+    listing = pq.read_table(folder / "files.parquet").to_pylist()
+    return root, [row["file"] for row in listing if row["role"] == "records"]
