@@ -22,7 +22,7 @@ from pipeline.runner import MissingInput, StepError, due, run_step
 from pipeline.storage import OutputBusy
 from pipeline.task import Context
 from schemas.manifest import ManifestError
-from schemas.strict import RecipeError, unknown
+from schemas.strict import RecipeError
 from stages.catalogue import RAW, STAGES
 from stages.chat import ChatError
 from stages.sources.records import DataError
@@ -96,16 +96,16 @@ def _run(given: argparse.Namespace) -> int:
     stage = getattr(given, "stage", None)
     chosen = [step for step in steps if stage in (None, step.stage)]
     if not chosen:
-        raise RecipeError(
-            unknown("data", str(stage), [s.stage for s in steps]) + f"; the recipe has no {stage} section"
-        )
+        what = "no source with urls" if stage == "collect" else f"no section data.{stage}"
+        raise RecipeError(f"{stage}: the recipe has {what}, so there is nothing to run; see README.md")
     with storage.lock(context.out):
         context.inventory.save()
         done, steps = _do({step.stage for step in chosen}, context)
     seconds = time.monotonic() - started
     if stage is None:
         summary.show(summary.funnel(steps, context.out))
-    what = f"{done} steps done" if done else f"nothing to do: all {len(chosen)} steps are finished"
+    before = f", {len(chosen) - done} were finished before" if done < len(chosen) else ""
+    what = f"{done} steps done{before}" if done else f"nothing to do: all {len(chosen)} steps are finished"
     print(f"{what} in {seconds:.1f} s")
     return 0
 

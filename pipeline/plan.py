@@ -7,6 +7,7 @@ stage and source: the keys that moved are named.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,15 +35,20 @@ def state(step: Step, out: Path) -> tuple[str, str]:
     return "to do", f"changed: {', '.join(_moved(step, older))}" if older else "never run"
 
 
+def plain_or_terminal() -> Console:
+    """A console as wide as the terminal; wide enough for a table where the output is read by a program."""
+    return Console(width=None if sys.stdout.isatty() else 200)
+
+
 def show(steps: Sequence[Step], out: Path, console: Console | None = None) -> None:
     """Print the plan as a table."""
     table = Table(title=f"Steps in {out}", title_justify="left")
-    for name in ("step", "identity", "folder", "state", "why"):
-        table.add_column(name, overflow="fold")
+    for name in ("step", "folder, ending in the identity", "state", "why"):
+        table.add_column(name, overflow="fold", no_wrap=name.startswith("folder"))
     for step in steps:
         what, why = state(step, out)
-        table.add_row(step.name, step.identity[:16], step.folder, what, why, style=None if what == "done" else "bold")
-    (console or Console()).print(table)
+        table.add_row(step.name, step.folder, what, why, style=None if what == "done" else "bold")
+    (console or plain_or_terminal()).print(table)
 
 
 def _older(step: Step, out: Path) -> Manifest | None:

@@ -131,6 +131,8 @@ def load(path: Path | str, out: str | None = None, address: str | None = None, s
     mapping = read_yaml(path)
     if not isinstance(mapping, dict):
         raise RecipeError(f"{path}: got {type(mapping).__name__}, wanted a mapping with the keys data and run")
+    if "model" in mapping or "optimiser" in mapping:
+        raise RecipeError(f"{path}: is a training config; give it to `python -m train fit`")
     run = mapping.setdefault("run", {})
     if run is None or isinstance(run, dict):
         run = mapping["run"] = {**(run or {})}
@@ -217,7 +219,10 @@ def _assign(run: dict[str, Any], text: str) -> None:
             raise RecipeError(f"--set {text}: {name} is not a mapping")
         target[name] = dict(inner)
         target = target[name]
-    target[names[-1]] = yaml.safe_load(value)
+    try:
+        target[names[-1]] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise RecipeError(f"--set {text}: {value!r} is not YAML; put text with special characters in quotes") from None
 
 
 def _refuse_empty(data: Any) -> None:

@@ -22,6 +22,7 @@ from pipeline.graph import Step
 from pipeline.progress import Progress
 from pipeline.task import Context, Record, Task, load_record
 from schemas.manifest import MANIFEST, Counts, Manifest, ManifestError, read
+from schemas.strict import RecipeError
 from stages.catalogue import STAGES
 from stages.collect import HEALING
 
@@ -55,7 +56,11 @@ def finished(step: Step, out: Path) -> Manifest | None:
     manifest = read(out / step.folder)
     if manifest.identity != step.identity:
         raise ManifestError(f"{out / step.folder}: holds another step ({manifest.identity[:16]}); move it away")
-    return manifest
+    # A file that is gone or cut is made again; whether the bytes of the others are right is for `verify` to read.
+    whole = all(
+        p.is_file() and p.stat().st_size == f.size for f in manifest.files for p in [out / step.folder / f.name]
+    )
+    return manifest if whole else None
 
 
 def due(step: Step, out: Path) -> bool:
@@ -67,6 +72,7 @@ def due(step: Step, out: Path) -> bool:
 def run_step(step: Step, context: Context, executor: Executor) -> Manifest:
     """Do a step, or what is left of it, and return its manifest. Raises MissingInput if an input is not finished."""
     _require_inputs(step, context.out)
+    _require_scores(step, context.out)
     folder = context.out / step.folder
     folder.mkdir(parents=True, exist_ok=True)
     storage.clean(folder)
@@ -93,8 +99,20 @@ def _require_inputs(step: Step, out: Path) -> None:
     for needed in (*step.inputs, *step.benchmarks):
         if finished(needed, out) is None:
             raise MissingInput(
-                f"{step.name}: its input {needed.folder} is not finished; run `python -m pipeline {needed.stage}` first"
+                f"{step.name}: its input {needed.folder} is not finished; "
+                f"run `python -m pipeline {needed.stage} RECIPE` first"
             )
+
+
+def _require_scores(step: Step, out: Path) -> None:
+    """A minimum for a score that no sample has would filter nothing, silently."""
+    if step.stage != "quality":
+        return
+    known = {name for s in step.inputs for name in read(out / s.folder).facts["scores"]}
+    for name in step.params.min_scores:
+        if name not in known:
+            names = ", ".join(sorted(known)) or "none"
+            raise RecipeError(f"data.quality.min_scores.{name}: no sample is rated under that name; there are: {names}")
 
 
 def _parts(step: Step, context: Context, executor: Executor) -> list[Record]:

@@ -118,23 +118,23 @@ def _print_tokens(console: Console, folder: Path, number: int, sample_id: str) -
     chat = ChatFormat.load(folder / "tokenizer", ImageTokens(**facts["tokens"]))
     for tile in sample["tiles"]:
         thumbnail = " + thumbnail" if tile["thumbnail"] else ""
-        size = f"{tile['width']} x {tile['height']}"
-        console.print(
-            f"tiles          {tile['rows']} x {tile['cols']}{thumbnail} of {size}, {tile['num_tokens']} tokens"
-        )
+        size = f"an image {tile['width']} wide and {tile['height']} high"
+        grid = f"{tile['rows']} rows x {tile['cols']} columns{thumbnail}"
+        console.print(f"tiles          {grid} of {size}, {tile['num_tokens']} tokens", highlight=False)
     parts = f"{sample['num_text_tokens']} text + {sample['num_image_tokens']} image"
-    targets = f"{sample['num_target_tokens']} of them targets (reversed below)"
+    targets = f"{sample['num_target_tokens']} of them targets ({'reversed' if console.is_terminal else 'in « »'} below)"
     console.print(f"tokens         {sample['num_tokens']} = {parts}, {targets}", highlight=False)
-    console.print(_marked(chat, sample, facts["image_token_id"]), highlight=False)
+    marks = ("[reverse]", "[/reverse]") if console.is_terminal else ("«", "»")
+    console.print(_marked(chat, sample, facts["image_token_id"], marks), highlight=False)
 
 
-def _marked(chat: ChatFormat, sample: Mapping[str, Any], image: int) -> str:
-    """The decoded ids, runs of image tokens shortened, targets in reverse."""
+def _marked(chat: ChatFormat, sample: Mapping[str, Any], image: int, marks: tuple[str, str]) -> str:
+    """The decoded ids, runs of image tokens shortened, targets between the marks."""
     ids, text, start = sample["input_ids"], "", 0
     for begin, end in [*map(tuple, sample["target_spans"]), (len(ids), len(ids))]:
         text += _plain(chat, ids[start:begin], image)
         target = _safe(chat.decode(ids[begin:end], False))
-        text += f"[reverse]{target}[/reverse]" if target else ""
+        text += f"{marks[0]}{target}{marks[1]}" if target else ""
         start = end
     return text
 

@@ -46,7 +46,10 @@ def clean(folder: Path) -> None:
 @contextmanager
 def lock(out: Path) -> Iterator[None]:
     """Hold the output folder for one run. Raises OutputBusy if another process holds it."""
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputBusy(f"{out}: can't be made a folder ({error.strerror}); give another --out") from None
     with (out / ".lock").open("a+") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -40,7 +40,6 @@ _IMAGE_BYTES = "images.list.element.bytes"
 
 
 # ---- splitting a step into tasks
-# --------------------------------------------------------------------------------------
 
 
 def split(step: Step, context: Context) -> list[Task]:
@@ -105,7 +104,6 @@ def _tokenizer(context: Context) -> dict[str, str]:
 
 
 # ---- doing one task
-# -----------------------------------------------------------------------------------------------------
 
 
 def do(task: Task) -> Record:
@@ -214,7 +212,6 @@ def _write_shard(table: pa.Table, path: Path) -> None:
 
 
 # ---- the step as a whole
-# ------------------------------------------------------------------------------------------------
 
 
 def list_files(step: Step, context: Context) -> tuple[Record, int]:
@@ -232,9 +229,11 @@ def finish(step: Step, context: Context, records: Sequence[Record]) -> tuple[lis
     """Files and facts of a step beyond its parts: pretokenise's index, tokenizer and totals."""
     if step.stage == "download" and step.params.hub is not None:
         return [fetching.list_fetched(step, context, records)], {}
+    folder = context.out / step.folder
+    if step.stage == "ingest":
+        return [], {"scores": _score_names(folder, records)}
     if step.stage != "pretokenise":
         return [], {}
-    folder = context.out / step.folder
     parts = [pq.read_table(folder / f"index-{record.number:05d}.parquet") for record in records]
     index = pa.concat_tables(parts).cast(INDEX) if parts else INDEX.empty_table()
     storage.commit(folder / "index.parquet", functools.partial(_write, index))
@@ -249,3 +248,12 @@ def finish(step: Step, context: Context, records: Sequence[Record]) -> tuple[lis
         "vocab_size": chat.vocab_size,
         "totals": totals(index),
     }
+
+
+def _score_names(folder: Path, records: Sequence[Record]) -> list[str]:
+    """Every name that some sample is rated under."""
+    names: set[str] = set()
+    for file in (file for record in records for file in record.files if file.name.startswith("part-")):
+        scores = pq.read_table(folder / file.name, columns=["scores"])["scores"].combine_chunks()
+        names |= set(scores.flatten().field("name").to_pylist())
+    return sorted(names)

@@ -39,6 +39,9 @@ class LanguageParams:
     def __post_init__(self) -> None:
         if not self.keep:
             raise ValueError("keep is empty, so every sample would be dropped; name languages, e.g. [en, ja]")
+        for code in self.keep:
+            if not re.fullmatch("[a-z]{2,3}", code):
+                raise ValueError(f"keep: {code!r} is no language code; lid.176 has two or three letters, e.g. en, ja")
 
 
 REASONS = {

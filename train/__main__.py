@@ -14,6 +14,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from schemas.manifest import ManifestError
 from schemas.strict import RecipeError
@@ -33,8 +34,8 @@ _FAILED = (ManifestError, CollateError, TrainingError, ChatError, BadImage, Prom
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         options.command(config.load(options.config), options)
     except (*_WRONG, *_FAILED) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -56,11 +57,13 @@ def fit(of: Config, _: argparse.Namespace) -> None:
 def generate(of: Config, options: argparse.Namespace) -> None:
     folder = _newest(of)
     rows, base = _rows(options)
+    out = options.out or Path(of.run.out) / "predictions.jsonl"
+    questions.check_place(out)
     answers = Answerer(folder).answer([questions.prompt(row, base) for row in rows])
     scored = questions.score(rows, answers)
     summary = questions.summarise(scored) | {"checkpoint": folder.name}
     questions.show(scored, summary)
-    beside = questions.write(options.out or Path(of.run.out) / "predictions.jsonl", scored, summary)
+    beside = questions.write(out, scored, summary)
     print(json.dumps(summary, ensure_ascii=False), f"-> {beside}")
 
 
@@ -76,6 +79,8 @@ def _newest(of: Config) -> Path:
 
 def _rows(options: argparse.Namespace) -> tuple[list[Row], Path]:
     if options.questions:
+        if options.image:
+            raise QuestionError("--image goes with --question; the rows of --questions name their own images")
         return questions.read(options.questions, options.limit), options.questions.parent
     if not options.question:
         raise QuestionError(
@@ -84,9 +89,16 @@ def _rows(options: argparse.Namespace) -> tuple[list[Row], Path]:
     return [{"image": [str(path) for path in options.image], "question": options.question}], Path()
 
 
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise RecipeError(f"{message}; see {self.prog} --help")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m train", description=(__doc__ or "").partition("\n")[0])
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser = _Parser("python -m train", description="Train a vision-language model from shards, and ask it questions.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     for command, text in ((fit, "train from shards"), (generate, "answer questions with the newest checkpoint")):
         sub = commands.add_parser(command.__name__, help=text)
         sub.add_argument("config", type=Path, metavar="CONFIG")

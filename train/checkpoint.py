@@ -13,10 +13,12 @@ the first key that differs.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,18 @@ def identity(config: Config, shards: str) -> dict[str, Any]:
     """What makes one run another: data, model and optimiser, with the shards by their identity, not by their path."""
     data = asdict(config.data) | {"shards": shards}
     return {"data": data, "model": asdict(config.model), "optimiser": asdict(config.optimiser)}
+
+
+@contextmanager
+def lock(out: Path) -> Iterator[None]:
+    """Hold `out` for one run: two would rename their checkpoints over each other. Raises CheckpointError."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CheckpointError(f"{out}: another run is training here; wait for it or change run.out") from None
+        yield
 
 
 def latest(out: Path) -> Path | None:

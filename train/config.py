@@ -127,7 +127,10 @@ def load(path: str | Path) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: can't be read ({error}); give the path of a training config") from None
     try:
-        return strict.build(Config, yaml.safe_load(text))
+        mapping = yaml.safe_load(text)
+        if isinstance(mapping, dict) and "sources" in (mapping.get("data") or {}):
+            raise RecipeError(f"{path}: is a recipe of the pipeline; give it to `python -m pipeline run`")
+        return strict.build(Config, mapping)
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
 

@@ -37,6 +37,14 @@ def read(path: Path, limit: int | None = None) -> list[Row]:
     return [_row(f"{path}:{number}", line) for number, line in numbered[:limit]]
 
 
+def check_place(path: Path) -> None:
+    """Make the folder of the answers, before any is computed. Raises QuestionError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise QuestionError(f"{path}: can't be written there ({error.strerror}); give another --out") from None
+
+
 def prompt(row: Row, folder: Path) -> Prompt:
     """The prompt of a row; image paths are relative to `folder`."""
     try:

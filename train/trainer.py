@@ -43,8 +43,10 @@ def fit(config: Config, watch: Callable[[Line], None] | None = None) -> dict[str
     if run.step == total and (out / log.SUMMARY).is_file():
         print(f"{run.folder}: all {total} steps are done; nothing to do")
         return dict(json.loads((out / log.SUMMARY).read_text(encoding="utf-8")))
+    if run.folder:
+        print(f"continuing from {run.folder}", flush=True)
     run.start()
-    with run.pool, log.Show(total, config.run.log_every) as show:
+    with checkpoint.lock(out), run.pool, log.Show(total, config.run.log_every) as show:
         for step in loader.steps(shards, plan, config.data.epochs, run.position):
             line = run.advance(step, total)
             show(line)

@@ -15,6 +15,7 @@ from pipeline.graph import Step
 from pipeline.runner import Serial, StepError, finished, run_step
 from pipeline.tasks import Context
 from schemas.manifest import ManifestError
+from schemas.strict import RecipeError
 from stages.sources.records import DataError
 from tests.pipeline.conftest import Corpus, MakeRecipe, opened, run, write_json
 
@@ -207,3 +208,43 @@ def test_a_reason_above_its_share_stops_the_run_and_a_higher_share_lets_it_go_on
         run(make_recipe(careful))
     context, steps = run(make_recipe())
     assert all(finished(step, context.out) for step in steps)
+
+
+def test_a_minimum_for_a_score_that_nobody_gives_is_refused(make_recipe: MakeRecipe) -> None:
+    def misspelt(mapping: dict[str, Any]) -> None:
+        mapping["data"]["quality"]["min_scores"] = {"relevence_min": 2}
+
+    with pytest.raises(RecipeError, match=r"relevence_min: no sample is rated under that name; .*relevance_min"):
+        run(make_recipe(misspelt))
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])])
+def test_a_file_that_is_gone_or_cut_is_made_again(damage: Callable[[Path], object], make_recipe: MakeRecipe) -> None:
+    path = make_recipe()
+    context, steps = run(path)
+    lost = context.out / next(s for s in steps if s.stage == "ingest").folder / "part-00001.parquet"
+    whole, record = lost.read_bytes(), (lost.parent / "manifest.json").read_bytes()
+    damage(lost)
+    run(path)
+    assert lost.read_bytes() == whole
+    assert (lost.parent / "manifest.json").read_bytes() == record
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["verify", "README.md"], "not a finished step"),
+        (["plan", "RECIPE", "--set", "run.workers=["], "is not YAML"),
+        (["run", "RECIPE", "--out", "README.md"], "can't be made a folder"),
+        (["plan", "configs/quickstart_train.yaml"], "is a training config"),
+        (["language", "NO LANGUAGE"], "no section data.language"),
+    ],
+)
+def test_what_a_person_can_get_wrong_is_one_line(
+    arguments: list[str], message: str, make_recipe: MakeRecipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = {"RECIPE": lambda: make_recipe(), "NO LANGUAGE": lambda: make_recipe(lambda m: m["data"].pop("language"))}
+    given = [str(places[a]()) if a in places else a for a in arguments]
+    assert main(given) in (1, 2)
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1

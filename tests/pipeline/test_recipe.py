@@ -51,6 +51,7 @@ WRONG: dict[str, tuple[Edit, str]] = {
     "benchmarks unused": (lambda m: m["data"].pop("decontaminate"), "decontaminate: missing"),
     "tokenizer": (lambda m: m["run"]["locations"].update(tokenizer="/nowhere"), "run.locations.tokenizer"),
     "workers": (lambda m: m["run"].update(workers=0), "run: workers: got 0"),
+    "language": (lambda m: m["data"]["language"].update(keep=["english"]), "'english' is no language code"),
     "stop_if": (lambda m: m["run"].update(stop_if={"ingest.image_mising": 0.5}), "did you mean 'ingest.image_missing'"),
     "share": (lambda m: m["run"].update(stop_if={"ingest.image_missing": 5}), "wanted a share from 0 to 1"),
     "name": (lambda m: m["data"]["sources"].update({"A b": m["data"]["sources"]["fine"]}), "'A b' can't name a source"),
@@ -78,7 +79,7 @@ def test_a_wrong_recipe_is_one_line_and_exit_2(
         (["plan", "RECIPE", "--set", "run.worker=1"], "did you mean 'workers'"),
         (["show", "RECIPE", "fine/x#0"], "nothing is ingested yet"),
         (["report", "RECIPE"], "is not finished"),
-        (["dedupe", "RECIPE"], "run `python -m pipeline ingest` first"),
+        (["dedupe", "RECIPE"], "run `python -m pipeline ingest RECIPE` first"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_and_exit_2(

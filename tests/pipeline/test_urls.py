@@ -62,7 +62,7 @@ def urls_recipe(make_recipe: MakeRecipe, web: FakeHub, tmp_path: Path) -> Path:
         data, run = mapping["data"], mapping["run"]
         entry = {"format": "question_answer", "files": ["*.jsonl"], "urls": {"column": "u", "sha256": "s"}}
         data["sources"] = {"caps": entry | {"columns": {"image": "u", "question": "q", "answer": "a"}}}
-        for stage in ("benchmarks", "decontaminate", "language", "dedupe"):
+        for stage in ("benchmarks", "decontaminate", "language", "dedupe", "quality"):
             data.pop(stage)
         data["ingest"] = {"rows_per_part": 5}
         run["locations"] = {"tokenizer": run["locations"]["tokenizer"], "caps": str(rows.parent)}

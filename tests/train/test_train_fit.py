@@ -186,3 +186,26 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(write_config, capsys
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
     assert [line.split()[1] for line in lines] == ["3/8", "6/8", "8/8"]
     assert all(word in lines[0] for word in ("loss", "samples/s", "tokens/s", "left"))
+
+
+def test_two_runs_in_one_folder_are_refused(write_config, tmp_path, capsys):
+    path = write_config()
+    out = Path(config.load(path).run.out)
+    with checkpoint.lock(out):
+        assert main(["fit", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert "another run is training here" in error and error.count("\n") == 1
+    assert main(["fit", str(path)]) == 0
+
+
+def test_a_resumed_run_says_where_it_continues(write_config, capsys):
+    path = write_config()
+    fit_until(path, 3)
+    assert main(["fit", str(path)]) == 0
+    assert "continuing from" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["fitt"], ["fit"], ["generate", "CONFIG", "--limit", "0", "--question", "x"]])
+def test_a_wrong_command_line_is_one_line(arguments, write_config, capsys):
+    assert main([str(write_config()) if a == "CONFIG" else a for a in arguments]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
