@@ -1,6 +1,6 @@
 """What a newcomer's first run costs: the quickstart, timed as a whole, with the memory of all its processes.
 
-    python benchmarks/first_run.py [--out FOLDER]
+    python -m benchmarks.first_run [--out FOLDER]
 
 Runs `python -m pipeline.quickstart` into a fresh folder, then the finished recipe again, then the pipeline into another
 folder with one worker, and prints: seconds, peak memory of the process tree, held-out accuracy, seconds of the second

@@ -1,6 +1,6 @@
 """What our own download costs beside `curl`: the same files from the same loopback Hub, checksums included.
 
-    python benchmarks/hub_fetch.py [--mib 128] [--rounds 3]
+    python -m benchmarks.hub_fetch [--mib 128] [--rounds 3]
 
 A server process speaks the Hub's protocol (redirect to another host name, then the file). Both sides get four large and
 64 small files one after another over kept connections, and prove every sha256: `curl --location` and then

@@ -1,6 +1,6 @@
 """What ingest costs beside the calls it cannot avoid, and what Ray costs beside a plain pool.
 
-    python benchmarks/ingest.py [--images 2000] [--rounds 3]
+    python -m benchmarks.ingest [--images 2000] [--rounds 3]
 
 Makes JPEGs of about 0.6 megapixels (smoothed noise and shapes, quality 90) in LLaVA's layout, then measures in one run:
 
