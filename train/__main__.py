@@ -10,7 +10,6 @@ Exit codes: 0 done; 1 the data or the run failed; 2 the config or the command li
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,7 +63,7 @@ def generate(of: Config, options: argparse.Namespace) -> None:
     summary = questions.summarise(scored) | {"checkpoint": folder.name}
     questions.show(scored, summary)
     beside = questions.write(out, scored, summary)
-    print(json.dumps(summary, ensure_ascii=False), f"-> {beside}")
+    print(f"answers: {out}; scores: {beside}")
 
 
 def _newest(of: Config) -> Path:

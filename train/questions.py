@@ -91,16 +91,19 @@ def write(path: Path, rows: Sequence[Row], summary: dict[str, Any]) -> Path:
 
 
 def show(rows: Sequence[Row], summary: dict[str, Any], most: int = 12) -> None:
-    """A table of some rows, of all kinds in turn, and the scores."""
+    """A table of some rows, of all kinds in turn, and the scores; without known answers the model's alone."""
+    console = Console()
+    if summary["exact_match"] is None:
+        for row in rows[:most]:
+            console.print(f"{row['question']}  ->  {row['prediction']}", markup=False, highlight=False, soft_wrap=True)
+        return
     table = Table("image", "question", "answer", "model", "")
     for row in _mixed(rows)[:most]:
         mark = {True: "right", False: "wrong", None: ""}[row.get("correct")]
         table.add_row(", ".join(images(row)), row["question"], row.get("answer", ""), row["prediction"], mark)
-    console = Console()
     console.print(table)
-    if summary["exact_match"] is not None:
-        kinds = "  ".join(f"{kind} {share:.1%}" for kind, share in summary["by_kind"].items())
-        console.print(f"exact match {summary['exact_match']:.1%} of {summary['questions']:,} questions: {kinds}")
+    kinds = "  ".join(f"{kind} {share:.1%}" for kind, share in summary["by_kind"].items())
+    console.print(f"exact match {summary['exact_match']:.1%} of {summary['questions']:,} questions: {kinds}")
 
 
 def _mixed(rows: Sequence[Row]) -> list[Row]:
