@@ -2,8 +2,8 @@
 
 Each pack is computed with one torch thread, and the results are added in the order of the packs, so any number of
 threads gives the same bits. It is also the faster way to use a few cores: the products of a small model are too short
-to be split, and threads that wait for each other inside a product spin, which costs five sixths of the speed as soon
-as another process wants a core.
+to be split, and threads that wait for each other inside a product spin, which costs most when another process wants a
+core.
 """
 
 from __future__ import annotations

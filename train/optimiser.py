@@ -1,9 +1,8 @@
 """Muon for the matrices, AdamW for everything else, and the learning rate as a pure function of the step.
 
 Muon (Keller Jordan, 2024) replaces a matrix's momentum by the nearest orthogonal matrix, so rare directions move as
-far as common ones. From random weights on the quickstart's corpus, 120 steps of batch 16 made 53 % of the held-out
-answers right, AdamW 29 % (one run each). Its update is scaled to a root mean square of 1, as AdamW's
-is by nature, so one learning rate serves both.
+far as common ones: from random weights the quickstart's model learns to look at the picture in fewer steps than with
+AdamW. Its update is scaled to a root mean square of 1, as AdamW's is by nature, so one learning rate serves both.
 
 Weight decay acts on matrices only: norms, biases and embeddings (rows of rare tokens would shrink without ever being
 seen) have none. The schedule holds no state, so a resumed run needs nothing but its step.
