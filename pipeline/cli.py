@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pipeline import plan, probe, recipe, report, show, storage, summary, verify
+from pipeline.bucket import BucketError
 from pipeline.graph import Step, build
 from pipeline.hub import HubError
 from pipeline.inventory import Inventory
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command(given)
     except (RecipeError, MissingInput, OutputBusy) as error:
         return _fail(error, 2)
-    except (StepError, HubError, ManifestError, DataError, ChatError) as error:
+    except (StepError, HubError, BucketError, ManifestError, DataError, ChatError) as error:
         return _fail(error, 1)
     except KeyboardInterrupt:
         print("\ninterrupted; finished parts stay, the same command goes on from there", file=sys.stderr)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import RawIOBase
 from pathlib import Path
 
@@ -22,15 +22,23 @@ PARTIAL = ".partial"
 _CHUNK = 1 << 20
 # A cut connection counts as progress, and not as one more failure, if it brought this much
 _PROGRESS = 1 << 20
+# Says `aws:kms` where S3 keeps an object encrypted with a key of KMS: its ETag is then no hash of the content
+_ENCRYPTION = "x-amz-server-side-encryption"
 
 
 @dataclass(frozen=True)
 class Want:
-    """A file to fetch. `digest`: sha256 (64 digits) or the git blob sha1 (40 digits) of its content."""
+    """A file to fetch.
 
-    url: str
+    url      may hold a signature: never shown whole
+    digest   of its content: sha256 (64 digits), the git blob sha1 (40 digits) or md5 (32 digits)
+    version  the ETag, quotes included, that every answer must have; what has another is another file
+    """
+
+    url: str = field(repr=False)
     size: int | None = None
     digest: str | None = None
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,8 @@ def _fetch(want: Want, path: Path, web: Web, token: str | None) -> Fetched | Fai
             wrong += trouble.failed.reason == "wrong_content"
             progress = partial.size >= most + _PROGRESS
             most = max(most, partial.size)
+            if wrong > 1:
+                partial.forget()  # the next run begins anew
             if wrong > 1 or not attempts.again(trouble.failed, progress):
                 return trouble.failed
 
@@ -93,14 +103,16 @@ class _Partial:
         self.path = target.with_name(target.name + PARTIAL)
         self.note = target.with_name(target.name + PARTIAL + ".json")
         self.etag, self.total, self.size = "", want.size, 0
+        self.unproven = False
         self.hashes = _Hashes(want)
         self._take_up()
 
     def headers(self) -> dict[str, str]:
         """Ask for the rest, if there is a beginning."""
+        match = {"If-Match": self.want.version} if self.want.version else {}
         if not self.size:
-            return {}
-        return {"Range": f"bytes={self.size}-"} | ({"If-Range": self.etag} if self.etag else {})
+            return match
+        return match | {"Range": f"bytes={self.size}-"} | ({"If-Range": self.etag} if self.etag and not match else {})
 
     def begin(self, answer: Answer) -> None:
         """Check what the answer is a part of, and write it down before its first byte."""
@@ -112,9 +124,11 @@ class _Partial:
         if answer.status == 200 or not self.size:
             self._restart()
         elif total is None or (self.etag and etag and etag != self.etag):
-            self.forget()
+            if "Content-Range" in answer.headers:  # without it the headers may have been cut: ask once more
+                self.forget()
             raise Trouble(Failed("wrong_content", f"{shown(self.want.url)}: another part came than asked for", True))
         self.etag, self.total = etag or self.etag, total if total is not None else self.want.size
+        self.unproven = answer.headers.get(_ENCRYPTION, "").startswith("aws:kms")
         # not flushed: a note that is lost or cut costs the beginning, never the truth
         self.note.write_text(json.dumps(self._described(), sort_keys=True) + "\n", encoding="utf-8")
 
@@ -134,7 +148,7 @@ class _Partial:
         place = shown(self.want.url)
         if self.total is not None and self.size != self.total:
             raise Trouble(Failed("cut_short", f"{place}: {self.size:,} of {self.total:,} bytes came", True))
-        if self.want.digest and self.hashes.wanted() != self.want.digest:
+        if self.want.digest and not self.unproven and self.hashes.wanted() != self.want.digest:
             self.forget()
             detail = f"{place}: hash {self.hashes.wanted()[:16]}, listed {self.want.digest[:16]}"
             raise Trouble(Failed("wrong_content", detail, True))
@@ -160,7 +174,7 @@ class _Partial:
             length = self.path.stat().st_size
         except (OSError, ValueError):
             return  # none, or its note is lost: from the first byte
-        ours = isinstance(known, dict) and known.get("digest") == self.want.digest and known.get("url") == self._place()
+        ours = isinstance(known, dict) and all(known.get(key) == value for key, value in self._wanted().items())
         if not ours or (self.want.size is not None and length > self.want.size):
             return
         if not self.want.digest and not known.get("etag"):
@@ -169,20 +183,24 @@ class _Partial:
             while chunk := stream.read(_CHUNK):
                 self.hashes.update(chunk)
         self.size, self.etag, self.total = length, known.get("etag") or "", known.get("size")
+        self.unproven = known.get("unproven") is True
 
-    def _place(self) -> str:
-        """The address, as a hash: it may hold a signature."""
-        return hashlib.sha256(self.want.url.encode()).hexdigest()[:16] if not self.want.digest else ""
+    def _wanted(self) -> dict[str, object]:
+        """What the file is by. The address, as a hash, only where nothing better tells: it may hold a signature."""
+        named = self.want.digest or self.want.version
+        place = "" if named else hashlib.sha256(self.want.url.encode()).hexdigest()[:16]
+        return {"digest": self.want.digest, "version": self.want.version, "url": place}
 
     def _described(self) -> dict[str, object]:
-        return {"digest": self.want.digest, "etag": self.etag, "size": self.total, "url": self._place()}
+        return self._wanted() | {"etag": self.etag, "size": self.total, "unproven": self.unproven}
 
 
 class _Hashes:
-    """sha256 of what passes, and git's blob sha1 where that is what was promised."""
+    """sha256 of what passes, and git's blob sha1 or md5 where that is what was promised."""
 
     def __init__(self, want: Want) -> None:
         self.sha256 = hashlib.sha256()
+        self.md5 = hashlib.md5(usedforsecurity=False) if want.digest and len(want.digest) == 32 else None
         self.git = None
         if want.digest and len(want.digest) == 40:
             if want.size is None:
@@ -191,11 +209,12 @@ class _Hashes:
 
     def update(self, chunk: bytes) -> None:
         self.sha256.update(chunk)
-        if self.git is not None:
-            self.git.update(chunk)
+        for other in (self.git, self.md5):
+            if other is not None:
+                other.update(chunk)
 
     def wanted(self) -> str:
-        return (self.git or self.sha256).hexdigest()
+        return (self.git or self.md5 or self.sha256).hexdigest()
 
 
 def _matches(path: Path, want: Want) -> Fetched | None:

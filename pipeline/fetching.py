@@ -1,4 +1,4 @@
-"""The tasks of the two stages that ask servers: files of a dataset on the Hub, images that rows name by address.
+"""The tasks of the two stages that ask servers: files of the Hub or of a bucket, images that rows name by address.
 
 A file is a task, and so is a slice of rows with addresses: what is done stays done. A file that can't be fetched fails
 its step, after the others were tried; an image that can't is a status, and ingest rejects its row.
@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import collect, hub, storage
+from pipeline import collect, storage
 from pipeline.fetch import Fetched, fetch
 from pipeline.graph import Step
 from pipeline.hub import Server
@@ -28,18 +28,18 @@ _ROWS_PER_PACK = 1024
 
 
 def download_tasks(step: Step, context: Context, base: Callable[..., Task]) -> list[Task]:
-    """One per file, the largest first: the last file to come should not be the longest."""
-    inventory, source, server = context.inventory, step.params, context.inventory.server
-    if source.hub is None or server is None:
+    """One per file, the largest first: the last file to come should not be the longest. A folder has none."""
+    if not context.fetched(step.label):
         return []
-    found = (inventory.sources | inventory.benchmarks)[step.label]
-    commit, places = inventory.commits[step.label], {"name": step.label}
-    named = [f for f in sorted(found) if download.role(f.file, source)]
+    inventory, remote = context.inventory, context.inventory.remotes[step.label]
+    found, places = (inventory.sources | inventory.benchmarks)[step.label], {"name": step.label}
+    named = [f for f in sorted(found) if download.role(f.file, step.params)]
     tasks = [
-        base(number=k, rows=f.size, places=places, file=f"{FETCHED}/{f.file}", server=server,
-             want=hub.want(server, source.hub.dataset, commit, f))
+        base(
+            number=k, rows=f.size, places=places, file=f"{FETCHED}/{f.file}", server=remote.server, want=remote.want(f)
+        )
         for k, f in enumerate(named)
-    ]  # fmt: skip
+    ]
     return sorted(tasks, key=lambda task: -task.rows)
 
 
@@ -85,7 +85,7 @@ def _web(server: Server) -> Web:
 
 
 def list_fetched(step: Step, context: Context, records: Sequence[Record]) -> FileEntry:
-    """files.parquet of a download from the Hub, with the sha256 of every file, small ones included."""
+    """files.parquet of what was fetched, with the sha256 of every file, small ones included."""
     entries = [file for record in records for file in record.files]
     found = [download.Found(f.name.removeprefix(f"{FETCHED}/"), f.size, f.sha256) for f in entries]
     table, _ = download.listing(found, step.params)

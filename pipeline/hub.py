@@ -35,7 +35,7 @@ class HubError(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """Which Hub, and how to ask it. The token is never shown; it travels to workers beside the names of files."""
+    """Whom to ask for files, and how. The token is never shown; it travels to workers beside the names of files."""
 
     endpoint: str
     allowed: tuple[str, ...] = ()
@@ -144,6 +144,20 @@ class Repository:
         return Found(path, size, digest)
 
 
-def want(server: Server, dataset: str, commit: str, found: Found) -> Want:
-    """What to fetch for a listed file."""
-    return Want(f"{server.endpoint}/datasets/{dataset}/resolve/{commit}/{quote(found.file)}", found.size, found.digest)
+@dataclass(frozen=True)
+class Revision:
+    """A dataset at a commit, its files listed."""
+
+    server: Server
+    hub: HubDataset
+    commit: str
+
+    def want(self, found: Found) -> Want:
+        """What to fetch for a listed file."""
+        path = f"{self.hub.dataset}/resolve/{self.commit}/{quote(found.file)}"
+        return Want(f"{self.server.endpoint}/datasets/{path}", found.size, found.digest)
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """Where the files come from, for run.json: server and name are circumstances, the commit is identity."""
+        return {"endpoint": self.server.endpoint, "dataset": self.hub.dataset, "revision": self.hub.revision}

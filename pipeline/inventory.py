@@ -2,7 +2,8 @@
 
 Identity is content, so a plan hashes the files first. Hashes are remembered in `<out>/inventory.json` by path, size and
 modification time: planning again costs one `stat` per file. A dataset on the Hub is listed there at its commit; the
-listing of a commit can't change and is remembered as well.
+listing of a commit can't change and is remembered as well. A bucket is listed each time; its content is names, sizes
+and ETags.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import storage
-from pipeline.hub import Repository, Server
+from pipeline.bucket import SCHEME, Bucket
+from pipeline.hub import Repository, Revision, Server
 from pipeline.recipe import Recipe
 from schemas.identity import fingerprint
 from schemas.manifest import MANIFEST, hash_file, read
@@ -36,7 +38,8 @@ class Inventory:
         self._known: dict[str, list[Any]] = _load(self._store)
         self._seen: dict[str, list[Any]] = {}
         self.commits: dict[str, str] = {}
-        self.server = self._server()
+        self.remotes: dict[str, Bucket | Revision] = {}
+        self._server = self._hub_server()
         self.language_model = self._language_model()
         self.tokenizer = self._tokenizer()
         self.sources = {name: self._survey(name, s) for name, s in recipe.data.sources.items()}
@@ -56,13 +59,21 @@ class Inventory:
 
     def _survey(self, name: str, source: Source) -> list[Found]:
         if source.hub is None:
-            return self._folder(name, source)
-        assert self.server is not None
-        repository = Repository(self.server, self.server.web(), f"data.sources.{name}.hub", source.hub)
+            place = self._recipe.run.locations[name]
+            return self._bucket(name, place, source) if place.startswith(SCHEME) else self._folder(name, source)
+        assert self._server is not None
+        repository = Repository(self._server, self._server.web(), f"data.sources.{name}.hub", source.hub)
         found = select(self._listed(name, repository), source)
-        _check_records(name, f"{source.hub.dataset} at {self.commits[name]}", source, found)
-        if source.images and not any(role(f.file, source) == "images" for f in found):
-            raise RecipeError(f"data.sources.{name}.images: {source.images}: no such folder or file in the repository")
+        self.remotes[name] = Revision(self._server, source.hub, self.commits[name])
+        _check_fetched(name, f"{source.hub.dataset} at {self.commits[name]}", source, found)
+        return found
+
+    def _bucket(self, name: str, place: str, source: Source) -> list[Found]:
+        """Every object below the location's prefix."""
+        run = self._recipe.run
+        self.remotes[name] = bucket = Bucket.at(f"run.locations.{name}", place, run.allow_hosts, run.patience)
+        found = bucket.files()
+        _check_fetched(name, place, source, found)
         return found
 
     def _listed(self, name: str, repository: Repository) -> list[Found]:
@@ -82,7 +93,7 @@ class Inventory:
             print(f"note: {repository.where}.revision: {what}; write revision: {commit} to keep it", file=sys.stderr)
         return found
 
-    def _server(self) -> Server | None:
+    def _hub_server(self) -> Server | None:
         data, run = self._recipe.data, self._recipe.run
         if all(source.hub is None for source in (*data.sources.values(), *data.benchmarks.values())):
             return None
@@ -144,6 +155,12 @@ def _check(name: str, root: Path, source: Source, found: list[Found]) -> None:
         places(root, source.image_patterns, [f.file for f in found])
     except DataError as error:
         raise RecipeError(f"data.sources.{name}.images: {error}") from None
+
+
+def _check_fetched(name: str, place: str, source: Source, found: list[Found]) -> None:
+    _check_records(name, place, source, found)
+    if source.images and not any(role(f.file, source) == "images" for f in found):
+        raise RecipeError(f"data.sources.{name}.images: {source.images}: no such folder or file in {place}")
 
 
 def _check_records(name: str, place: str, source: Source, found: list[Found]) -> None:

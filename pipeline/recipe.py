@@ -66,7 +66,9 @@ class Data:
 
 @dataclass(frozen=True)
 class Run:
-    """Where and how. `locations`: source or benchmark name, `tokenizer`, `language_model` -> folder or file.
+    """Where and how.
+
+    locations  source or benchmark -> folder, or s3://bucket/prefix; `tokenizer` -> folder; `language_model` -> file
 
     workers   parts worked on at a time; none: as many as the cluster has CPUs
     address   a Ray cluster's address; none: Ray starts on this machine
@@ -87,6 +89,8 @@ class Run:
     crowd: Crowd = field(default_factory=Crowd)
 
     def __post_init__(self) -> None:
+        if "://" in self.out:
+            raise ValueError(f"out: got {self.out!r}, wanted a folder; only sources' locations may be s3://")
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers: got {self.workers}, wanted at least 1")
         known = [f"{stage}.{reason}" for stage, entry in STAGES.items() for reason in entry.reasons]
@@ -109,9 +113,12 @@ class Recipe:
 
     def __post_init__(self) -> None:
         known = {*self.data.sources, *self.data.benchmarks, *RESERVED}
-        for name in self.run.locations:
+        for name, place in self.run.locations.items():
             if name not in known:
                 raise ValueError(strict.unknown("run.locations", name, known))
+            if "://" in place and (name in RESERVED or not place.startswith("s3://")):
+                wanted = "a folder of this machine" if name in RESERVED else "a folder or s3://bucket/prefix"
+                raise ValueError(f"run.locations.{name}: got {place!r}, wanted {wanted}")
         fetched = {n for n, s in {**self.data.sources, **self.data.benchmarks}.items() if s.hub is not None}
         for name in (*self.data.sources, *self.data.benchmarks, "tokenizer"):
             if name in fetched and name in self.run.locations:

@@ -78,7 +78,7 @@ def run_step(step: Step, context: Context, executor: Executor) -> Manifest:
     storage.clean(folder)
     (folder / MANIFEST).unlink(missing_ok=True)  # a finished step that is due again is not done while its parts change
     started, extra = time.time(), {}
-    if step.stage == "download" and step.params.hub is None:
+    if step.stage == "download" and not context.fetched(step.label):
         record, unnamed = tasks.list_files(step, context)
         records, extra = [record], {"files_not_named": unnamed}
         _close(step, records, f"; {unnamed:,} files not named" if unnamed else "")
@@ -167,11 +167,8 @@ def _refuse_failed(step: Step, records: Sequence[Record]) -> None:
 
 
 def _origin(step: Step, context: Context) -> dict[str, Any]:
-    """Where fetched files came from: a server and a name are circumstances, the commit is identity."""
-    if step.stage != "download" or context.inventory.server is None:
-        return {}
-    hub = step.params.hub
-    return {"endpoint": context.inventory.server.endpoint, "dataset": hub.dataset, "revision": hub.revision}
+    """Where fetched files came from."""
+    return context.inventory.remotes[step.label].origin if step.stage == "download" else {}
 
 
 def _close(step: Step, records: Sequence[Record], note: str) -> None:

@@ -42,6 +42,10 @@ class Context:
     def out(self) -> Path:
         return self.recipe.out.absolute()
 
+    def fetched(self, name: str) -> bool:
+        """Whether a source's files are fetched, and don't lie in a folder of this machine."""
+        return name in self.inventory.remotes
+
     def place(self, name: str) -> Path:
         return Path(self.recipe.run.locations[name]).expanduser().absolute()
 
@@ -130,6 +134,6 @@ def recorded(task: Task, by_source: dict[str, Counts], files: Sequence[FileEntry
 def records_of(step: Step, context: Context, source: Source) -> tuple[Path, list[str]]:
     """The source's folder, and the record files in it as the download step listed them."""
     folder = context.out / step.inputs[0].folder
-    root = context.place(step.label) if source.hub is None else folder / FETCHED
+    root = folder / FETCHED if context.fetched(step.label) else context.place(step.label)
     listing = pq.read_table(folder / "files.parquet").to_pylist()
     return root, [row["file"] for row in listing if row["role"] == "records"]

@@ -227,7 +227,7 @@ def list_files(step: Step, context: Context) -> tuple[Record, int]:
 
 def finish(step: Step, context: Context, records: Sequence[Record]) -> tuple[list[FileEntry], dict[str, Any]]:
     """Files and facts of a step beyond its parts: pretokenise's index, tokenizer and totals."""
-    if step.stage == "download" and step.params.hub is not None:
+    if step.stage == "download" and context.fetched(step.label):
         return [fetching.list_fetched(step, context, records)], {}
     folder = context.out / step.folder
     if step.stage == "ingest":

@@ -217,6 +217,8 @@ def refusal(answer: Answer) -> Failed:
     if status in (401, 403):
         # behind a redirect a 403 is a signature that ran out: the next attempt gets a fresh one
         return Failed("forbidden", detail, answer.hops > 0 and status == 403, None, status, code)
+    if status == 412:
+        return Failed("changed", f"{detail}: another version than was listed", False, None, status, code)
     reason = "not_found" if status in (404, 410) else "refused"
     return Failed(reason, detail, False, None, status, code)
 

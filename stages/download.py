@@ -33,6 +33,7 @@ REASONS = {
     "bad_url": "not an http or https address",
     "redirects": "redirected too often",
     "wrong_content": "the bytes are not those that the listing promises",
+    "changed": "the file is another one than was listed; the next run lists it anew",
     "too_large": "more bytes than allowed",
     "disk": "the file could not be written",
 }

@@ -241,7 +241,7 @@ def test_a_gated_dataset_wants_a_token_and_never_shows_it(
     written = b"".join(p.read_bytes() for p in context.out.rglob("*.json"))
     shown = capsys.readouterr()
     assert b"hf_right" not in written and "hf_" not in shown.out + shown.err
-    assert "hf_right" not in repr(context.inventory.server) + repr(steps)
+    assert "hf_right" not in repr(context.inventory.remotes) + repr(steps)
 
 
 def test_a_server_that_is_no_hub_or_not_there_is_one_line(
