@@ -1,19 +1,21 @@
 """`python -m pipeline ...`: the commands, their arguments and their exit codes.
 
-0 done; 1 a step failed or something checked is wrong; 2 the recipe or the command line is wrong; 130 interrupted.
+0 done; 1 a step failed or something checked is wrong; 2 the recipe or the command line is wrong; 130 interrupted;
+141 nobody reads the output any more.
 Whatever the user can mend is one line on stderr without a traceback; a traceback means a bug in this program.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from pipeline import plan, probe, recipe, report, show, storage, summary, verify
+from pipeline import plan, probe, recipe, rejects, report, show, storage, summary, verify
 from pipeline.bucket import BucketError
 from pipeline.graph import Step, build
 from pipeline.hub import HubError
@@ -39,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, 2)
     except (StepError, HubError, BucketError, ManifestError, DataError, ChatError) as error:
         return _fail(error, 1)
+    except BrokenPipeError:
+        # whoever read the output has seen enough (`| head`); the interpreter must not flush to them at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("\ninterrupted; finished parts stay, the same command goes on from there", file=sys.stderr)
         return 130
@@ -76,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     add("plan", _plan, "what would run: steps, folders, done or to do, and why")
     add("report", _report, "write report.html and report.json")
     add("show", _show, "one sample: origin, messages, images, verdicts, tiles, tokens").add_argument("sample")
+    table = add("rejects", _rejects, "every rejected row of every source as one table: which, why, what was seen")
+    table.add_argument("--save", type=Path, metavar="FILE.parquet", help="write it there instead of to the terminal")
     check = commands.add_parser("verify", help="check a step's folder: manifest, hashes, schema, counts")
     check.add_argument("path", type=Path)
     check.set_defaults(command=_verify)
@@ -143,6 +151,15 @@ def _report(given: argparse.Namespace) -> int:
 def _show(given: argparse.Namespace) -> int:
     context, steps = _open(given)
     show.show(steps, context.out, given.sample)
+    return 0
+
+
+def _rejects(given: argparse.Namespace) -> int:
+    context, steps = _open(given)
+    if given.save is None:
+        rejects.show(steps, context.out)
+    else:
+        print(f"{given.save}: {rejects.save(steps, context.out, given.save):,} rejects")
     return 0
 
 

@@ -8,14 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cli import main
 from pipeline.graph import Step
 from pipeline.runner import Serial, StepError, finished, run_step
 from pipeline.tasks import Context
-from schemas.manifest import ManifestError
+from schemas.manifest import ManifestError, read
+from schemas.sample import REJECT
 from schemas.strict import RecipeError
+from stages.catalogue import STAGES
 from stages.sources.records import DataError
 from tests.pipeline.conftest import Corpus, MakeRecipe, opened, run, write_json
 
@@ -69,6 +72,36 @@ def test_show_prints_a_sample_and_a_rejected_row(
     row = next(r for r in range(50) if ("llava", "conversations.json", r) not in wrong)
     assert main(["show", str(path), f"llava/conversations.json#{row}"]) == 0
     assert "of them targets" in capsys.readouterr().out
+
+
+def test_rejects_are_one_table(
+    finished_run: Finished, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, context, steps = finished_run
+    assert main(["rejects", str(path)]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header == "sample_id\treason\tdetail"
+    shown = {tuple(line.split("\t")[:2]) for line in lines}
+    assert all(len(line.split("\t")) == 3 for line in lines)
+    reasons = STAGES["ingest"].reasons
+    planted = {(f"{d['source']}/{d['file']}#{d['row']}", d["reason"]) for d in corpus.truth["defects"]}
+    assert shown == {entry for entry in planted if entry[1] in reasons}
+    assert main(["rejects", str(path), "--save", str(tmp_path / "all.parquet")]) == 0
+    table = pq.read_table(tmp_path / "all.parquet")
+    assert table.schema.equals(REJECT) and table.num_rows == len(lines) == len(shown) > 3
+    assert {(r["sample_id"], r["reason"]) for r in table.to_pylist()} == shown
+    assert main(["rejects", str(path), "--save", "/dev/null/all.parquet"]) == 2
+    # what was never finished, or has lost a row since, is no table
+    assert main(["rejects", str(path), "--out", str(tmp_path / "new")]) == 2
+    assert "is not finished" in capsys.readouterr().err
+    copied = tmp_path / "copied"
+    shutil.copytree(context.out, copied)
+    ingest = next(s for s in steps if s.stage == "ingest" and read(context.out / s.folder).counts.rejected)
+    edit_manifest(copied / ingest.folder, lambda m: m["files"].remove(next(
+        f for f in m["files"] if f["name"].startswith("rejected-") and f["rows"]
+    )))  # fmt: skip
+    assert main(["rejects", str(path), "--out", str(copied)]) == 1
+    assert "rejects in its files" in capsys.readouterr().err
 
 
 def test_report_is_complete_and_escaped(finished_run: Finished, capsys: pytest.CaptureFixture[str]) -> None:
