@@ -137,7 +137,7 @@ def _do(stages: Container[str], context: Context) -> tuple[int, list[Step]]:
 
 def _plan(given: argparse.Namespace) -> int:
     context, steps = _open(given)
-    plan.show(steps, context.out)
+    plan.show(steps, context)
     return 0
 
 

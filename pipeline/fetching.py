@@ -7,15 +7,17 @@ its step, after the others were tried; an image that can't is a status, and inge
 from __future__ import annotations
 
 import functools
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rich.filesize import decimal
 
 from pipeline import collect, storage
-from pipeline.fetch import Fetched, fetch
+from pipeline.fetch import PARTIAL, Fetched, fetch
 from pipeline.graph import Step
 from pipeline.hub import Server
 from pipeline.task import FETCHED, Asking, Context, Record, Task, recorded, records_of
@@ -31,9 +33,8 @@ def download_tasks(step: Step, context: Context, base: Callable[..., Task]) -> l
     """One per file, the largest first: the last file to come should not be the longest. A folder has none."""
     if not context.fetched(step.label):
         return []
-    inventory, remote = context.inventory, context.inventory.remotes[step.label]
-    found, places = (inventory.sources | inventory.benchmarks)[step.label], {"name": step.label}
-    named = [f for f in sorted(found) if download.role(f.file, step.params)]
+    remote, places = context.inventory.remotes[step.label], {"name": step.label}
+    named = context.inventory.named(step.label, step.params)
     tasks = [
         base(
             number=k, rows=f.size, places=places, file=f"{FETCHED}/{f.file}", server=remote.server, want=remote.want(f)
@@ -41,6 +42,17 @@ def download_tasks(step: Step, context: Context, base: Callable[..., Task]) -> l
         for k, f in enumerate(named)
     ]
     return sorted(tasks, key=lambda task: -task.rows)
+
+
+def no_room(folder: Path, todo: Sequence[Task]) -> str:
+    """Before the first byte: why the files to be fetched don't fit; "" if they do."""
+    parts = [folder / (task.file + PARTIAL) for task in todo]
+    needed = sum(task.rows for task in todo) - sum(part.stat().st_size for part in parts if part.is_file())
+    free = shutil.disk_usage(folder).free
+    if needed <= free:
+        return ""
+    less = "take less (hub.configs, hub.limit, files) or give another --out"
+    return f"{decimal(needed)} to fetch, {decimal(free)} free in {folder}; {less}"
 
 
 def collect_tasks(step: Step, context: Context, base: Callable[..., Task]) -> list[Task]:

@@ -45,6 +45,11 @@ class Inventory:
         self.sources = {name: self._survey(name, s) for name, s in recipe.data.sources.items()}
         self.benchmarks = {name: self._survey(name, s) for name, s in recipe.data.benchmarks.items()}
 
+    def named(self, name: str, source: Source) -> list[Found]:
+        """The files of a source that its declaration names, by name."""
+        found = self.sources.get(name) or self.benchmarks[name]
+        return [file for file in sorted(found) if role(file.file, source)]
+
     def collected(self, folder: str) -> str:
         """The hash of what a collect step has fetched: statuses and packs; "" before it is done."""
         path = self._recipe.out / folder

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 
 from pipeline.graph import Step
 from pipeline.runner import due, finished
-from pipeline.task import record_name
+from pipeline.task import Context, record_name
 from schemas.manifest import MANIFEST, Manifest, ManifestError, read
 from stages.catalogue import STAGES
 
@@ -40,15 +41,24 @@ def plain_or_terminal() -> Console:
     return Console(width=None if sys.stdout.isatty() else 200)
 
 
-def show(steps: Sequence[Step], out: Path, console: Console | None = None) -> None:
+def show(steps: Sequence[Step], context: Context, console: Console | None = None) -> None:
     """Print the plan as a table."""
+    out = context.out
     table = Table(title=f"Steps in {out}", title_justify="left")
     for name in ("step", "folder, ending in the identity", "state", "why"):
         table.add_column(name, overflow="fold", no_wrap=name.startswith("folder"))
     for step in steps:
         what, why = state(step, out)
+        if what == "to do" and step.stage == "download" and context.fetched(step.label):
+            why += f"; {_to_fetch(step, context)}"
         table.add_row(step.name, step.folder, what, why, style=None if what == "done" else "bold")
     (console or plain_or_terminal()).print(table)
+
+
+def _to_fetch(step: Step, context: Context) -> str:
+    """How much a download is, before it begins."""
+    sizes = [f.size for f in context.inventory.named(step.label, step.params)]
+    return f"{len(sizes):,} files, {decimal(sum(sizes))} to fetch"
 
 
 def _older(step: Step, out: Path) -> Manifest | None:

@@ -123,7 +123,7 @@ class Recipe:
         for name in (*self.data.sources, *self.data.benchmarks, "tokenizer"):
             if name in fetched and name in self.run.locations:
                 raise ValueError(
-                    f"run.locations.{name}: its files come from the Hub; delete this line or its hub entry"
+                    f"run.locations.{name}: its files come from the Hub; delete this line, or give the source hub: null"
                 )
             if name not in fetched and name not in self.run.locations:
                 raise ValueError(f"run.locations.{name}: missing; say where it lies")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline import storage, tasks
+from pipeline import fetching, storage, tasks
 from pipeline.fetch import PARTIAL
 from pipeline.graph import Step
 from pipeline.progress import Progress
@@ -121,10 +121,13 @@ def _parts(step: Step, context: Context, executor: Executor) -> list[Record]:
     old = {t.number: r for t in todo if (r := load_record(folder, t.number, step.identity))}
     if step.stage == "collect":
         old = {number: record for number, record in old.items() if not HEALING & set(record.counts.rejected)}
+    missing = [task for task in todo if task.number not in old]
+    if step.stage == "download" and (problem := fetching.no_room(folder, missing)):
+        raise StepError(f"{step.name}: {problem}")
     progress, sizes = _progress(step, todo, old, folder), {task.number: task.rows for task in todo}
     for number, record in old.items():
         progress.add(record.counts, sizes[number], resumed=True)
-    for done in executor.run(tasks.do, [task for task in todo if task.number not in old]):
+    for done in executor.run(tasks.do, missing):
         if done is not None:
             old[done.number] = done
             progress.add(done.counts, sizes[done.number])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from rich.filesize import decimal
 
 from pipeline.cli import main
 from pipeline.graph import Step
@@ -218,6 +220,21 @@ def test_a_wrong_entry_is_one_line_and_exit_2(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_plan_says_how_much_is_to_fetch_and_a_full_disk_stops_before_the_first_byte(
+    hub: FakeHub, hub_recipe: MakeRecipe, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    path, total = hub_recipe(), sum(len(d) for n, d in hub.commits[hub.branches["main"]].items() if "parquet" in n[-7:])
+    assert main(["plan", str(path)]) == 0
+    assert f"3 files, {decimal(total)} to fetch" in capsys.readouterr().out
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, total - 1))
+    with pytest.raises(StepError, match=r"to fetch, .* free in .*; take less"):
+        do(path, tmp_path / "out")
+    assert not any("/resolve/" in asked for asked in requests(hub))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, total))
+    do(path, tmp_path / "out", ["download"])
 
 
 def test_a_location_beside_a_hub_entry_is_refused(hub_recipe: MakeRecipe, capsys: pytest.CaptureFixture[str]) -> None:

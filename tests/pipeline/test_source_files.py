@@ -80,6 +80,14 @@ def test_local_keys_win_and_the_identity_is_that_of_the_keys(make_recipe: MakeRe
     assert build(context.recipe.data, context.inventory) == steps
 
 
+def test_a_copy_of_one_s_own_stands_in_for_the_hub(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    base = tmp_path / "base.yaml"
+    base.write_text(yaml.safe_dump({"format": "texts", "files": ["*.parquet"], "hub": {"dataset": "owner/name"}}))
+    plain = opened(make_recipe(lambda m: m["data"]["sources"]["fine"].pop("licence"), name="plain.yaml"))[1]
+    steps = opened(make_recipe(lambda m: extending(m, base, hub=None), "own.yaml"))[1]
+    assert [step.identity for step in steps] == [step.identity for step in plain]
+
+
 @pytest.mark.parametrize(
     ("text", "keys", "message"),
     [
