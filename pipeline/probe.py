@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,14 @@ from schemas import strict
 from schemas.strict import RecipeError
 from stages.images import BadImage
 from stages.ingest import IngestParams, ingest
-from stages.sources import guess
+from stages.sources import draft, guess
 from stages.sources.archive import ImageFiles, places
-from stages.sources.catalogue import Source
+from stages.sources.catalogue import FORMATS, Source
+from stages.sources.draft import BadRow
 from stages.sources.guess import Shape
 from stages.sources.image_archives import WHOLE
 from stages.sources.records import SUFFIXES, TAR_SUFFIXES, head
+from stages.sources.remote import UrlColumn
 from stages.sources.streams import DataError
 from stages.sources.webdataset import is_sample
 
@@ -95,10 +97,12 @@ def _source(
     shape = chosen[0].shape
     assert shape is not None
     names = [one.file for one in chosen]
-    source = strict.build(
-        Source, {"format": shape.format, "files": _patterns(names, looked, files), "columns": shape.columns}
-    )
-    wanted = [name for one in chosen for name in guess.image_names(one.records, shape)]
+    records = [record for one in chosen for record in one.records]
+    fields = {"format": shape.format, "files": _patterns(names, looked, files), "columns": shape.columns}
+    source = strict.build(Source, {**fields, "scores": guess.scores(records, shape)})
+    if urls := guess.address_columns(records, shape):
+        return replace(source, urls=strict.build(UrlColumn, urls)), ["images: fetched by address when the recipe runs"]
+    wanted = guess.image_names(records, shape)
     if not wanted:
         return source, []
     images = _images(root, files, wanted, set(names))
@@ -147,7 +151,11 @@ def _readable(files: ImageFiles, name: str) -> bool:
 
 
 def _tried(root: Path, files: Sequence[str], source: Source, chosen: Sequence[_Looked]) -> list[str]:
-    """What becomes of the records that were read."""
+    """What becomes of the records that were read. Images by address are not asked for: the records alone are tried."""
+    if source.urls is not None:
+        read = [record for one in chosen for record in one.records[:16]]
+        sound = sum(_sound(record, source) for record in read)
+        return [f"{sound} of {len(read)} records that were read are sound; their images were not looked at"]
     opened = ImageFiles(places(root, source.image_patterns, files))
     counts = [
         ingest(enumerate(one.records[:16]), "probe", one.file, source, opened, IngestParams()).counts for one in chosen
@@ -161,6 +169,14 @@ def _tried(root: Path, files: Sequence[str], source: Source, chosen: Sequence[_L
     return [f"{kept} of {rows} records that were read become samples" + (f"; rejected: {why}" if why else "")]
 
 
+def _sound(record: Any, source: Source) -> bool:
+    try:
+        draft.check(FORMATS[source.format].adapt(draft.mapping(record, "the record"), source.reading))
+    except BadRow:
+        return False
+    return True
+
+
 def _written(root: Path, source: Source, notes: Sequence[str]) -> str:
     """The recipe as YAML."""
     name = re.sub(r"[^a-z0-9]+", "_", root.resolve().name.lower()).strip("_") or "data"
@@ -170,6 +186,10 @@ def _written(root: Path, source: Source, notes: Sequence[str]) -> str:
         fields["images"] = source.images if isinstance(source.images, str) else list(source.images)
     if source.columns:
         fields["columns"] = source.columns
+    if source.scores:
+        fields["scores"] = list(source.scores)
+    if source.urls:
+        fields["urls"] = {k: v for k, v in asdict(source.urls).items() if k in ("column", "sha256") and v}
     recipe = {
         "data": {"sources": {name: {**fields, "licence": "unknown"}}, "dedupe": {}, "quality": {}, "pretokenise": {}},
         "run": {"out": f"out/{name}", "locations": {name: str(root), "tokenizer": "path/to/tokenizer"}},

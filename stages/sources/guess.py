@@ -7,17 +7,22 @@ none, there is no answer: a guess that is wrong costs more than a question.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from stages.sources.catalogue import FORMATS
+from stages.sources.draft import BadRow, ImageRef, Reading
 
 _QUESTIONS = ("question", "query", "inputs", "input", "instruction", "prompt", "problem", "質問", "問題", "問い")
 _ANSWERS = ("answer", "targets", "target", "output", "response", "completion", "回答", "答え", "解答")
 _CAPTIONS = ("caption", "captions", "text", "txt", "alt", "alt_text", "description", "キャプション", "説明")
 _DOCUMENTS = ("text", "content", "body", "document", "raw_content", "本文", "テキスト")
 _LANGUAGES = ("language", "lang", "language_code", "言語")
+_CAPTION = 1000  # characters that no caption of an image list reaches in all of its rows
+_PICTURES = ("image", "img", "picture", "photo", "画像", "写真")
+_RATINGS = ("score", "rating", "similarity", "confidence", "quality", "aesthetic")
 _LICENCES = ("licence", "license", "ライセンス")
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
@@ -52,13 +57,47 @@ def described(records: Sequence[Any]) -> str:
 
 
 def image_names(records: Sequence[Any], found: Shape) -> list[str]:
-    """The names of images that these records refer to."""
+    """The names (or addresses) of images that these records refer to, as the shape's adapter finds them."""
+    reading = Reading({**FORMATS[found.format].columns, **found.columns})
+    refs = [ref for record in records if isinstance(record, Mapping) for ref in _refs(found.format, record, reading)]
+    return [ref.path for ref in refs if not ref.data and isinstance(ref.path, str) and ref.path]
+
+
+def address_columns(records: Sequence[Any], found: Shape) -> dict[str, str]:
+    """`urls` of a source whose images are named by address: the column, and that of their sha256 if there is one."""
     fields = {**FORMATS[found.format].columns, **found.columns}
-    key = fields.get("images", fields.get("image"))
-    values = [record.get(key) for record in records if isinstance(record, Mapping)] if key else []
-    flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
-    paths = [item.get("path") if isinstance(item, Mapping) and not item.get("bytes") else item for item in flat]
-    return [path for path in paths if isinstance(path, str) and path.lower().endswith(_EXTENSIONS)]
+    columns = _columns(records)
+    column = fields.get("images", fields.get("image")) or ""
+    if not columns.get(column) or not all(map(is_address, columns[column])):
+        return {}
+    hashes = [name for name, values in columns.items() if values and all(map(_is_sha256, values))]
+    return {"column": column, **({"sha256": hashes[0]} if len(hashes) == 1 else {})}
+
+
+def scores(records: Sequence[Any], found: Shape) -> list[str]:
+    """Columns of numbers that by their names rate the row. (`texts` takes its `*_min` by itself.)"""
+    columns = _columns(records)
+    numbers = [name for name, values in columns.items() if values and all(map(_is_number, values))]
+    return [n for n in numbers if found.format != "texts" and any(word in n.lower() for word in _RATINGS)]
+
+
+def is_address(value: Any) -> bool:
+    return isinstance(value, str) and value[:8].lower().startswith(("http://", "https://"))
+
+
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-fA-F]{64}", value) is not None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _refs(format: str, record: Mapping[str, Any], reading: Reading) -> list[ImageRef]:
+    try:
+        return FORMATS[format].adapt(record, reading).images
+    except BadRow:
+        return []  # the records are tried as a whole later on, and this one is counted there
 
 
 def _columns(records: Sequence[Any]) -> dict[str, list[Any]]:
@@ -109,12 +148,20 @@ def _plain(columns: Mapping[str, list[Any]]) -> tuple[str, dict[str, str]] | Non
         caption = _named([name for name in texts if name != image], _CAPTIONS)
         return ("caption", {"image": image, "caption": caption}) if caption else None
     document = _named(texts, _DOCUMENTS)
+    if document and _named(texts, ("url",)) and all(len(text) < _CAPTION for text in columns[document]):
+        return None  # an address and a line of text: a page's, or a picture's with its caption (LAION)
     return ("text", {"text": document}) if document else None
 
 
 def _image_column(columns: Mapping[str, list[Any]], other: str) -> str | None:
-    """The column that holds images; None where there is none, or more than one."""
+    """The column that holds images; None where there is none, or more than one.
+
+    Addresses rarely end like a picture's name: a column of them is one of images if it is called so.
+    """
     found = [name for name, values in columns.items() if name != other and values and all(map(_is_image, values))]
+    if not found:
+        addresses = [name for name, values in columns.items() if values and all(map(is_address, values))]
+        found = [name for name in addresses if any(word in name.lower() for word in _PICTURES)]
     return found[0] if len(found) == 1 else None
 
 
@@ -126,7 +173,7 @@ def _is_image(value: Any) -> bool:
     if isinstance(value, bytes):
         return value.startswith(_MAGIC)
     text = value.lower() if isinstance(value, str) else ""
-    remote = text.startswith(("http://", "https://")) and text.partition("?")[0].endswith(_EXTENSIONS)
+    remote = is_address(text) and text.partition("?")[0].endswith(_EXTENSIONS)
     return (
         remote or text.startswith("data:image/") or (len(text) < 500 and text.endswith(_EXTENSIONS) and " " not in text)
     )

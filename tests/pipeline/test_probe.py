@@ -86,6 +86,7 @@ def proposed(path: Path, capsys: pytest.CaptureFixture[str], kept: str = "") -> 
             {"question": "inputs", "answer": "targets", "language": "language_code"},
         ),
         ({"jpg": PNG, "alt": "A red box."}, "caption", {"image": "jpg", "caption": "alt"}),
+        ({"url": "https://a.example", "text": "Once upon a time. " * 99}, "text", {}),
         ({"text": "Once upon a time.", "license": "cc0", "identifier": "1"}, "text", {"licence": "license"}),
     ],
 )
@@ -123,6 +124,51 @@ def test_images_are_found_where_they_lie(place: str, tmp_path: Path, capsys: pyt
     assert (source.images, source.files) == (wanted, ("*.json", "*.jsonl.gz"))
 
 
+@pytest.mark.parametrize("key", ["image", "image_url", "path"])
+def test_images_in_blocks_are_found_where_they_lie(
+    key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    block = {"type": "image", key: "x/0.png"}
+    turns = [{"role": "user", "content": [block, {"type": "text", "text": "What?"}]}, CHAT[1]]
+    written(tmp_path / "set" / "a.jsonl", [{"messages": turns}])
+    (tmp_path / "set" / "pictures" / "x").mkdir(parents=True)
+    (tmp_path / "set" / "pictures" / "x" / "0.png").write_bytes(PNG)
+    source = proposed(tmp_path / "set", capsys, "1 of 1")
+    assert (source.format, source.images) == ("messages", "pictures")
+
+
+@pytest.mark.parametrize(
+    ("row", "urls", "columns"),
+    [
+        ({"image_url": "https://a.example/1", "caption": "x", "transcripts": ["y"]}, {"column": "image_url"}, "image"),
+        ({"img": "https://a.example/1", "text": "x", "page": "https://b.example"}, {"column": "img"}, "image"),
+        (
+            {"image_url": "https://a.example/1", "question": "x", "answer": "y", "image_sha256": "ab" * 32},
+            {"column": "image_url", "sha256": "image_sha256"},
+            "image",
+        ),
+        ({"images": ["https://a.example/1.jpg"], "messages": CHAT}, None, ""),
+    ],
+)
+def test_images_by_address_are_proposed_to_be_fetched(
+    row: dict[str, Any], urls: dict[str, str] | None, columns: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written(tmp_path / "set" / "a.parquet", [row, row])
+    if urls is None:  # several in a row: not what `urls` can say
+        assert proposed(tmp_path / "set", capsys, "0 of 2 records").urls is None
+        return
+    source = proposed(tmp_path / "set", capsys, "2 of 2 records that were read are sound")
+    assert source.urls is not None
+    assert {k: v for k, v in (("column", source.urls.column), ("sha256", source.urls.sha256)) if v} == urls
+    assert source.column_map[columns] == urls["column"]
+
+
+def test_columns_that_rate_the_row_become_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"jpg": PNG, "alt": "A red box.", "clip_similarity": 0.3, "aesthetic_score": 5, "width": 20}
+    written(tmp_path / "set" / "a.parquet", [row, row])
+    assert proposed(tmp_path / "set", capsys, "2 of 2").scores == ("clip_similarity", "aesthetic_score")
+
+
 def test_images_that_are_nowhere_are_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written(tmp_path / "set" / "a.json", [{"image": "x.png", "conversations": TALK}])
     assert main(["probe", str(tmp_path / "set")]) == 0
@@ -156,6 +202,7 @@ def test_files_of_another_shape_are_named_and_left_out(tmp_path: Path, capsys: p
         ({"left": INLINE, "right": INLINE, "caption": "x"}, "left (images), right (images)"),
         ({"a": TALK, "b": TALK}, "can't tell which column is which"),
         ({"image": INLINE, "label": 3}, "image (images), label (int)"),
+        ({"URL": "https://a.example/1", "TEXT": "A red box."}, "TEXT (str), URL (str)"),
     ],
 )
 def test_what_cannot_be_told_is_said_in_one_line(
