@@ -2,82 +2,102 @@
 
     python -m benchmarks.hub_fetch [--mib 128] [--rounds 3]
 
-A server process speaks the Hub's protocol (redirect to another host name, then the file). Both sides get four large and
-64 small files one after another over kept connections, and prove every sha256: `curl --location` and then
-`sha256sum --check`; ours with `pipeline.fetch`, which hashes what passes, flushes every file to the disk and renames
-it. Rounds alternate; the table gives medians and the ratio ours / curl.
+A server process speaks the Hub's protocol (redirect to another host name, then the file). All get the same files one
+after another over kept connections and prove every sha256: one `curl --location` for all and then one `sha256sum
+--check`; the same and then `sync` of the files; ours as the download step does it in one process, which also flushes
+the files to the disk, renames them, and records each task. Rounds alternate; the table gives medians in ms for each
+file, and ours as a ratio to both.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
-import shutil
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pipeline.fetch import Fetched, Want, fetch  # noqa: E402
-from pipeline.web import Web  # noqa: E402
+from pipeline.fetching import do_download, shares  # noqa: E402
+from pipeline.hub import Server, want  # noqa: E402
+from pipeline.task import Task  # noqa: E402
+from stages.download import Found  # noqa: E402
 from tests.pipeline.hub_server import FakeHub, serving  # noqa: E402
 
 Files = dict[str, bytes]
+DATASET = "acme/pictures"
 
 
 def contents(mib: int) -> dict[str, Files]:
-    """The two sets of files: few large, many small; the same bytes wherever they are made."""
+    """Sets of files by name, from few large to many small; the same bytes wherever they are made."""
     block = b"".join(hashlib.sha256(b"%d" % i).digest() for i in range(1 << 15))
-    large = {f"large/{i}.parquet": bytes([i]) + block * mib for i in range(4)}
-    return {"large": large, "small": {f"small/{i}.parquet": bytes([i]) + block[: 256 << 10] for i in range(64)}}
+
+    def some(number: int, size: str, data: bytes) -> Files:
+        return {f"{size}/{i:04d}.parquet": b"%04d" % i + data for i in range(number)}
+
+    sets = [(4, f"{mib} MiB", block * mib), (64, "256 KiB", block[: 256 << 10]), (1000, "16 KiB", block[: 16 << 10])]
+    return {f"{number} of {size}": some(number, size.replace(" ", "-"), data) for number, size, data in sets}
 
 
 def serve(mib: int) -> None:
-    sets = contents(mib)
     with serving(FakeHub()) as hub:
-        hub.commit(sets["large"] | sets["small"])
+        hub.commit({name: data for files in contents(mib).values() for name, data in files.items()})
         print(hub.port, hub.branches["main"], flush=True)
         sys.stdin.read()
 
 
-def curl(base: str, files: Files, digests: dict[str, str], folder: Path) -> float:
-    started = time.monotonic()
-    (folder / "config").write_text("".join(f'url = "{base}/{n}"\noutput = "{folder / n}"\n' for n in files))
+def curl(server: Server, commit: str, found: list[Found], folder: Path, sync: bool = False) -> None:
+    places = {folder / f.file: f for f in found}
+    urls = {path: want(server, DATASET, commit, f).url for path, f in places.items()}
+    (folder / "config").write_text("".join(f'url = "{url}"\noutput = "{path}"\n' for path, url in urls.items()))
     subprocess.run(["curl", "-sSL", "--fail", "--create-dirs", "-K", folder / "config"], check=True)
-    (folder / "sums").write_text("".join(f"{digests[n]}  {folder / n}\n" for n in files))
+    (folder / "sums").write_text("".join(f"{f.digest}  {path}\n" for path, f in places.items()))
     subprocess.run(["sha256sum", "--check", "--quiet", "--strict", folder / "sums"], check=True)
-    return time.monotonic() - started
+    if sync:
+        subprocess.run(["sync", *places], check=True)
 
 
-def ours(base: str, files: Files, digests: dict[str, str], folder: Path) -> float:
-    started = time.monotonic()
-    web = Web(("127.0.0.1", "localhost"))
-    for name, data in files.items():
-        done = fetch(Want(f"{base}/{name}", len(data), digests[name]), folder / name, web)
-        assert isinstance(done, Fetched), done
-    web.close()
-    return time.monotonic() - started
+def ours(server: Server, commit: str, found: list[Found], folder: Path) -> None:
+    for number, files in enumerate(shares(found)):
+        wants = tuple((f.file, want(server, DATASET, commit, f)) for f in files)
+        places = {"name": "fine"}
+        done = do_download(
+            Task("download", "", str(folder), number, 0, None, places=places, wants=wants, server=server)
+        )
+        assert not done.problem, done.problem
 
 
-def measure(base: str, sets: dict[str, Files], rounds: int) -> None:
-    print(f"{'files':<24} {'curl + sha256sum':>18} {'ours':>10} {'ours / curl':>12}")
+SIDES: dict[str, Callable[[Server, str, list[Found], Path], None]] = {
+    "curl": curl,
+    "curl, sync": functools.partial(curl, sync=True),
+    "ours": ours,
+}
+
+
+def measure(server: Server, commit: str, sets: dict[str, Files], rounds: int) -> None:
+    heads = [f"{side}, ms/file" for side in SIDES] + ["ours / curl", "ours / curl, sync"]
+    print(f"{'files':<20}" + "".join(f"{head:>20}" for head in heads))
     for name, files in sets.items():
-        digests = {file: hashlib.sha256(data).hexdigest() for file, data in files.items()}
-        seconds: dict[str, list[float]] = {"curl": [], "ours": []}
-        for number in range(2 * rounds):
-            side = ("curl", "ours")[number % 2]
-            folder = Path(tempfile.mkdtemp(prefix="hub-fetch-"))
-            seconds[side].append((curl if side == "curl" else ours)(base, files, digests, folder))
-            shutil.rmtree(folder)
-        mib = sum(map(len, files.values())) / 2**20
-        theirs, mine = (statistics.median(seconds[side]) for side in ("curl", "ours"))
-        what = f"{len(files)} {name}, {mib:,.0f} MiB"
-        print(f"{what:<24} {mib / theirs:>12,.0f} MiB/s {mib / mine:>4,.0f} MiB/s {mine / theirs:>12.2f}")
+        found = [Found(file, len(data), hashlib.sha256(data).hexdigest()) for file, data in files.items()]
+        seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+        for _ in range(rounds):
+            for side, run in SIDES.items():
+                with tempfile.TemporaryDirectory(prefix="hub-fetch-") as folder:
+                    os.sync()  # what the side before left to be written
+                    started = time.monotonic()
+                    run(server, commit, found, Path(folder))
+                    seconds[side].append(time.monotonic() - started)
+        theirs, synced, mine = (statistics.median(seconds[side]) for side in SIDES)
+        each = "".join(f"{1000 * one / len(files):>20.2f}" for one in (theirs, synced, mine))
+        print(f"{name:<20}{each}{mine / theirs:>20.2f}{mine / synced:>20.2f}")
 
 
 def main() -> None:
@@ -89,11 +109,12 @@ def main() -> None:
     if given.serve:
         return serve(given.mib)
     command = [sys.executable, __file__, "--serve", "--mib", str(given.mib)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        port, commit = server.stdout.readline().split()
-        measure(f"http://127.0.0.1:{port}/datasets/acme/pictures/resolve/{commit}", contents(given.mib), given.rounds)
-        server.communicate()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port, commit = process.stdout.readline().split()
+        server = Server(f"http://127.0.0.1:{port}", ("127.0.0.1", "localhost"))
+        measure(server, commit, contents(given.mib), given.rounds)
+        process.communicate()
 
 
 if __name__ == "__main__":

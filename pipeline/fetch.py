@@ -1,15 +1,16 @@
 """One file over HTTP(S) to disk: whole and verified under its name, or not there.
 
-Bytes go to `<name>.partial`; `<name>.partial.json` says what they are the beginning of. Whatever ends the process, the
-next one asks for the rest (`Range` with `If-Range`). A server that answers with the whole file, or with another
-version, starts the file anew. Only when size and hash are as promised does the file get its name, last and at once.
+Bytes go to `<name>.partial`; `<name>.partial.json` says what they are the beginning of, unless that is too little to be
+worth a note. Whatever ends the process, the next one asks for the rest (`Range` with `If-Range`). A server that answers
+with the whole file, or with another version, starts the file anew. Only when size and hash are as promised does the
+file get its name, last and at once. Nothing is flushed here: a file that no record stands for is hashed again before it
+is believed, and whoever writes a record flushes its files first (storage.flush).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import dataclass, field
 from io import RawIOBase
@@ -24,6 +25,9 @@ _CHUNK = 1 << 20
 _PROGRESS = 1 << 20
 # Says `aws:kms` where S3 keeps an object encrypted with a key of KMS: its ETag is then no hash of the content
 _ENCRYPTION = "x-amz-server-side-encryption"
+# A smaller file gets no note: to write and remove one takes longer than a file of 16 KiB (benchmarks/hub_fetch.py), and
+# a process that ends in the middle leaves less than a second's work undone
+_NOTED = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,8 @@ def _transfer(want: Want, partial: _Partial, web: Web, token: str | None) -> Non
         if answer.status not in (200, 206):
             raise Trouble(refusal(answer))
         partial.begin(answer)
-        with partial.path.open("r+b", buffering=0) as stream:
+        # a file begun is one that begin() found; "wb" leaves nothing of what it did not
+        with partial.path.open("r+b" if partial.size else "wb", buffering=0) as stream:
             stream.seek(partial.size)
             # read1: what has arrived is written at once, so a cut loses none of it
             while chunk := answer.response.read1(_CHUNK):
@@ -130,7 +135,10 @@ class _Partial:
         self.etag, self.total = etag or self.etag, total if total is not None else self.want.size
         self.unproven = answer.headers.get(_ENCRYPTION, "").startswith("aws:kms")
         # not flushed: a note that is lost or cut costs the beginning, never the truth
-        self.note.write_text(json.dumps(self._described(), sort_keys=True) + "\n", encoding="utf-8")
+        if self.total is None or self.total >= _NOTED:
+            self.note.write_text(json.dumps(self._described(), sort_keys=True) + "\n", encoding="utf-8")
+        else:
+            self.note.unlink(missing_ok=True)
 
     def add(self, stream: RawIOBase, chunk: bytes) -> None:
         """Append to the file and to the hashes."""
@@ -152,8 +160,6 @@ class _Partial:
             self.forget()
             detail = f"{place}: hash {self.hashes.wanted()[:16]}, listed {self.want.digest[:16]}"
             raise Trouble(Failed("wrong_content", detail, True))
-        with self.path.open("rb") as stream:
-            os.fsync(stream.fileno())
         self.path.replace(self.target)
         self.note.unlink(missing_ok=True)
         return Fetched(self.size, self.hashes.sha256.hexdigest())
@@ -161,10 +167,10 @@ class _Partial:
     def forget(self) -> None:
         """Nothing of it can be used."""
         self._restart()
+        self.path.unlink(missing_ok=True)
         self.note.unlink(missing_ok=True)
 
     def _restart(self) -> None:
-        self.path.write_bytes(b"")
         self.size, self.etag, self.hashes = 0, "", _Hashes(self.want)
 
     def _take_up(self) -> None:

@@ -1,7 +1,8 @@
 """The tasks of the two stages that ask servers: files of the Hub or of a bucket, images that rows name by address.
 
-A file is a task, and so is a slice of rows with addresses: what is done stays done. A file that can't be fetched fails
-its step, after the others were tried; an image that can't is a status, and ingest rejects its row.
+A file is a task (small ones share one), and so is a slice of rows with addresses: what is done stays done. A file that
+can't be fetched fails its step, after the others were tried, unless a few in a row say that it is no use; an image that
+can't is a status, and ingest rejects its row.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import functools
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,36 +19,55 @@ import pyarrow.parquet as pq
 from rich.filesize import decimal
 
 from pipeline import collect, storage
-from pipeline.fetch import PARTIAL, Fetched, fetch
+from pipeline.fetch import PARTIAL, Fetched, Want, fetch
 from pipeline.graph import Step
 from pipeline.hub import Server
 from pipeline.task import FETCHED, Asking, Context, Record, Task, recorded, records_of
-from pipeline.web import Web
+from pipeline.web import Failed, Web
 from schemas.manifest import Counts, FileEntry, describe
 from stages import download
 from stages.sources.records import read, slices
 
 _ROWS_PER_PACK = 1024
+_FILES_PER_TASK = 32
+_BYTES_PER_TASK = 16 << 20
+_AT_A_TIME = 4  # files of one task: while one waits for the server, another is written
 
 
 def download_tasks(step: Step, context: Context, base: Callable[..., Task]) -> list[Task]:
-    """One per file, the largest first: the last file to come should not be the longest. A folder has none."""
+    """A large file is a task, small ones share one; the largest first: what comes last should not take longest.
+
+    A folder has none.
+    """
     if not context.fetched(step.label):
         return []
     remote, places = context.inventory.remotes[step.label], {"name": step.label}
-    named = context.inventory.named(step.label, step.params)
-    tasks = [
-        base(
-            number=k, rows=f.size, places=places, file=f"{FETCHED}/{f.file}", server=remote.server, want=remote.want(f)
-        )
-        for k, f in enumerate(named)
-    ]
+    tasks = []
+    for number, files in enumerate(shares(context.inventory.named(step.label, step.params))):
+        wants = tuple((f"{FETCHED}/{f.file}", remote.want(f)) for f in files)
+        rows = sum(f.size for f in files)
+        tasks.append(base(number=number, rows=rows, places=places, server=remote.server, wants=wants))
     return sorted(tasks, key=lambda task: -task.rows)
+
+
+def shares(found: Sequence[download.Found]) -> list[list[download.Found]]:
+    """The files of each task, in the files' order: to flush and record many small files costs as much as for one."""
+    shares: list[list[download.Found]] = []
+    small: list[download.Found] = []  # the share that small files are put into until it is full
+    for file in found:
+        if file.size >= _BYTES_PER_TASK:
+            shares.append([file])
+            continue
+        if not small or len(small) == _FILES_PER_TASK or sum(f.size for f in small) + file.size > _BYTES_PER_TASK:
+            small = []
+            shares.append(small)
+        small.append(file)
+    return shares
 
 
 def no_room(folder: Path, todo: Sequence[Task]) -> str:
     """Before the first byte: why the files to be fetched don't fit; "" if they do."""
-    parts = [folder / (task.file + PARTIAL) for task in todo]
+    parts = [folder / (name + PARTIAL) for task in todo for name, _ in task.wants]
     needed = sum(task.rows for task in todo) - sum(part.stat().st_size for part in parts if part.is_file())
     free = shutil.disk_usage(folder).free
     if needed <= free:
@@ -65,15 +86,43 @@ def collect_tasks(step: Step, context: Context, base: Callable[..., Task]) -> li
 
 
 def do_download(task: Task) -> Record:
-    """Fetch one file. A failure is counted and told, but not written down: the next run tries again."""
-    assert task.want is not None and task.server is not None
-    done = fetch(task.want, Path(task.folder) / task.file, _web(task.server), task.server.token)
-    name = task.places["name"]
-    if isinstance(done, Fetched):
-        return recorded(task, {name: Counts(1, 1)}, [FileEntry(task.file, done.size, done.sha256)])
-    counts = Counts(1, 0, {}, {done.reason: 1})
-    file = task.file.removeprefix(f"{FETCHED}/")
-    return Record(task.identity, task.number, counts, {name: counts}, (), f"{file}: {done.reason} ({done.detail})")
+    """Fetch files. A failure is counted and told, but not written down: the next run tries again."""
+    name, files = task.places["name"], [file for file, _ in task.wants]
+    outcomes, streak = _outcomes(task)
+    failed = [(file, found) for file, found in zip(files, outcomes, strict=True) if isinstance(found, Failed)]
+    reasons = Counter(found.reason for _, found in failed)
+    counts = Counts(len(files), len(files) - len(failed), {}, dict(sorted(reasons.items())))
+    if failed:
+        file, first = failed[0]
+        problem = f"{file.removeprefix(f'{FETCHED}/')}: {first.reason} ({first.detail})"
+        return Record(task.identity, task.number, counts, {name: counts}, (), problem, streak)
+    storage.flush(Path(task.folder) / file for file in files)
+    whole = [(file, found) for file, found in zip(files, outcomes, strict=True) if isinstance(found, Fetched)]
+    return recorded(task, {name: counts}, [FileEntry(file, found.size, found.sha256) for file, found in whole])
+
+
+def _outcomes(task: Task) -> tuple[list[Fetched | Failed], tuple[str, ...]]:
+    """What became of each file, and the streak at the end; after a long one the others are not asked for."""
+    assert task.server is not None
+    folder, web, token = Path(task.folder), _web(task.server), task.server.token
+    streak: list[str] = []
+    successes: list[str] = []
+
+    def one(item: tuple[str, Want]) -> Fetched | Failed:
+        if len(streak) >= download.STREAK:
+            return Failed("not_asked", "files before it failed", True)
+        before = len(successes)
+        found = fetch(item[1], folder / item[0], web, token)
+        if isinstance(found, Fetched):
+            successes.append(item[0])
+        if not isinstance(found, Failed) or found.reason not in download.STOPS:
+            streak.clear()
+        elif len(successes) == before:  # otherwise the server answered others meanwhile: it is this file's own trouble
+            streak.append(found.reason)
+        return found
+
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        return list(pool.map(one, task.wants)), tuple(streak)
 
 
 def do_collect(task: Task) -> Record:

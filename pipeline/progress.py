@@ -35,13 +35,13 @@ class Progress:
         self.begun = live()
         self.started = self.printed = time.monotonic()
 
-    def add(self, counts: Counts, amount: int, resumed: bool = False) -> None:
-        """A part is finished, in this run or (resumed) in an earlier one."""
+    def add(self, counts: Counts, amount: int, resumed: bool = False, parts: int = 1) -> None:
+        """A task is finished, in this run or (resumed) in an earlier one; of a download it may be several parts."""
         self.counts += counts
         if resumed:
             self.old += amount
         else:
-            self.done += 1
+            self.done += parts
             self.fresh += amount
 
     def tick(self) -> None:

@@ -8,11 +8,12 @@ twice; an error in a task ends the step.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +31,23 @@ class RayExecutor:
         self._address, self._wanted = address, workers
         self._workers: int | None = None
 
-    def run(self, function: Callable[[Task], Record], todo: Sequence[Task]) -> Iterator[Record | None]:
+    def run(self, function: Callable[[Task], Record], todo: Iterable[Task]) -> Iterator[Record | None]:
         """Yield records as they come, None once a second. Raises StepError if the cluster can't hold one task."""
-        if not todo:
+        waiting = iter(todo)
+        head = list(itertools.islice(waiting, 1))
+        if not head:
             return
+        waiting = itertools.chain(head, waiting)
         workers = self._start()
         import ray
 
         remote = ray.remote(num_cpus=1, max_retries=_RETRIES)(function)
-        waiting = list(reversed(todo))
         running: list[Any] = []
         begun, first = time.monotonic(), True
-        while waiting or running:
-            while waiting and len(running) < workers:
-                running.append(remote.remote(waiting.pop()))
+        while True:
+            running += [remote.remote(task) for task in itertools.islice(waiting, workers - len(running))]
+            if not running:
+                return
             done, running = ray.wait(running, timeout=1.0)
             for reference in done:
                 first = False

@@ -12,7 +12,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ from schemas.manifest import MANIFEST, Counts, Manifest, ManifestError, read
 from schemas.strict import RecipeError
 from stages.catalogue import STAGES
 from stages.collect import HEALING
+from stages.download import STOPS, STREAK
 
 
 class StepError(Exception):
@@ -36,15 +37,18 @@ class MissingInput(StepError):
 
 
 class Executor(Protocol):
-    """Runs tasks. Yields each finished record, and None at least about once a second so that progress can be shown."""
+    """Runs tasks, taking each only when it can begin: what is done may decide that the others are no use.
 
-    def run(self, function: Callable[[Task], Record], todo: Sequence[Task]) -> Iterator[Record | None]: ...
+    Yields each finished record, and None at least about once a second so that progress can be shown.
+    """
+
+    def run(self, function: Callable[[Task], Record], todo: Iterable[Task]) -> Iterator[Record | None]: ...
 
 
 class Serial:
     """Executes in this process, one after another: for tests, and the measure that Ray is compared with."""
 
-    def run(self, function: Callable[[Task], Record], todo: Sequence[Task]) -> Iterator[Record | None]:
+    def run(self, function: Callable[[Task], Record], todo: Iterable[Task]) -> Iterator[Record | None]:
         for task in todo:
             yield function(task)
 
@@ -118,37 +122,66 @@ def _require_scores(step: Step, out: Path) -> None:
 def _parts(step: Step, context: Context, executor: Executor) -> list[Record]:
     todo = tasks.split(step, context)
     folder = context.out / step.folder
-    old = {t.number: r for t in todo if (r := load_record(folder, t.number, step.identity))}
+    old = {t.number: r for t in todo if (r := load_record(t))}
     if step.stage == "collect":
         old = {number: record for number, record in old.items() if not HEALING & set(record.counts.rejected)}
     missing = [task for task in todo if task.number not in old]
     if step.stage == "download" and (problem := fetching.no_room(folder, missing)):
         raise StepError(f"{step.name}: {problem}")
-    progress, sizes = _progress(step, todo, old, folder), {task.number: task.rows for task in todo}
+    progress, given = _progress(step, todo, old, folder), {task.number: task for task in todo}
     for number, record in old.items():
-        progress.add(record.counts, sizes[number], resumed=True)
-    for done in executor.run(tasks.do, missing):
+        progress.add(record.counts, given[number].rows, resumed=True)
+    use = _Use()
+    for done in executor.run(tasks.do, use.of(missing)):
         if done is not None:
             old[done.number] = done
-            progress.add(done.counts, sizes[done.number])
+            progress.add(done.counts, given[done.number].rows, parts=_amount(given[done.number]))
+            use.add(done)
         progress.tick()
     progress.close()
     records = [old[number] for number in sorted(old)]
-    _refuse_failed(step, records)
+    _refuse_failed(step, records, sum(map(_amount, todo)), use.none)
     return records
 
 
+class _Use:
+    """Whether it is of any use to begin further tasks: not after a few files in a row that tell of a dead server."""
+
+    def __init__(self) -> None:
+        self.none = ""  # or the reason why it is of none
+        self._streak: tuple[str, ...] = ()
+
+    def of(self, todo: Iterable[Task]) -> Iterator[Task]:
+        """The tasks that are to be begun, asked for one at a time."""
+        for task in todo:
+            if self.none:
+                return
+            yield task
+
+    def add(self, done: Record) -> None:
+        """A task has ended; an outcome of another kind begins the count anew."""
+        self._streak = (self._streak if len(done.streak) == done.counts.rows_in else ()) + done.streak
+        if len(self._streak) >= STREAK:
+            self.none = self._streak[-1]
+
+
+def _amount(task: Task) -> int:
+    """How many parts, or files of a download, a task is for the person who waits."""
+    return len(task.wants) or 1
+
+
 def _progress(step: Step, todo: Sequence[Task], old: dict[int, Record], folder: Path) -> Progress:
-    total = sum(task.rows for task in todo)
+    total, parts = sum(task.rows for task in todo), sum(map(_amount, todo))
+    finished = sum(_amount(task) for task in todo if task.number in old)
     if step.stage != "download":
-        return Progress(step.name, len(todo), total, len(old))
+        return Progress(step.name, parts, total, finished)
     # tasks start in order, so what is half fetched is among the first that are not done
-    waiting = [(task.number, folder / (task.file + PARTIAL)) for task in todo]
+    waiting = [(task.number, folder / (name + PARTIAL)) for task in todo for name, _ in task.wants]
 
     def live() -> int:
         return sum(_size(path) for path in [path for number, path in waiting if number not in old][:64])
 
-    return Progress(step.name, len(todo), total, len(old), unit="bytes", live=live)
+    return Progress(step.name, parts, total, finished, unit="bytes", live=live)
 
 
 def _size(path: Path) -> int:
@@ -158,15 +191,22 @@ def _size(path: Path) -> int:
         return 0  # not begun, or just renamed
 
 
-def _refuse_failed(step: Step, records: Sequence[Record]) -> None:
-    """After all others were tried: one line for the files that could not be fetched."""
-    failed = [record.problem for record in records if record.problem]
-    if failed:
-        more = f"; and {len(failed) - 1:,} more" if len(failed) > 1 else ""
+def _refuse_failed(step: Step, records: Sequence[Record], files: int, stopped: str) -> None:
+    """After all others were tried, or it was no use to: one line for the files that are not there."""
+    problems = [record.problem for record in records if record.problem]
+    if not problems:
+        return
+    if stopped:
+        left = files - sum(record.counts.kept for record in records)
         raise StepError(
-            f"{step.name}: {len(failed):,} of {len(records):,} files could not be fetched: {failed[0]}{more}; "
-            "the others stay, run again to go on"
+            f"{step.name}: {STOPS[stopped]}; {left:,} of {files:,} files left, run again to go on: {problems[-1]}"
         )
+    failed = sum(sum(record.counts.rejected.values()) for record in records)
+    more = f"; and {failed - 1:,} more" if failed > 1 else ""
+    raise StepError(
+        f"{step.name}: {failed:,} of {files:,} files could not be fetched: {problems[0]}{more}; "
+        "the others stay, run again to go on"
+    )
 
 
 def _origin(step: Step, context: Context) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,11 +25,17 @@ def commit(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
     try:
         write(temporary)
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
+        flush([temporary])
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush(paths: Iterable[Path]) -> None:
+    """Wait until the bytes of files are on the disk: before a record says so, for it may outlive a power cut."""
+    for path in paths:
+        with path.open("rb", buffering=0) as stream:
+            os.fsync(stream.fileno())
 
 
 def commit_text(path: Path, text: str) -> None:

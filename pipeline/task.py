@@ -70,9 +70,9 @@ class Asking:
 
 @dataclass(frozen=True)
 class Task:
-    """One part of a step: names, never data. `rows`: how much it is, in bytes where a file is to be fetched.
+    """One part of a step: names, never data. `rows`: how much it is, in bytes where files are to be fetched.
 
-    `file`, `want`, `server`: the file of a download, relative to the step's folder; the token goes here and not through
+    `wants`, `server`: the files of a download, named relative to the step's folder; the token goes here and not through
     the workers' environment, which Ray writes into its logs.
     """
 
@@ -88,15 +88,18 @@ class Task:
     places: Mapping[str, str] = field(default_factory=dict)
     verdicts: Mapping[str, str] = field(default_factory=dict)
     benchmarks: tuple[str, ...] = ()
-    file: str = ""
-    want: Want | None = None
+    wants: tuple[tuple[str, Want], ...] = ()
     server: Server | None = None
     asking: Asking | None = None
 
 
 @dataclass(frozen=True)
 class Record:
-    """What one task did; written as part-NNNNN.json when its files are whole. `problem`: why they are not."""
+    """What one task did; written as part-NNNNN.json when its files are whole.
+
+    Of a download that is not: `problem` says why, and `streak` holds the reasons of the files at its end that failed in
+    a row for what concerns all others too (stages/download.py, STOPS).
+    """
 
     identity: str
     number: int
@@ -104,15 +107,17 @@ class Record:
     by_source: dict[str, Counts]
     files: tuple[FileEntry, ...]
     problem: str = ""
+    streak: tuple[str, ...] = ()
 
 
 def record_name(number: int) -> str:
     return f"part-{number:05d}.json"
 
 
-def load_record(folder: Path, number: int, identity: str) -> Record | None:
+def load_record(task: Task) -> Record | None:
     """The record of a finished part of this very step, if its files are there in full."""
-    path = folder / record_name(number)
+    folder = Path(task.folder)
+    path = folder / record_name(task.number)
     if not path.is_file():
         return None
     try:
@@ -120,13 +125,15 @@ def load_record(folder: Path, number: int, identity: str) -> Record | None:
     except ValueError:
         return None  # a record of another version of this program: the part is done again
     whole = all((folder / f.name).is_file() and (folder / f.name).stat().st_size == f.size for f in record.files)
-    return record if record.identity == identity and whole else None
+    # how files are shared out among the tasks of a download is no part of the identity
+    same = not task.wants or [f.name for f in record.files] == [name for name, _ in task.wants]
+    return record if record.identity == task.identity and whole and same else None
 
 
 def recorded(task: Task, by_source: dict[str, Counts], files: Sequence[FileEntry]) -> Record:
     """Write a finished task's record, last."""
     record = Record(task.identity, task.number, sum(by_source.values(), Counts()), by_source, tuple(files))
-    text = json.dumps({k: v for k, v in asdict(record).items() if k != "problem"}, sort_keys=True)
+    text = json.dumps({k: v for k, v in asdict(record).items() if k not in ("problem", "streak")}, sort_keys=True)
     storage.commit_text(Path(task.folder) / record_name(task.number), text + "\n")
     return record
 

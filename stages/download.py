@@ -36,7 +36,18 @@ REASONS = {
     "changed": "the file is another one than was listed; the next run lists it anew",
     "too_large": "more bytes than allowed",
     "disk": "the file could not be written",
+    "not_asked": "files before it failed for what concerns this one too",
 }
+
+# Reasons that concern every file, and what they say when STREAK files in a row failed for one: then the others are not
+# asked for in this run, for each would use up the whole patience once more
+STOPS = {
+    **dict.fromkeys(("unreachable", "unresolved", "timeout"), "the server does not answer"),
+    **dict.fromkeys(("server_error", "cut_short"), "the server fails"),
+    "rate_limited": "the server asks for a longer wait than run.patience.longest_wait",
+    "disk": "nothing more can be written",
+}
+STREAK = 3
 
 FILES = pa.schema([("file", pa.string()), ("role", pa.string()), ("size", pa.int64()), ("sha256", pa.string())])
 

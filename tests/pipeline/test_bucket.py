@@ -32,9 +32,13 @@ QUICK = {"attempts": 3, "first_wait": 0.01, "longest_wait": 2.0, "connect": 2.0,
 
 @dataclass
 class Wire:
-    """A TCP proxy. `cuts`: bytes after which an answer breaks off, used up one by one; `edit` changes what passes."""
+    """A TCP proxy. `cuts`: bytes after which an answer about `victim` breaks off, used up one by one.
+
+    `edit` changes what passes; `asked` has every request.
+    """
 
     port: int
+    victim: bytes = b""
     cuts: list[int] = field(default_factory=list)
     edit: Callable[[bytes], bytes] = bytes
     asked: list[bytes] = field(default_factory=list)
@@ -45,28 +49,29 @@ class Wire:
                 client, _ = listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self.port))
-            threading.Thread(target=self._both, args=(client, server), daemon=True).start()
+            threading.Thread(target=self._both, args=(client,), daemon=True).start()
 
-    def _both(self, client: socket.socket, server: socket.socket) -> None:
-        with client, server:
-            up = threading.Thread(target=self._up, args=(client, server))
+    def _both(self, client: socket.socket) -> None:
+        requests: list[bytes] = []
+        with client, socket.create_connection(("127.0.0.1", self.port)) as server:
+            up = threading.Thread(target=self._up, args=(client, server, requests))
             up.start()
-            self._down(server, client)
+            self._down(server, client, requests)
             up.join()
 
-    def _up(self, client: socket.socket, server: socket.socket) -> None:
+    def _up(self, client: socket.socket, server: socket.socket, requests: list[bytes]) -> None:
         with suppress(OSError):
             while data := client.recv(1 << 16):
+                requests.append(data)
                 self.asked.append(data)
                 server.sendall(data)
             server.shutdown(socket.SHUT_RDWR)
 
-    def _down(self, server: socket.socket, client: socket.socket) -> None:
+    def _down(self, server: socket.socket, client: socket.socket, requests: list[bytes]) -> None:
         passed, cut = 0, None
         with suppress(OSError):
             while data := server.recv(1 << 16):
-                if cut is None and self.cuts and b"GET" in self.asked[-1] and b"list-type" not in self.asked[-1]:
+                if cut is None and self.cuts and self.victim in requests[-1] and b"list-type" not in requests[-1]:
                     cut = self.cuts.pop(0)
                 client.sendall(self.edit(data)[: None if cut is None else max(cut - passed, 0)])
                 passed += len(data)
@@ -190,8 +195,8 @@ def test_the_place_is_no_part_of_the_result(
 def test_a_cut_answer_is_gone_on_with(store: Store, corpus: Corpus, s3_recipe: MakeRecipe, tmp_path: Path) -> None:
     store.put("raw", folder(corpus, "fine"))
     clean, steps = do(s3_recipe("s3://raw", "fine"), tmp_path / "clean")
-    largest = max(len(data) for data in folder(corpus, "fine").values())
-    store.wire.cuts, store.wire.asked[:] = [largest // 2, 100], []  # the second time within the headers
+    store.wire.victim, store.wire.asked[:] = b"shapes/train-00000", []
+    store.wire.cuts = [20_000, 100]  # the second time within the headers
     cut, _ = do(s3_recipe("s3://raw", "fine"), tmp_path / "cut")
     assert manifests(clean.out, steps) == manifests(cut.out, steps)
     resumed = [asked for asked in store.wire.asked if b"Range: bytes=" in asked]
@@ -201,10 +206,12 @@ def test_a_cut_answer_is_gone_on_with(store: Store, corpus: Corpus, s3_recipe: M
 def test_a_partial_file_is_taken_up_under_another_signature(
     store: Store, corpus: Corpus, s3_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
-    store.put("raw", folder(corpus, "fine"))
-    path = s3_recipe("s3://raw", "fine")
-    largest = max(len(data) for data in folder(corpus, "fine").values())
-    store.wire.cuts = [largest // 2, 2000, 2000]  # every attempt at the first, largest file
+    padding = b" " * (2 << 20)  # what is less is fetched again sooner than it is noted
+    store.put(
+        "raw", {n: data + padding if n.endswith(".json") else data for n, data in folder(corpus, "llava").items()}
+    )
+    path = s3_recipe("s3://raw")
+    store.wire.victim, store.wire.cuts = b"conversations.json", [1 << 20, 2000, 2000]  # every attempt
     with pytest.raises(StepError, match="cut_short"):
         do(path, tmp_path / "out")
     store.wire.asked.clear()

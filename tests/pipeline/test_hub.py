@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.filesize import decimal
 
+from pipeline import fetching
 from pipeline.cli import main
 from pipeline.graph import Step
 from pipeline.runner import Serial, StepError, finished, run_step
@@ -282,19 +283,77 @@ def test_a_listed_name_can_t_leave_the_folder(
     assert "can't be a file's name here" in capsys.readouterr().err
 
 
-def test_kill_9_of_a_run_in_the_middle_of_a_file(hub: FakeHub, hub_recipe: MakeRecipe, tmp_path: Path) -> None:
+def many(hub: FakeHub, number: int = 100) -> dict[str, bytes]:
+    """A commit of many small files."""
+    files = {f"many/{k:03d}.parquet": b"%03d" % k * 500 for k in range(number)}
+    hub.commit(files)
+    return files
+
+
+@pytest.mark.parametrize("bytes_per_task", [1, 1 << 20], ids=["a task each", "many to a task"])
+def test_a_server_that_is_down_is_not_asked_for_every_file(
+    bytes_per_task: int, hub: FakeHub, hub_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "_BYTES_PER_TASK", bytes_per_task)
+    many(hub)
+    path = hub_recipe()
+    hub.fault("many/000.parquet", Fault("none"))
+    hub.down = 503
+    with pytest.raises(StepError) as failed:
+        do(path, tmp_path / "out", ["download"])
+    assert "the server fails; 99 of 100 files left, run again to go on: many/0" in str(failed.value)
+    assert "HTTP 503" in str(failed.value)
+    assert len({r.path for r in hub.log if r.status == 503}) < 10
+    hub.down = 0
+    before = len(hub.log)
+    context, (download,) = do(path, tmp_path / "out", ["download"])
+    assert verify(context.out / download.folder).counts.kept == 100
+    assert not [r for r in hub.log[before:] if r.path.endswith("000.parquet")]
+
+
+def test_failures_of_single_files_never_add_up_to_a_dead_server(
+    hub: FakeHub, hub_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    for name in list(many(hub))[::4]:
+        hub.fault(name, *[Fault("status", 500)] * 3)
+    with pytest.raises(StepError) as failed:
+        do(hub_recipe(), tmp_path / "out", ["download"])
+    assert "25 of 100 files could not be fetched" in str(failed.value) and "and 24 more" in str(failed.value)
+
+
+@pytest.mark.slow
+def test_a_server_that_went_away_ends_the_command_soon(
+    hub: FakeHub, hub_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real command under Ray: the listing is remembered, and then nobody is there."""
+    many(hub, 1000)
+    path = hub_recipe()
+    opened(path, tmp_path / "out")[0].inventory.save()
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    command = [sys.executable, "-m", "pipeline", "download", str(path), "--out", str(tmp_path / "out")]
+    patience = ["--set", "run.patience.first_wait=1"]
+    done = subprocess.run([*command, *patience], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: download fine: the server does not answer; 1,000 of 1,000 files left")
+    assert "unreachable" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_kill_9_of_a_run_in_the_middle_of_a_file(
+    hub: FakeHub, hub_recipe: MakeRecipe, tmp_path: Path, corpus: Corpus
+) -> None:
     """The real command under Ray; what was there before the end is not fetched again."""
+    hub.commit({**repository(corpus), TWO: bytes(3 << 20)})
     path = hub_recipe()
     clean, steps = do(path, tmp_path / "clean", ["download"])
     hub.log.clear()
-    hub.fault(TWO, Fault("stall", 30_000))
+    hub.fault(TWO, Fault("stall", 2_000_000))
     out = tmp_path / "killed"
     waiting = ["--set", "run.patience.read=60", "--set", "run.workers=1"]
     command = [sys.executable, "-m", "pipeline", "download", str(path), "--out", str(out), *waiting]
     process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
     partial = out / steps[0].folder / "files" / f"{TWO}.partial"
     deadline = time.monotonic() + 60
-    while not (partial.exists() and partial.stat().st_size == 30_000):
+    while not (partial.exists() and partial.stat().st_size == 2_000_000):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
