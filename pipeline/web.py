@@ -336,6 +336,6 @@ def _told(error: Exception, place: str, patience: Patience) -> Failed:
         return Failed("certificate", f"{place}: TLS failed ({type(error).__name__})", False)
     if isinstance(error, errors.LocationValueError):
         return Failed("bad_url", f"{place}: not an address", False)
-    if isinstance(error, errors.ProtocolError):
-        return Failed("cut_short", f"{place}: the connection broke off", True)
+    if isinstance(error, (errors.ProtocolError, errors.InvalidHeader)):
+        return Failed("cut_short", f"{place}: the connection broke off, or what came was not HTTP", True)
     return Failed("unreachable", f"{place}: {type(error).__name__}", True)
