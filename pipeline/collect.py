@@ -68,20 +68,21 @@ def collect(
 ) -> Counter[str]:
     """Fetch what is missing; write the pack, then the statuses. How many rows failed, by reason."""
     pack, status = folder / f"images-{number:05d}.pack", folder / f"status-{number:05d}.parquet"
-    journal = Journal(folder, number)
+    held, journal = _held(status, pack), Journal(folder, number)
     try:
-        known = _finished(status, pack) | journal.known
+        known = _taken_over(held, pack) | journal.known
         missing = dict.fromkeys(row.url for row in wanted if row.url and row.url not in known)
         known |= _fetch_all(list(missing), journal, column, web, crowd)
     finally:
         journal.close()
-    statuses: list[dict[str, Any]] = []
-    storage.commit(pack, lambda path: statuses.extend(_write_pack(path, pack.name, wanted, known)))
-    storage.commit(
-        status, lambda path: pq.write_table(pa.Table.from_pylist(statuses, STATUS), path, compression="zstd")
-    )
+    if len(held) < len(wanted) or journal.known:
+        # else another try brought nothing: the files stay as they are, whatever the failures read like this time
+        held = []
+        storage.commit(pack, lambda path: held.extend(_write_pack(path, pack.name, wanted, known)))
+        table = pa.Table.from_pylist(held, STATUS)
+        storage.commit(status, lambda path: pq.write_table(table, path, compression="zstd"))
     journal.remove()
-    return Counter(entry["reason"] for entry in statuses if entry["reason"])
+    return Counter(entry["reason"] for entry in held if entry["reason"])
 
 
 def _fetch_all(urls: Sequence[str], journal: Journal, column: UrlColumn, web: Web, crowd: Crowd) -> Known:
@@ -164,28 +165,28 @@ def _status(row: Row, known: Known) -> tuple[dict[str, Any], Lies | None]:
     return entry | {"status": "failed" if outcome.reason else "ok"}, None if outcome.reason else lies
 
 
-def _finished(status: Path, pack: Path) -> Known:
-    """What an earlier run that ended found out for good, as far as the pack still has the bytes."""
+def _held(status: Path, pack: Path) -> list[dict[str, Any]]:
+    """The statuses of an earlier run that ended, without addresses whose image the pack does not have after all."""
     if not (status.is_file() and pack.is_file()):
-        return {}
+        return []
+    entries = pq.read_table(status).to_pylist()
+    images = [(e, Lies(pack, e["offset"], e["size"])) for e in entries if e["status"] == "ok"]
+    lost = {e["url"] for e, lies in images if hashlib.sha256(lies.read()).hexdigest() != e["sha256"]}
+    return [entry for entry in entries if entry["url"] not in lost]
+
+
+def _taken_over(held: Iterable[Mapping[str, Any]], pack: Path) -> Known:
+    """What an earlier run found out for good."""
     known: Known = {}
-    lost = set()
-    for entry in pq.read_table(status).to_pylist():
+    for entry in held:
+        outcome = Outcome(*(entry[field.name] for field in dataclasses.fields(Outcome)))
         if entry["status"] == "ok":
-            lies = Lies(pack, entry["offset"], entry["size"])
-            if hashlib.sha256(lies.read()).hexdigest() == entry["sha256"]:
-                known[entry["url"]] = _outcome(entry), lies
-            else:
-                lost.add(entry["url"])
+            known[entry["url"]] = outcome, Lies(pack, entry["offset"], entry["size"])
         elif entry["reason"] == "wrong_content":
-            known.setdefault(entry["url"], (_outcome(entry), None))  # this row's word; another may have been content
+            known.setdefault(entry["url"], (outcome, None))  # this row's word; to another it may have been content
         elif entry["reason"] not in HEALING and entry["url"]:
-            known[entry["url"]] = _outcome(entry), None
-    return {url: found for url, found in known.items() if url not in lost}
-
-
-def _outcome(entry: Mapping[str, Any]) -> Outcome:
-    return Outcome(*(entry[field.name] for field in dataclasses.fields(Outcome)))
+            known[entry["url"]] = outcome, None
+    return known
 
 
 def _text(record: Any, name: str | None) -> str | None:

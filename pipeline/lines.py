@@ -40,7 +40,7 @@ class _Line:
 
 
 class Lines:
-    """Hands out addresses to threads, each once."""
+    """Hands out addresses to threads, each once. Whoever calls `done` calls `take` or `stop` next."""
 
     def __init__(self, urls: Iterable[str], per_host: int) -> None:
         self._per_host = per_host
@@ -79,8 +79,7 @@ class Lines:
             if silent and line.probed:
                 line.waiting.clear()
             line.probed = False
-            self._offer(host, line)
-            self._changed.notify_all()
+            self._offer(host, line)  # nobody is woken: the worker that is done takes the next itself
 
     def stop(self) -> None:
         """Hand out nothing more."""
@@ -95,6 +94,8 @@ class Lines:
         self._busy += 1
         url = line.waiting.popleft()
         self._offer(host, line)
+        if self._ready:
+            self._changed.notify()
         return url
 
     def _offer(self, host: str, line: _Line) -> None:
@@ -108,5 +109,4 @@ class Lines:
             if line.waiting:
                 line.probed = True
                 self._ready.append(host)
-        self._changed.notify_all()
         return bool(self._ready)

@@ -124,9 +124,9 @@ class Web:
             self._pools.popitem()[1].close()
 
     def _follow(self, url: str, headers: Mapping[str, str], token: str | None, deadline: float | None) -> Answer:
-        origin = _origin(_parsed(url))
+        parsed = _parsed(url)
+        origin = _origin(parsed)
         for hops in range(_MOST_HOPS + 1):
-            parsed = _parsed(url)
             own = {"Authorization": f"Bearer {token}"} if token and _origin(parsed) == origin else {}
             try:
                 with until(deadline):
@@ -141,6 +141,7 @@ class Web:
             short = getattr(response, "length_remaining", None)
             response.close() if short is None or short > 65536 else response.drain_conn()
             url = _joined(url, target)
+            parsed = _parsed(url)
         raise Trouble(Failed("redirects", f"{shown(url)}: more than {_MOST_HOPS} redirects", False))
 
     def _ask(self, url: Url, headers: Mapping[str, str], deadline: float | None) -> urllib3.BaseHTTPResponse:
