@@ -3,6 +3,9 @@
 A socket's timeout begins anew with every byte, so a server that sends one a second, in its headers or its body, could
 hold a worker for days. Inside `until(deadline)` a request is answered by a reader that gives the socket no more than
 what is left of the time. urllib3's pools make these connections in place of their own.
+
+A server may close a kept connection just as the next request is sent on it. That says nothing about the server, so it
+is told apart (`Stale`), and the request goes out again on another connection.
 """
 
 from __future__ import annotations
@@ -60,13 +63,30 @@ class _Answer(http.client.HTTPResponse):
             self.fp = io.BufferedReader(_Reader(self.fp.detach(), sock, deadline))
 
 
+class Stale(ConnectionError):
+    """A connection that had answered before was closed before it answered again."""
+
+
 class Connection(urllib3.connection.HTTPConnection):
-    """http"""
+    """http, and what https has in common with it."""
 
     response_class = _Answer
+    _answered = False
+
+    def connect(self) -> None:
+        self._answered = False
+        super().connect()
+
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
+        try:
+            answer = super().getresponse()
+        except ConnectionError as error:
+            if self._answered:
+                raise Stale from error
+            raise
+        self._answered = True
+        return answer
 
 
-class SecureConnection(urllib3.connection.HTTPSConnection):
+class SecureConnection(Connection, urllib3.connection.HTTPSConnection):
     """https"""
-
-    response_class = _Answer

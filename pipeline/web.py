@@ -27,7 +27,7 @@ from urllib3 import exceptions as errors
 from urllib3.util import Timeout, Url, parse_url
 
 from pipeline import addresses
-from pipeline.deadline import Connection, SecureConnection, until
+from pipeline.deadline import Connection, SecureConnection, Stale, until
 
 _MOVED = (301, 302, 303, 307, 308)
 _HEALS = (408, 425, 429, 500, 502, 503, 504)
@@ -149,19 +149,23 @@ class Web:
         host, port = _host(url), url.port or _PORTS[str(url.scheme)]
         found = self._names.find(host, port, _left(self.patience.connect, deadline))
         sent = {"Host": url.netloc or host, "Accept-Encoding": "identity", "User-Agent": "tessera/0.1", **headers}
-        for number, address in enumerate(found, 1):
+        while True:
             timeout = Timeout(connect=_left(self.patience.connect, deadline), read=self.patience.read)
             try:
-                pool = self._pool(str(url.scheme), address, port, host)
+                pool = self._pool(str(url.scheme), found[0], port, host)
                 return pool.urlopen(
                     "GET", url.request_uri, headers=sent, retries=False, redirect=False, assert_same_host=False,
                     preload_content=False, decode_content=False, timeout=timeout,
                 )  # fmt: skip
             except (errors.NewConnectionError, errors.ConnectTimeoutError):
-                if number == len(found):
+                found = found[1:]
+                if not found:
                     self._names.forget(host)
                     raise
-        raise AssertionError("a resolved name has at least one address")
+            except errors.ProtocolError as error:
+                # each one is used up by this, and a new connection can't be stale
+                if not isinstance(error.args[-1], Stale):
+                    raise
 
     def _pool(self, scheme: str, address: str, port: int, host: str) -> urllib3.HTTPConnectionPool:
         key = (scheme, address, port, host)

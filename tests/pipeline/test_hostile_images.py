@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -19,6 +20,7 @@ from PIL import Image
 from pipeline import collect
 from pipeline.collect import Crowd, Row
 from pipeline.web import Patience, Web
+from stages.collect import HEALING
 from stages.sources.remote import UrlColumn
 
 Answer = Callable[[socket.socket], object]
@@ -179,12 +181,14 @@ CASES: dict[str, tuple[Answer, str | None]] = {
 }  # fmt: skip
 
 
-def collected(urls: list[str], folder: Path, patience: Patience | None = None, seconds: float = 1.5) -> list[dict]:  # type: ignore[type-arg]
+def collected(
+    urls: list[str], folder: Path, patience: Patience | None = None, seconds: float = 1.5
+) -> list[dict[str, Any]]:
     """The statuses of some addresses, as rows of one part."""
     folder.mkdir(parents=True, exist_ok=True)
     column = UrlColumn("u", max_bytes=10**6, max_seconds=seconds)
     given = patience or Patience(attempts=2, first_wait=0.01, longest_wait=1.0, connect=0.5, read=0.4)
-    web = Web(("127.0.0.1",), collect.patience(given, column))
+    web = Web(("127.0.0.1", "localhost"), collect.patience(given, column))
     collect.collect([Row("f", n, url, None) for n, url in enumerate(urls)], folder, 0, column, web, Crowd())
     web.close()
     return pq.read_table(folder / "status-00000.parquet").to_pylist()
@@ -203,3 +207,81 @@ def test_what_servers_do_is_a_status_in_bounded_time(case: str, tmp_path: Path) 
         assert (tmp_path / "images-00000.pack").read_bytes() == PICTURE
     else:
         assert row["detail"] and len(row["detail"]) < 300 and row["pack"] is None
+
+
+def test_a_host_that_never_answers_costs_a_few_tries(tmp_path: Path) -> None:
+    """Fifty addresses: a few are tried, two attempts each, one more in the end; the rows read all the same."""
+    asked: list[float] = []
+
+    def silent(connection: socket.socket) -> None:
+        asked.append(time.monotonic())
+        time.sleep(5)
+
+    with raw(silent) as dead, raw(reply(sized(PICTURE))) as live:
+        down = [f"http://localhost:{dead}/{n}.png" for n in range(50)]
+        up = [f"http://127.0.0.1:{live}/{n}.png" for n in range(20)]
+        began = time.monotonic()
+        rows = collected([url for pair in zip(down, up, strict=False) for url in pair] + down[20:], tmp_path)
+        assert time.monotonic() - began < 4.0
+    # four are under way when the first two turn out silent and are followed by two more; then the last try
+    assert len(asked) <= (4 + 2 + 1) * 2
+    assert [r["reason"] for r in rows if r["url"] in up] == [None] * 20
+    assert {(r["reason"], r["detail"]) for r in rows if r["url"] in down} == {
+        ("host_down", "localhost: gave no sign of life to 3 addresses in a row")
+    }
+    assert "host_down" in HEALING
+
+
+def test_a_host_that_comes_back_is_asked_for_the_rest(tmp_path: Path) -> None:
+    """Silent at first; when the other host's slow addresses are done, the last try finds it back."""
+    began = time.monotonic()
+
+    def recovers(connection: socket.socket) -> None:
+        if time.monotonic() - began < 1.2:
+            time.sleep(5)
+        connection.sendall(sized(PICTURE))
+
+    def slow(connection: socket.socket) -> None:
+        time.sleep(0.3)
+        connection.sendall(sized(PICTURE))
+
+    with raw(recovers) as port, raw(slow) as other:
+        first = [f"http://127.0.0.1:{port}/{n}.png" for n in range(40)]
+        busy = [f"http://localhost:{other}/{n}.png" for n in range(24)]
+        rows = collected([*first, *busy], tmp_path, Patience(attempts=1, connect=0.5, read=0.4))
+    found = [r["reason"] for r in rows[:40]]
+    assert set(found) == {"timeout", None} and 3 <= found.count("timeout") <= 6
+    assert {r["reason"] for r in rows[40:]} == {None}
+
+
+def test_a_closed_port_and_a_dead_redirect(tmp_path: Path) -> None:
+    """A host whose port is closed is down; one that answers with redirects to it is not."""
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        closed = bound.getsockname()[1]
+    with raw(moved(b"http://127.0.0.1:%d/" % closed)) as port:
+        down, forward = f"http://127.0.0.1:{closed}/", f"http://localhost:{port}/"
+        rows = collected([f"{base}{n}.png" for n in range(12) for base in (down, forward)], tmp_path)
+    assert {r["reason"] for r in rows if r["url"].startswith(down)} == {"host_down"}
+    assert {r["reason"] for r in rows if r["url"].startswith(forward)} == {"unreachable"}
+
+
+def test_a_name_server_that_hangs_costs_its_rows_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, let_go, asked = socket.getaddrinfo, threading.Event(), []
+
+    def hanging(host: str, *rest: object, **more: object) -> object:
+        asked.append(host)
+        if host.endswith(".example"):
+            let_go.wait(30)
+        return real("127.0.0.1" if host.endswith(".example") else host, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", hanging)
+    with raw(reply(sized(PICTURE))) as port:
+        lost = [f"http://{n}.example/a.png" for n in range(8)]
+        good = [f"http://localhost:{port}/{n}.png" for n in range(30)]
+        began = time.monotonic()
+        rows = collected([*lost, *good], tmp_path, Patience(attempts=1, connect=0.3, read=1.0))
+        assert time.monotonic() - began < 3.0
+    let_go.set()
+    assert [r["reason"] for r in rows] == ["unresolved"] * 8 + [None] * 30
+    # an address that was looked up is remembered: only those who asked at the same time looked it up as well
+    assert asked.count("localhost") <= Crowd().per_host
