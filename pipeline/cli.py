@@ -21,7 +21,7 @@ from pipeline.graph import Step, build
 from pipeline.hub import HubError
 from pipeline.inventory import Inventory
 from pipeline.ray_runner import RayExecutor
-from pipeline.runner import MissingInput, StepError, due, run_step
+from pipeline.runner import MissingInput, StepError, due, finished, may_heal, run_step
 from pipeline.storage import OutputBusy
 from pipeline.task import Context
 from schemas.manifest import ManifestError
@@ -127,9 +127,14 @@ def _do(stages: Container[str], context: Context) -> tuple[int, list[Step]]:
             # what was fetched by address is content, and names the steps after it: so they are built again
             steps = build(context.recipe.data, context.inventory)
             for step in steps:
-                if step.stage in stages and (step.stage in RAW) == raw and due(step, context.out):
+                if step.stage not in stages or (step.stage in RAW) != raw:
+                    continue
+                if due(step, context.out, again=stages == {"collect"}):
                     run_step(step, context, executor)
                     done += 1
+                elif (manifest := finished(step, context.out)) and (failed := may_heal(step, manifest)):
+                    how = "`python -m pipeline collect RECIPE` asks again"
+                    print(f"{step.name}: {failed:,} rows failed that may heal, the last try healed none; {how}")
     finally:
         executor.close()
     return done, steps

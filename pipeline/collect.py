@@ -1,33 +1,35 @@
 """Fetch the images that a slice of rows names: many at a time, few from one host, each row with its status.
 
-What an earlier run fetched, or learned for good (a missing page), is taken over from its pack and statuses; only rows
-that may heal are asked again. The pack is written in the order of the rows, so the order of arrival leaves no trace.
+An address is asked once for all rows of the slice that name it. What an earlier run fetched, or learned for good (a
+missing page), is taken over: from the journal of a run that was killed, from the pack and statuses of one that ended;
+only what may heal is asked again. The pack is written in the order of the rows, equal images once, so the order of
+arrival leaves no trace.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import storage
-from pipeline.web import Failed, Patience, Web, read
+from pipeline.journal import Journal, Lies, Outcome
+from pipeline.lines import SILENCES, Lines, host_of
+from pipeline.web import Answer, Failed, Patience, Web, read
 from stages.collect import HEALING, STATUS
 from stages.images import sniff
 from stages.sources.remote import UrlColumn
 
-# Images held in memory at a time, beside those being fetched
-_AHEAD = 64
+Known = dict[str, tuple[Outcome, Lies | None]]
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,6 @@ class Row:
     sha256: str | None
 
 
-Result = tuple[dict[str, Any], bytes | None]
-
-
 def rows(records: Iterable[tuple[int, Any]], file: str, column: UrlColumn) -> list[Row]:
     """The addresses of a slice of records."""
     found = []
@@ -64,102 +63,130 @@ def rows(records: Iterable[tuple[int, Any]], file: str, column: UrlColumn) -> li
     return found
 
 
-def collect(wanted: list[Row], folder: Path, number: int, column: UrlColumn, web: Web, crowd: Crowd) -> pa.Table:
-    """Fetch what is missing, write the pack, and give STATUS; the caller writes that."""
-    pack = f"images-{number:05d}.pack"
-    status = folder / f"status-{number:05d}.parquet"
-    known = _known(status, folder / pack)
-    statuses: list[dict[str, Any]] = []
+def collect(
+    wanted: Sequence[Row], folder: Path, number: int, column: UrlColumn, web: Web, crowd: Crowd
+) -> Counter[str]:
+    """Fetch what is missing; write the pack, then the statuses. How many rows failed, by reason."""
+    pack, status = folder / f"images-{number:05d}.pack", folder / f"status-{number:05d}.parquet"
+    held, journal = _held(status, pack), Journal(folder, number)
+    try:
+        known = _taken_over(held, pack) | journal.known
+        missing = dict.fromkeys(row.url for row in wanted if row.url and row.url not in known)
+        known |= _fetch_all(list(missing), journal, column, web, crowd)
+    finally:
+        journal.close()
+    if len(held) < len(wanted) or journal.known:
+        # else another try brought nothing: the files stay as they are, whatever the failures read like this time
+        held = []
+        storage.commit(pack, lambda path: held.extend(_write_pack(path, pack.name, wanted, known)))
+        table = pa.Table.from_pylist(held, STATUS)
+        storage.commit(status, lambda path: pq.write_table(table, path, compression="zstd"))
+    journal.remove()
+    return Counter(entry["reason"] for entry in held if entry["reason"])
 
-    def write(path: Path) -> None:
-        offset = 0
-        with path.open("wb") as stream:
-            for entry, data in _fetched(wanted, known, folder / pack, column, web, crowd):
-                place = {"pack": pack, "offset": offset} if data is not None else {"pack": None, "offset": None}
-                statuses.append({**entry, **place})
-                offset += stream.write(data or b"")
 
-    storage.commit(folder / pack, write)
-    return pa.Table.from_pylist(statuses, STATUS)
+def _fetch_all(urls: Sequence[str], journal: Journal, column: UrlColumn, web: Web, crowd: Crowd) -> Known:
+    """What every address gives. What no later try would change goes to the journal, bytes and all."""
+    lines = Lines(urls, crowd.per_host)
+    healing: dict[str, Failed] = {}
 
-
-def _fetched(
-    wanted: list[Row], known: Mapping[tuple[str, int], dict[str, Any]], pack: Path, column: UrlColumn, web: Web,
-    crowd: Crowd,
-) -> Iterator[Result]:  # fmt: skip
-    """Status and bytes of each row, in order; at most _AHEAD of them wait in memory."""
-    hosts = _Hosts(crowd.per_host)
-
-    def one(row: Row) -> Result:
-        entry = known.get((row.file, row.row))
-        if entry is not None and entry["url"] == row.url and entry["reason"] not in HEALING:
-            return entry, _from_pack(pack, entry)
-        with hosts.turn(row.url or ""):
-            return _fetch(row, column, web)
+    def work() -> None:
+        try:
+            while (url := lines.take()) is not None:
+                found = read(web, url, most=column.max_bytes, deadline=time.monotonic() + column.max_seconds)
+                if isinstance(found, Failed) and found.reason in HEALING:
+                    healing[url] = found
+                else:
+                    journal.add(url, *_judged(found))
+                lines.done(url, isinstance(found, Failed) and found.silent)
+        finally:
+            lines.stop()  # nothing is left, or this worker failed: the others must not wait for it
 
     with ThreadPoolExecutor(crowd.at_a_time) as pool:
-        waiting = []
+        try:
+            for worker in [pool.submit(work) for _ in range(min(crowd.at_a_time, len(urls)))]:
+                worker.result()
+        finally:
+            lines.stop()
+    down = lines.down
+    rest = {url: healing.get(url) for url in urls if url not in journal.known}
+    return journal.known | {url: (_may_heal(url, failed, down), None) for url, failed in rest.items()}
+
+
+def _judged(found: tuple[bytes, Answer] | Failed) -> tuple[Outcome, bytes | None]:
+    """An answer as an outcome, with its bytes if they are an image."""
+    if isinstance(found, Failed):
+        return _failed(found), None
+    data, answer = found
+    seen = Outcome(answer.status, hashlib.sha256(data).hexdigest(), len(data))
+    if sniff(data):
+        return seen, data
+    return dataclasses.replace(seen, reason="not_an_image", detail=f"begins with {data[:16]!r}"), None
+
+
+def _failed(failed: Failed) -> Outcome:
+    return Outcome(failed.status, reason=failed.reason, detail=failed.detail)
+
+
+def _may_heal(url: str, failed: Failed | None, down: Container[str]) -> Outcome:
+    """Without an image for now. Silent addresses of a host that is down read the same: which were asked is chance."""
+    host = host_of(url)
+    if failed is None or (failed.silent and host in down):
+        return Outcome(reason="host_down", detail=f"{host}: gave no sign of life to {SILENCES} addresses in a row")
+    return _failed(failed)
+
+
+def _write_pack(path: Path, name: str, wanted: Sequence[Row], known: Known) -> list[dict[str, Any]]:
+    """Lay the images end to end, each once; the status of every row."""
+    places: dict[str, int] = {}
+    statuses, end = [], 0
+    with path.open("wb") as stream:
         for row in wanted:
-            waiting.append(pool.submit(one, row))
-            if len(waiting) >= _AHEAD:
-                yield waiting.pop(0).result()
-        for future in waiting:
-            yield future.result()
+            entry, lies = _status(row, known)
+            if lies is not None:
+                if entry["sha256"] not in places:
+                    places[entry["sha256"]] = end
+                    end += stream.write(lies.read())
+                entry |= {"pack": name, "offset": places[entry["sha256"]]}
+            statuses.append(entry)
+    return statuses
 
 
-def _fetch(row: Row, column: UrlColumn, web: Web) -> Result:
+def _status(row: Row, known: Known) -> tuple[dict[str, Any], Lies | None]:
+    """What a row is told about its address, and where the image lies if it may have it."""
     entry: dict[str, Any] = dict.fromkeys(STATUS.names) | {"file": row.file, "row": row.row, "url": row.url}
     if not row.url:
         return entry | {"status": "failed", "reason": "no_url", "detail": "no address"}, None
-    done = read(web, row.url, most=column.max_bytes, deadline=time.monotonic() + column.max_seconds)
-    if isinstance(done, Failed):
-        told = {"reason": done.reason, "detail": done.detail, "http_status": done.status}
-        return entry | {"status": "failed"} | told, None
-    data, answer = done
-    sha256 = hashlib.sha256(data).hexdigest()
-    seen = {"http_status": answer.status, "sha256": sha256, "size": len(data)}
-    if row.sha256 and row.sha256 != sha256:
-        return entry | seen | _failed("wrong_content", f"sha256 {sha256[:16]}, listed {row.sha256[:16]}"), None
-    if not sniff(data):
-        return entry | seen | _failed("not_an_image", f"begins with {data[:16]!r}"), None
-    return entry | seen | {"status": "ok"}, data
+    outcome, lies = known[row.url]
+    entry |= vars(outcome)
+    if outcome.sha256 and row.sha256 not in (None, outcome.sha256):
+        detail = f"sha256 {outcome.sha256[:16]}, listed {str(row.sha256)[:16]}"
+        return entry | {"status": "failed", "reason": "wrong_content", "detail": detail}, None
+    return entry | {"status": "failed" if outcome.reason else "ok"}, None if outcome.reason else lies
 
 
-def _failed(reason: str, detail: str) -> dict[str, str]:
-    return {"status": "failed", "reason": reason, "detail": detail}
-
-
-class _Hosts:
-    """At most so many requests to one host at a time."""
-
-    def __init__(self, most: int) -> None:
-        self._most, self._lock = most, threading.Lock()
-        self._turns: dict[str, threading.Semaphore] = {}
-
-    def turn(self, url: str) -> threading.Semaphore:
-        try:
-            host = urlsplit(url).hostname or ""
-        except ValueError:
-            host = ""  # no address at all: the request will say so
-        with self._lock:
-            return self._turns.setdefault(host, threading.Semaphore(self._most))
-
-
-def _known(status: Path, pack: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    """What an earlier run found out, if its statuses and pack belong together."""
+def _held(status: Path, pack: Path) -> list[dict[str, Any]]:
+    """The statuses of an earlier run that ended, without addresses whose image the pack does not have after all."""
     if not (status.is_file() and pack.is_file()):
-        return {}
+        return []
     entries = pq.read_table(status).to_pylist()
-    total = sum(entry["size"] for entry in entries if entry["status"] == "ok")
-    return {(e["file"], e["row"]): e for e in entries} if total == pack.stat().st_size else {}
+    images = [(e, Lies(pack, e["offset"], e["size"])) for e in entries if e["status"] == "ok"]
+    lost = {e["url"] for e, lies in images if hashlib.sha256(lies.read()).hexdigest() != e["sha256"]}
+    return [entry for entry in entries if entry["url"] not in lost]
 
 
-def _from_pack(pack: Path, entry: Mapping[str, Any]) -> bytes | None:
-    if entry["status"] != "ok":
-        return None
-    with pack.open("rb") as stream:
-        stream.seek(entry["offset"])
-        return stream.read(entry["size"])
+def _taken_over(held: Iterable[Mapping[str, Any]], pack: Path) -> Known:
+    """What an earlier run found out for good."""
+    known: Known = {}
+    for entry in held:
+        outcome = Outcome(*(entry[field.name] for field in dataclasses.fields(Outcome)))
+        if entry["status"] == "ok":
+            known[entry["url"]] = outcome, Lies(pack, entry["offset"], entry["size"])
+        elif entry["reason"] == "wrong_content":
+            known.setdefault(entry["url"], (outcome, None))  # this row's word; to another it may have been content
+        elif entry["reason"] not in HEALING and entry["url"]:
+            known[entry["url"]] = outcome, None
+    return known
 
 
 def _text(record: Any, name: str | None) -> str | None:

@@ -130,13 +130,11 @@ def do_collect(task: Task) -> Record:
     folder, column, file = Path(task.folder), task.params.urls, task.slice.file
     rows = collect.rows(read(Path(task.places["root"]) / file, task.slice), file, column)
     web = Web(task.asking.allowed, task.asking.patience)
-    table = collect.collect(rows, folder, task.number, column, web, task.asking.crowd)
+    reasons = collect.collect(rows, folder, task.number, column, web, task.asking.crowd)
     web.close()
-    status = f"status-{task.number:05d}.parquet"
-    storage.commit(folder / status, functools.partial(_write, table))
-    reasons = Counter(reason for reason in table["reason"].to_pylist() if reason is not None)
     counts = Counts(len(rows), len(rows) - reasons.total(), {}, dict(sorted(reasons.items())))
-    files = [describe(folder, f"images-{task.number:05d}.pack"), describe(folder, status, len(rows))]
+    pack, status = f"images-{task.number:05d}.pack", f"status-{task.number:05d}.parquet"
+    files = [describe(folder, pack), describe(folder, status, len(rows))]
     return recorded(task, {task.places["name"]: counts}, files)
 
 

@@ -67,10 +67,27 @@ def finished(step: Step, out: Path) -> Manifest | None:
     return manifest if whole else None
 
 
-def due(step: Step, out: Path) -> bool:
-    """Whether a step is to be run: it isn't finished, or it fetched by address and some failures may have healed."""
+def due(step: Step, out: Path, again: bool = False) -> bool:
+    """Whether a step is to be run: it isn't finished, or it fetched by address and some failures may have healed.
+
+    Those are asked again by every run until one brings nothing new, else dead addresses would cost every later run the
+    same waiting, and a picture that comes back would change the content under it. `again`: ask even then.
+    """
     manifest = finished(step, out)
-    return manifest is None or (step.stage == "collect" and bool(HEALING & set(manifest.counts.rejected)))
+    return manifest is None or (may_heal(step, manifest) > 0 and (again or _brought_news(out / step.folder)))
+
+
+def may_heal(step: Step, manifest: Manifest) -> int:
+    """How many rows failed in a way that another try may mend."""
+    rejected = manifest.counts.rejected.items() if step.stage == "collect" else ()
+    return sum(count for reason, count in rejected if reason in HEALING)
+
+
+def _brought_news(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / "run.json").read_text(encoding="utf-8")).get("news", True))
+    except (OSError, ValueError):
+        return True
 
 
 def run_step(step: Step, context: Context, executor: Executor) -> Manifest:
@@ -80,6 +97,7 @@ def run_step(step: Step, context: Context, executor: Executor) -> Manifest:
     folder = context.out / step.folder
     folder.mkdir(parents=True, exist_ok=True)
     storage.clean(folder)
+    before = finished(step, context.out)
     (folder / MANIFEST).unlink(missing_ok=True)  # a finished step that is due again is not done while its parts change
     started, extra = time.time(), {}
     if step.stage == "download" and not context.fetched(step.label):
@@ -93,7 +111,7 @@ def run_step(step: Step, context: Context, executor: Executor) -> Manifest:
     manifest = _manifest(step, records, entries, facts)
     _check_flow(step, manifest, context.out)
     _check_shares(step, manifest.counts, context.recipe.run.stop_if)
-    run = {**_circumstances(started), **extra}
+    run = {**_circumstances(started), **extra, **_news(step, before, manifest)}
     storage.commit_text(folder / "run.json", json.dumps(run, indent=2, sort_keys=True) + "\n")
     storage.commit_text(folder / MANIFEST, manifest.to_json())
     return manifest
@@ -212,6 +230,11 @@ def _refuse_failed(step: Step, records: Sequence[Record], files: int, stopped: s
 def _origin(step: Step, context: Context) -> dict[str, Any]:
     """Where fetched files came from."""
     return context.inventory.remotes[step.label].origin if step.stage == "download" else {}
+
+
+def _news(step: Step, before: Manifest | None, manifest: Manifest) -> dict[str, Any]:
+    """Whether asking for images by address changed anything."""
+    return {"news": before is None or before.files != manifest.files} if step.stage == "collect" else {}
 
 
 def _close(step: Step, records: Sequence[Record], note: str) -> None:

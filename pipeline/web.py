@@ -8,11 +8,13 @@ its query, because signed addresses carry their key there.
 
 from __future__ import annotations
 
+import dataclasses
 import email.utils
 import hashlib
 import os
 import re
 import ssl
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,11 +27,14 @@ from urllib3 import exceptions as errors
 from urllib3.util import Timeout, Url, parse_url
 
 from pipeline import addresses
+from pipeline.deadline import Connection, SecureConnection, Stale, until
 
 _MOVED = (301, 302, 303, 307, 308)
 _HEALS = (408, 425, 429, 500, 502, 503, 504)
+_SILENT = (errors.TimeoutError, errors.NewConnectionError, addresses.Unresolved)
 _MOST_HOPS = 10
 _MOST_POOLS = 64
+_MOST_KEPT = 64  # idle connections to one address; there are never more than requests at a time
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,8 @@ class Patience:
 
 @dataclass(frozen=True)
 class Failed:
-    """Why something could not be fetched. `may_heal`: another time it may be there."""
+    """Why something could not be fetched. `may_heal`: another time it may be there. `silent`: the address's host
+    neither took the connection nor began to answer (the host of a redirect's target does not count)."""
 
     reason: str
     detail: str
@@ -61,6 +67,7 @@ class Failed:
     wait: float | None = None
     status: int | None = None
     code: str = ""
+    silent: bool = False
 
 
 class Trouble(Exception):
@@ -83,78 +90,104 @@ class Answer:
 
 
 class Web:
-    """Connections of one process, kept for reuse by checked address."""
+    """Connections of one process, kept for reuse by checked address. Threads may share it."""
 
     def __init__(self, allowed: Iterable[str] = (), patience: Patience | None = None) -> None:
         self.allowed = frozenset(host.rstrip(".").lower() for host in allowed)
         self.patience = patience or Patience()
+        self._names = addresses.Names(self.allowed, self.patience.connect)
         self._pools: dict[tuple[str, str, int, str], urllib3.HTTPConnectionPool] = {}
+        self._lock = threading.Lock()
         self._tls: ssl.SSLContext | None = None
 
     @contextmanager
-    def open(self, url: str, headers: Mapping[str, str] | None = None, token: str | None = None) -> Iterator[Answer]:
-        """The answer at the end of the redirects, whatever its status. Raises Trouble, also for a body read inside."""
+    def open(
+        self, url: str, headers: Mapping[str, str] | None = None, token: str | None = None,
+        deadline: float | None = None,
+    ) -> Iterator[Answer]:  # fmt: skip
+        """The answer at the end of the redirects, whatever its status. Raises Trouble, also for a body read inside.
+
+        All of it ends by `deadline` (of time.monotonic).
+        """
         try:
-            answer = self._follow(url, headers or {}, token)
+            answer = self._follow(url, headers or {}, token, deadline)
             try:
                 yield answer
             finally:
                 answer.response.close() if _unread(answer.response) else answer.response.release_conn()
-        except (errors.HTTPError, addresses.Refused, addresses.Unresolved) as error:
-            raise Trouble(_failure(error, url, self.patience)) from None
+        except errors.HTTPError as error:
+            raise Trouble(_failure(error, url, self.patience, deadline)) from None
 
     def close(self) -> None:
         """Close the connections that wait for another request."""
         while self._pools:
             self._pools.popitem()[1].close()
 
-    def _follow(self, url: str, headers: Mapping[str, str], token: str | None) -> Answer:
-        origin = _origin(_parsed(url))
+    def _follow(self, url: str, headers: Mapping[str, str], token: str | None, deadline: float | None) -> Answer:
+        parsed = _parsed(url)
+        origin = _origin(parsed)
         for hops in range(_MOST_HOPS + 1):
-            parsed = _parsed(url)
             own = {"Authorization": f"Bearer {token}"} if token and _origin(parsed) == origin else {}
-            response = self._ask(parsed, {**headers, **own})
+            try:
+                with until(deadline):
+                    response = self._ask(parsed, {**headers, **own}, deadline)
+            except (errors.HTTPError, addresses.Refused, addresses.Unresolved) as error:
+                silent = hops == 0 and isinstance(error, _SILENT)
+                failed = _failure(error, url, self.patience, deadline)
+                raise Trouble(dataclasses.replace(failed, silent=silent)) from None
             target = response.headers.get("Location")
             if response.status not in _MOVED or not target:
                 return Answer(response, url, response.status, response.headers, hops)
-            response.close() if int(
-                response.headers.get("Content-Length") or 1 << 20
-            ) > 65536 else response.drain_conn()
-            url = urljoin(url, target)
+            short = getattr(response, "length_remaining", None)
+            response.close() if short is None or short > 65536 else response.drain_conn()
+            url = _joined(url, target)
+            parsed = _parsed(url)
         raise Trouble(Failed("redirects", f"{shown(url)}: more than {_MOST_HOPS} redirects", False))
 
-    def _ask(self, url: Url, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
+    def _ask(self, url: Url, headers: Mapping[str, str], deadline: float | None) -> urllib3.BaseHTTPResponse:
         """Connect to the first checked address that answers."""
         host, port = _host(url), url.port or _PORTS[str(url.scheme)]
-        found = addresses.resolve(host, port, self.allowed)
+        found = self._names.find(host, port, _left(self.patience.connect, deadline))
         sent = {"Host": url.netloc or host, "Accept-Encoding": "identity", "User-Agent": "tessera/0.1", **headers}
-        for number, address in enumerate(found, 1):
+        while True:
+            timeout = Timeout(connect=_left(self.patience.connect, deadline), read=self.patience.read)
             try:
-                pool = self._pool(str(url.scheme), address, port, host)
+                pool = self._pool(str(url.scheme), found[0], port, host)
                 return pool.urlopen(
                     "GET", url.request_uri, headers=sent, retries=False, redirect=False, assert_same_host=False,
-                    preload_content=False, decode_content=False,
+                    preload_content=False, decode_content=False, timeout=timeout,
                 )  # fmt: skip
             except (errors.NewConnectionError, errors.ConnectTimeoutError):
-                if number == len(found):
+                found = found[1:]
+                if not found:
+                    self._names.forget(host)
                     raise
-        raise AssertionError("a resolved name has at least one address")
+            except errors.ProtocolError as error:
+                # each one is used up by this, and a new connection can't be stale
+                if not isinstance(error.args[-1], Stale):
+                    raise
 
     def _pool(self, scheme: str, address: str, port: int, host: str) -> urllib3.HTTPConnectionPool:
         key = (scheme, address, port, host)
-        if key not in self._pools:
-            while len(self._pools) >= _MOST_POOLS:
-                self._pools.pop(next(iter(self._pools))).close()
-            timeout = Timeout(connect=self.patience.connect, read=self.patience.read)
-            if scheme == "http":
-                self._pools[key] = urllib3.HTTPConnectionPool(address, port, timeout=timeout, maxsize=8)
-            else:
-                self._tls = self._tls or _tls_context()
-                self._pools[key] = urllib3.HTTPSConnectionPool(
-                    address, port, timeout=timeout, maxsize=8, ssl_context=self._tls,
-                    server_hostname=host, assert_hostname=host,
-                )  # fmt: skip
-        return self._pools[key]
+        with self._lock:
+            pool = self._pools.pop(key, None) or self._new_pool(scheme, address, port, host)
+            self._pools[key] = pool  # the last one used stands last
+            if len(self._pools) > _MOST_POOLS:
+                # not closed: another thread may be about to use it; its connections close when nobody holds it
+                del self._pools[next(iter(self._pools))]
+        return pool
+
+    def _new_pool(self, scheme: str, address: str, port: int, host: str) -> urllib3.HTTPConnectionPool:
+        if scheme == "http":
+            plain = urllib3.HTTPConnectionPool(address, port, maxsize=_MOST_KEPT)
+            plain.ConnectionCls = Connection
+            return plain
+        self._tls = self._tls or _tls_context()
+        secure = urllib3.HTTPSConnectionPool(
+            address, port, maxsize=_MOST_KEPT, ssl_context=self._tls, server_hostname=host, assert_hostname=host
+        )
+        secure.ConnectionCls = SecureConnection
+        return secure
 
 
 class Attempts:
@@ -163,11 +196,13 @@ class Attempts:
     def __init__(self, url: str, patience: Patience) -> None:
         self.url, self.patience, self.failed = url, patience, 0
 
-    def again(self, failed: Failed, progress: bool = False) -> bool:
+    def again(self, failed: Failed, progress: bool = False, deadline: float | None = None) -> bool:
         """Wait and say yes, or say no. Progress since the last attempt starts the count anew."""
         self.failed = 1 if progress else self.failed + 1
         wait = self._wait() if failed.wait is None else failed.wait
         if not failed.may_heal or self.failed >= self.patience.attempts or wait > self.patience.longest_wait:
+            return False
+        if deadline is not None and time.monotonic() + wait >= deadline:
             return False
         time.sleep(wait)
         return True
@@ -186,24 +221,22 @@ def read(
     attempts = Attempts(url, web.patience)
     while True:
         try:
-            with web.open(url, token=token) as answer:
+            with web.open(url, token=token, deadline=deadline) as answer:
                 if answer.status != 200:
                     raise Trouble(refusal(answer))
-                return _body(answer, most, deadline), answer
+                return _body(answer, most), answer
         except Trouble as trouble:
-            if (deadline and time.monotonic() > deadline) or not attempts.again(trouble.failed):
+            if not attempts.again(trouble.failed, deadline=deadline):
                 return trouble.failed
 
 
-def _body(answer: Answer, most: int, deadline: float | None) -> bytes:
+def _body(answer: Answer, most: int) -> bytes:
     pieces, size = [], 0
     while piece := answer.response.read1(1 << 18):
         pieces.append(piece)
         size += len(piece)
         if size > most:
             raise Trouble(Failed("too_large", f"{shown(answer.url)}: more than {most:,} bytes", False))
-        if deadline and time.monotonic() > deadline:
-            raise Trouble(Failed("too_slow", f"{shown(answer.url)}: {size:,} bytes in the time allowed", True))
     return b"".join(pieces)
 
 
@@ -241,6 +274,19 @@ def _parsed(url: str) -> Url:
     return parsed
 
 
+def _joined(url: str, target: str) -> str:
+    """Where a redirect leads to."""
+    try:
+        return urljoin(url, target)
+    except ValueError:
+        raise Trouble(Failed("bad_url", f"{shown(url)}: redirects to {shown(target)}", False)) from None
+
+
+def _left(most: float, deadline: float | None) -> float:
+    """Seconds to wait at most; a deadline that is over leaves next to none."""
+    return most if deadline is None else min(most, max(deadline - time.monotonic(), 0.001))
+
+
 def _host(url: Url) -> str:
     return (url.host or "").strip("[]")
 
@@ -265,20 +311,26 @@ def _tls_context() -> ssl.SSLContext:
 def _asked_wait(headers: Mapping[str, str]) -> float | None:
     """Seconds of Retry-After (a number or a date) or of the Hub's `RateLimit: "api";r=0;t=55`, one added."""
     after = headers.get("Retry-After", "").strip()
-    if after.isdigit():
-        return float(min(int(after), 10**6))
+    if re.fullmatch("[0-9]{1,9}", after):
+        return float(after)
     if after:
         try:
             return max(email.utils.parsedate_to_datetime(after).timestamp() - time.time(), 0.0)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None  # unreadable: our own waits
     limit = re.search(r"\br=0\s*;\s*t=(\d{1,6})\b", headers.get("RateLimit", ""))
     return float(limit.group(1)) + 1 if limit else None
 
 
-def _failure(error: Exception, url: str, patience: Patience) -> Failed:
+def _failure(error: Exception, url: str, patience: Patience, deadline: float | None) -> Failed:
     """An exception of the HTTP library as a value; its own text is left out, for it may quote the whole address."""
-    place = shown(url)
+    failed = _told(error, shown(url), patience)
+    if failed.reason == "timeout" and deadline is not None and time.monotonic() >= deadline:
+        return Failed("too_slow", f"{shown(url)}: not there in the time allowed", True)
+    return failed
+
+
+def _told(error: Exception, place: str, patience: Patience) -> Failed:
     if isinstance(error, addresses.Refused):
         return Failed("address_refused", str(error), False)
     if isinstance(error, addresses.Unresolved):
@@ -291,6 +343,6 @@ def _failure(error: Exception, url: str, patience: Patience) -> Failed:
         return Failed("certificate", f"{place}: TLS failed ({type(error).__name__})", False)
     if isinstance(error, errors.LocationValueError):
         return Failed("bad_url", f"{place}: not an address", False)
-    if isinstance(error, errors.ProtocolError):
-        return Failed("cut_short", f"{place}: the connection broke off", True)
+    if isinstance(error, (errors.ProtocolError, errors.InvalidHeader)):
+        return Failed("cut_short", f"{place}: the connection broke off, or what came was not HTTP", True)
     return Failed("unreachable", f"{place}: {type(error).__name__}", True)

@@ -2,7 +2,8 @@
 
 The web is no fixed content: an address that fails today may answer tomorrow. So the result of fetching is content of
 its own: ingest's identity has the hash of statuses and packs in it, and a later run asks again for what may heal.
-A pack is the images of one part laid end to end in the order of the rows; a status says where each one lies.
+A pack is the images of one part laid end to end in the order of the rows, equal ones once; a status says where each one
+lies.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ from stages.images import BadImage
 from stages.sources.archive import ImageFiles
 from stages.sources.records import Slice
 
-VERSION = 1
+VERSION = 2
 
 REASONS = {
     **download.REASONS,
     "no_url": "the row has no text in the column of addresses",
     "not_an_image": "the address answers with something else",
     "too_slow": "the image was not there in max_seconds",
+    "host_down": "the host gave no sign of life to several addresses in a row, so not all of them were asked",
 }
 # Worth another try in a later run; a missing page, a picture that changed and an error page are not
 HEALING = frozenset(
-    {"rate_limited", "server_error", "timeout", "cut_short", "unreachable", "unresolved", "too_slow", "disk"}
+    {"rate_limited", "server_error", "timeout", "cut_short", "unreachable", "unresolved", "too_slow", "host_down"}
 )
 
 STATUS = pa.schema(
