@@ -93,12 +93,14 @@ def _fetch_all(urls: Sequence[str], journal: Journal, column: UrlColumn, web: We
     def work() -> None:
         try:
             while (url := lines.take()) is not None:
-                found = read(web, url, most=column.max_bytes, deadline=time.monotonic() + column.max_seconds)
-                if isinstance(found, Failed) and found.reason in HEALING:
-                    healing[url] = found
+                deadline = time.monotonic() + column.max_seconds
+                found = read(web, url, most=column.max_bytes, deadline=deadline, leave_silent=True)
+                failed = found if isinstance(found, Failed) else None
+                if failed is not None and failed.reason in HEALING:
+                    healing[url] = failed
                 else:
                     journal.add(url, *_judged(found))
-                lines.done(url, isinstance(found, Failed) and found.silent)
+                lines.done(url, failed is not None and failed.silent)
         finally:
             lines.stop()  # nothing is left, or this worker failed: the others must not wait for it
 
@@ -132,7 +134,7 @@ def _may_heal(url: str, failed: Failed | None, down: Container[str]) -> Outcome:
     """Without an image for now. Silent addresses of a host that is down read the same: which were asked is chance."""
     host = host_of(url)
     if failed is None or (failed.silent and host in down):
-        return Outcome(reason="host_down", detail=f"{host}: gave no sign of life to {SILENCES} addresses in a row")
+        return Outcome(reason="host_down", detail=f"{host}: gave no sign of life {SILENCES} times in a row")
     return _failed(failed)
 
 
@@ -196,7 +198,7 @@ def _text(record: Any, name: str | None) -> str | None:
 
 def patience(given: Patience, column: UrlColumn) -> Patience:
     """A picture among many is worth less waiting than a file of a dataset."""
-    read_wait = min(given.read, column.max_seconds)
+    read_wait = min(given.read, column.max_seconds / 2)
     return dataclasses.replace(
         given, attempts=min(given.attempts, 3), longest_wait=min(given.longest_wait, column.max_seconds), read=read_wait
     )

@@ -1,9 +1,9 @@
 """Whose turn it is: the addresses of a part in one line per host, a few of each host asked at a time.
 
 Workers take the next address of a host that has a free turn, so one host with many addresses, or a slow one, keeps no
-worker from the others. A host that gave no sign of life to three addresses in a row waits until the others are done;
-then one address of it is tried. If that is silent too, the host is down and the rest of its line is never asked; if it
-answers, the line goes on.
+worker from the others. An address whose host gave no sign of life is asked once more, when all others are done; after
+three silences in a row the rest of the host's line waits until then as well. Then one address of such a host is tried:
+if it answers, the line goes on, and if it is silent too, the rest of the line is given up.
 """
 
 from __future__ import annotations
@@ -27,12 +27,17 @@ def host_of(url: str) -> str:
 
 @dataclass
 class _Line:
-    """The addresses of one host. `silences`: in a row; `busy`: requests under way; `probed`: one of a silent host."""
+    """The addresses of one host. `silences`: in a row; `busy`: requests under way; `probed`: one of a silent host.
+
+    `silent`: to be asked once more in the end; `over`: the end has come.
+    """
 
     waiting: deque[str] = field(default_factory=deque)
+    silent: list[str] = field(default_factory=list)
     busy: int = 0
     silences: int = 0
     probed: bool = False
+    over: bool = False
 
     @property
     def paused(self) -> bool:
@@ -40,7 +45,7 @@ class _Line:
 
 
 class Lines:
-    """Hands out addresses to threads, each once. Whoever calls `done` calls `take` or `stop` next."""
+    """Hands out addresses to threads, each once or twice. Whoever calls `done` calls `take` or `stop` next."""
 
     def __init__(self, urls: Iterable[str], per_host: int) -> None:
         self._per_host = per_host
@@ -53,7 +58,7 @@ class Lines:
 
     @property
     def down(self) -> set[str]:
-        """The hosts that are silent in the end."""
+        """The hosts that were silent several times in a row in the end."""
         return {host for host, line in self._lines.items() if line.paused}
 
     def take(self) -> str | None:
@@ -78,6 +83,8 @@ class Lines:
             line.silences = line.silences + 1 if silent else 0
             if silent and line.probed:
                 line.waiting.clear()
+            elif silent and not line.over:
+                line.silent.append(url)
             line.probed = False
             self._offer(host, line)  # nobody is woken: the worker that is done takes the next itself
 
@@ -104,8 +111,11 @@ class Lines:
             self._ready.append(host)
 
     def _probe(self) -> bool:
-        """Let one address of every silent host be tried; whether there is any."""
+        """The end: let one address of every silent host be tried; whether there is any."""
         for host, line in self._lines.items():
+            line.waiting.extend(line.silent)
+            line.silent.clear()
+            line.over = True
             if line.waiting:
                 line.probed = True
                 self._ready.append(host)

@@ -215,9 +215,10 @@ class Attempts:
 
 
 def read(
-    web: Web, url: str, token: str | None = None, most: int = 64 * 2**20, deadline: float | None = None
-) -> tuple[bytes, Answer] | Failed:
-    """A small body, with retries until `deadline` (of time.monotonic)."""
+    web: Web, url: str, token: str | None = None, most: int = 64 * 2**20, deadline: float | None = None,
+    leave_silent: bool = False,
+) -> tuple[bytes, Answer] | Failed:  # fmt: skip
+    """A small body, with retries until `deadline` (of time.monotonic); `leave_silent`: none if the host is silent."""
     attempts = Attempts(url, web.patience)
     while True:
         try:
@@ -226,7 +227,8 @@ def read(
                     raise Trouble(refusal(answer))
                 return _body(answer, most), answer
         except Trouble as trouble:
-            if not attempts.again(trouble.failed, deadline=deadline):
+            left = leave_silent and trouble.failed.silent
+            if left or not attempts.again(trouble.failed, deadline=deadline):
                 return trouble.failed
 
 

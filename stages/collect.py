@@ -27,7 +27,7 @@ REASONS = {
     "no_url": "the row has no text in the column of addresses",
     "not_an_image": "the address answers with something else",
     "too_slow": "the image was not there in max_seconds",
-    "host_down": "the host gave no sign of life to several addresses in a row, so not all of them were asked",
+    "host_down": "the host gave no sign of life several times in a row, so not all of its addresses were asked",
 }
 # Worth another try in a later run; a missing page, a picture that changed and an error page are not
 HEALING = frozenset(

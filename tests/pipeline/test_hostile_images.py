@@ -210,7 +210,7 @@ def test_what_servers_do_is_a_status_in_bounded_time(case: str, tmp_path: Path) 
 
 
 def test_a_host_that_never_answers_costs_a_few_tries(tmp_path: Path) -> None:
-    """Fifty addresses: a few are tried, two attempts each, one more in the end; the rows read all the same."""
+    """Fifty addresses: a few are tried, one more in the end; the rows read all the same."""
     asked: list[float] = []
 
     def silent(connection: socket.socket) -> None:
@@ -224,20 +224,21 @@ def test_a_host_that_never_answers_costs_a_few_tries(tmp_path: Path) -> None:
         rows = collected([url for pair in zip(down, up, strict=False) for url in pair] + down[20:], tmp_path)
         assert time.monotonic() - began < 4.0
     # four are under way when the first two turn out silent and are followed by two more; then the last try
-    assert len(asked) <= (4 + 2 + 1) * 2
+    assert len(asked) <= 4 + 2 + 1
     assert [r["reason"] for r in rows if r["url"] in up] == [None] * 20
     assert {(r["reason"], r["detail"]) for r in rows if r["url"] in down} == {
-        ("host_down", "localhost: gave no sign of life to 3 addresses in a row")
+        ("host_down", "localhost: gave no sign of life 3 times in a row")
     }
     assert "host_down" in HEALING
 
 
 def test_a_host_that_comes_back_is_asked_for_the_rest(tmp_path: Path) -> None:
-    """Silent at first; when the other host's slow addresses are done, the last try finds it back."""
-    began = time.monotonic()
+    """Silent at first; when the other host's slow addresses are done, the last try finds it back, for all its rows."""
+    began, silences = time.monotonic(), []
 
     def recovers(connection: socket.socket) -> None:
         if time.monotonic() - began < 1.2:
+            silences.append(True)
             time.sleep(5)
         connection.sendall(sized(PICTURE))
 
@@ -249,9 +250,7 @@ def test_a_host_that_comes_back_is_asked_for_the_rest(tmp_path: Path) -> None:
         first = [f"http://127.0.0.1:{port}/{n}.png" for n in range(40)]
         busy = [f"http://localhost:{other}/{n}.png" for n in range(24)]
         rows = collected([*first, *busy], tmp_path, Patience(attempts=1, connect=0.5, read=0.4))
-    found = [r["reason"] for r in rows[:40]]
-    assert set(found) == {"timeout", None} and 3 <= found.count("timeout") <= 6
-    assert {r["reason"] for r in rows[40:]} == {None}
+    assert silences and {r["reason"] for r in rows} == {None}
 
 
 def test_a_closed_port_and_a_dead_redirect(tmp_path: Path) -> None:

@@ -5,10 +5,17 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -18,7 +25,7 @@ from pipeline.graph import Step, build
 from pipeline.runner import Serial, due, run_step
 from pipeline.task import Context
 from schemas.manifest import read, verify
-from tests.pipeline.conftest import MakeRecipe, manifests, opened
+from tests.pipeline.conftest import ROOT, MakeRecipe, manifests, opened
 from tests.pipeline.hub_server import FakeHub, Fault, serving
 
 QUICK = {"attempts": 2, "first_wait": 0.01, "longest_wait": 1.0, "connect": 1.0, "read": 0.3}
@@ -131,8 +138,6 @@ def test_a_later_run_asks_again_for_what_may_heal_only(web: FakeHub, urls_recipe
 
 def test_one_host_is_not_asked_too_much_at_once(web: FakeHub, urls_recipe: Path, tmp_path: Path) -> None:
     """Twelve answers that take 0.2 s each, two at a time: at least 1.2 s."""
-    import time
-
     for number in range(12):
         web.fault(f"{number}.png", Fault("slow", 0, {}, "0.2"))
     text = urls_recipe.read_text(encoding="utf-8") + "  crowd: {at_a_time: 12, per_host: 2}\n"
@@ -162,3 +167,175 @@ def test_the_command_runs_all_of_it(web: FakeHub, urls_recipe: Path, capsys: pyt
     assert "collect caps" in shown and "image_not_fetched" in shown
     assert main(["run", str(urls_recipe)]) == 0
     assert "nothing to do" in capsys.readouterr().out
+
+
+def statuses(context: Context, steps: dict[str, Step]) -> list[dict[str, Any]]:
+    table = pq.read_table(context.out / steps["collect"].folder / "status-00000.parquet")
+    found: list[dict[str, Any]] = table.to_pylist()
+    return found
+
+
+def test_an_address_is_asked_once_for_all_rows_that_name_it(web: FakeHub, urls_recipe: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "list" / "rows.jsonl"
+    url, right = f"{web.endpoint}/plain/0.png", hashlib.sha256(picture(0)).hexdigest()
+    gone = f"{web.endpoint}/plain/missing.png"
+    listed = [{"u": url}, {"u": url, "s": "0" * 64}, {"u": gone}, {"u": url, "s": right.upper()}, {"u": gone}]
+    rows.write_text("".join(json.dumps({"q": "What?", "a": "It.", **row}) + "\n" for row in listed), encoding="utf-8")
+    context, steps = do(urls_recipe, tmp_path / "out")
+    assert sorted(r.path for r in web.log) == ["/plain/0.png", "/plain/missing.png"]
+    found = statuses(context, steps)
+    assert [row["reason"] for row in found] == [None, "wrong_content", "not_found", None, "not_found"]
+    assert {row["offset"] for row in found if row["status"] == "ok"} == {0}
+    assert (context.out / steps["collect"].folder / "images-00000.pack").read_bytes() == picture(0)
+    assert read(context.out / steps["ingest"].folder).counts.kept == 2
+
+
+_COLLECT = """
+import sys
+from pathlib import Path
+from tests.pipeline.test_urls import do
+do(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def killed(recipe: Path, out: Path, web: FakeHub, after: int) -> None:
+    """A process that collects, ended by SIGKILL when the server was asked `after` times."""
+    process = subprocess.Popen([sys.executable, "-c", _COLLECT, str(recipe), str(out)], cwd=ROOT)
+    while len(web.log) < after and process.poll() is None:
+        time.sleep(0.01)
+    assert process.poll() is None, "ended before it could be killed"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_killed_part_loses_no_image_and_leaves_no_trace(web: FakeHub, urls_recipe: Path, tmp_path: Path) -> None:
+    text = urls_recipe.read_text(encoding="utf-8") + "  crowd: {at_a_time: 2, per_host: 2}\n"
+    urls_recipe.write_text(text, encoding="utf-8")
+    clean, steps = do(urls_recipe, tmp_path / "clean")
+    web.log.clear()
+    for number in range(12):
+        web.fault(f"{number}.png", *[Fault("slow", 0, {}, "0.1")] * 3)
+    killed(urls_recipe, tmp_path / "out", web, 5)
+    killed(urls_recipe, tmp_path / "out", web, 10)
+    context, again = do(urls_recipe, tmp_path / "out")
+    asked = Counter(request.path for request in web.log)
+    assert set(asked) == {f"/plain/{name}" for name in [*(f"{n}.png" for n in range(12)), "missing.png", "page.html"]}
+    assert asked.total() <= 14 + 2 * 2, "more than those under way were asked for again"
+    three = ("download", "collect", "ingest")
+    assert manifests(context.out, [again[s] for s in three]) == manifests(clean.out, [steps[s] for s in three])
+    folder = context.out / again["collect"].folder
+    left = sorted(p.name for p in folder.iterdir())
+    assert left == sorted(p.name for p in (clean.out / steps["collect"].folder).iterdir())
+
+
+@pytest.mark.parametrize("damage", ["a line cut", "bytes cut", "bytes changed", "no bytes", "not lines"])
+def test_of_a_damaged_journal_what_is_sound_is_taken_up(
+    damage: str, web: FakeHub, urls_recipe: Path, tmp_path: Path
+) -> None:
+    for number in range(12):
+        web.fault(f"{number}.png", *[Fault("slow", 0, {}, "0.1")])
+    text = urls_recipe.read_text(encoding="utf-8") + "  crowd: {at_a_time: 1, per_host: 1}\n"
+    urls_recipe.write_text(text, encoding="utf-8")
+    killed(urls_recipe, tmp_path / "out", web, 6)
+    (lines,) = (tmp_path / "out").glob("01-collect-*/journal-*.jsonl")
+    data = lines.with_suffix(".bytes")
+    known = [json.loads(line) for line in lines.read_bytes().splitlines()]
+    assert len(known) >= 6 and known[-1]["offset"]
+    last = known[-1]["offset"]
+    if damage == "a line cut":
+        lines.write_bytes(lines.read_bytes()[:-20])
+    elif damage == "bytes cut":
+        data.write_bytes(data.read_bytes()[: last + 10])
+    elif damage == "bytes changed":
+        whole = data.read_bytes()
+        data.write_bytes(whole[:last] + b"x" + whole[last + 1 :])
+    elif damage == "no bytes":
+        data.unlink()
+    else:
+        lines.write_bytes(b"\xff\x00[1]\n" + lines.read_bytes())
+    lost = known if damage in ("no bytes", "not lines") else known[-1:]
+    web.log.clear()
+    context, steps = do(urls_recipe, tmp_path / "out")
+    held = {
+        line["url"].removeprefix(web.endpoint) for line in known if line not in lost and web.endpoint in line["url"]
+    }
+    asked = [request.path for request in web.log]
+    assert not held & set(asked) and len(asked) == len(set(asked)) == 14 - len(held)
+    verify(context.out / steps["collect"].folder)
+    assert read(context.out / steps["collect"].folder).counts.kept == 12
+
+
+class Here(Serial):
+    """In place of Ray, whose start-up is all that these tests would wait for."""
+
+    def __init__(self, address: str | None, workers: int | None) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def test_dead_addresses_do_not_cost_every_later_run(
+    web: FakeHub, urls_recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second run asks again, and finds nothing new: the third does not ask, `collect` does."""
+    monkeypatch.setattr("pipeline.cli.RayExecutor", Here)
+    web.fault("3.png", *[Fault("status", 503)] * 100)
+    web.fault("4.png", *[Fault("status", 503)] * 3, *[Fault("status", 429)] * 100)
+    assert main(["run", str(urls_recipe)]) == 0
+    web.log.clear()
+    capsys.readouterr()
+    assert main(["run", str(urls_recipe)]) == 0
+    # other failures than before, but no image more: nothing after it is done again
+    assert {r.path for r in web.log} == {"/plain/3.png", "/plain/4.png"}
+    assert "1 steps done" in capsys.readouterr().out
+    web.log.clear()
+    assert main(["run", str(urls_recipe)]) == 0
+    shown = capsys.readouterr().out
+    assert web.log == [] and "2 rows failed" in shown and "nothing to do" in shown
+    web.faults.clear()
+    assert main(["collect", str(urls_recipe)]) == 0
+    assert {r.path for r in web.log} == {"/plain/3.png", "/plain/4.png"}
+    assert main(["run", str(urls_recipe)]) == 0
+    assert "rows failed" not in capsys.readouterr().out
+
+
+def test_records_on_the_hub_that_name_images_elsewhere(
+    web: FakeHub, make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shape of PixMo-Cap: parquet on the Hub with a column of addresses, the images on another server."""
+    monkeypatch.setattr("pipeline.cli.RayExecutor", Here)
+    files = {}
+    for number in range(2):
+        mine = range(number * 6, number * 6 + 6)
+        urls = [f"{web.endpoint}/plain/{n}.png" for n in mine] + [f"{web.endpoint}/plain/missing{number}.png"]
+        columns = {"image_url": urls, "caption": [f"Picture {n}." for n in range(7)], "transcripts": [["a", "b"]] * 7}
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.table(columns), sink)
+        files[f"data/train-{number:05d}-of-00002.parquet"] = sink.getvalue().to_pybytes()
+    with serving(FakeHub(dataset="allenai/pixmo-cap")) as hub:
+        commit = hub.commit(files | {"README.md": b"# PixMo-Cap"})
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+
+        def edit(mapping: dict[str, Any]) -> None:
+            data, run = mapping["data"], mapping["run"]
+            extended = {"extends": str(ROOT / "configs" / "sources" / "pixmo_cap.yaml")}
+            data["sources"] = {"caps": extended | {"hub": {"dataset": "allenai/pixmo-cap", "revision": commit}}}
+            for stage in ("benchmarks", "decontaminate", "language", "dedupe", "quality"):
+                data.pop(stage)
+            run["locations"] = {"tokenizer": run["locations"]["tokenizer"]}
+            run |= {"allow_hosts": ["127.0.0.1", "localhost"], "patience": QUICK}
+
+        path = make_recipe(edit)
+        assert main(["run", str(path)]) == 0
+        assert not any(request.authorized for request in web.log), "the Hub's token went to a host of images"
+        context, steps = opened(path)
+        found = {step.stage: read(context.out / step.folder).counts for step in steps}
+        assert (found["collect"].kept, found["collect"].rejected) == (12, {"not_found": 2})
+        assert (found["ingest"].kept, found["ingest"].rejected) == (12, {"image_not_fetched": 2})
+        assert found["pretokenise"].kept == 12
+        hub.log.clear()
+        web.log.clear()
+        assert main(["run", str(path)]) == 0
+        assert [r for r in hub.log if "/resolve/" in r.path] == [] and web.log == []
