@@ -16,7 +16,7 @@ from pipeline.runner import Serial, StepError, finished, run_step
 from pipeline.tasks import Context
 from schemas.manifest import ManifestError
 from schemas.strict import RecipeError
-from stages.sources.records import DataError
+from stages.sources.streams import DataError
 from tests.pipeline.conftest import Corpus, MakeRecipe, opened, run, write_json
 
 Finished = tuple[Path, Context, list[Step]]
@@ -159,7 +159,7 @@ def test_a_broken_json_file_is_one_sentence(make_recipe: MakeRecipe, tmp_path: P
         only("llava")(mapping)
         mapping["run"]["locations"]["llava"] = str(folder)
 
-    with pytest.raises(DataError, match=r"conversations.json: broken JSON in the record at byte"):
+    with pytest.raises(DataError, match=r"conversations.json: broken JSON at byte"):
         run(make_recipe(edit))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import encoded, photo
+from pictures import encoded, joined, photo
 
 from stages.images import REASONS as IMAGE_REASONS
 from stages.ingest import REASONS, IngestParams, ingest
@@ -19,7 +19,9 @@ IMAGE = "image"
 
 
 def adapt(format: str, record: dict[str, Any], **columns: str) -> Draft:
-    return check(FORMATS[format].adapt(record, Source(format, ("*",), columns=columns).reading))
+    draft = FORMATS[format].adapt(record, Source(format, ("*",), columns=columns).reading)
+    check(draft)
+    return draft
 
 
 def refusal(format: str, record: dict[str, Any]) -> BadRow:
@@ -311,7 +313,8 @@ def test_messages_that_are_not_as_declared(record: dict[str, Any], reason: str) 
 
 def test_a_caption_answers_the_recipes_prompt() -> None:
     source = Source("caption", ("*",), columns={"image": "jpg"}, prompt="Say what you see.")
-    draft = check(FORMATS["caption"].adapt({"jpg": b"1", "caption": "A <image> of a cat."}, source.reading))
+    draft = FORMATS["caption"].adapt({"jpg": b"1", "caption": "A <image> of a cat."}, source.reading)
+    check(draft)
     assert layout(draft) == [("user", [IMAGE, "«Say what you see.»"]), ("assistant", ["«A <image> of a cat.»"])]
     assert layout(adapt("caption", {"image": "a.jpg", "caption": "x"}))[0][1] == [IMAGE, "«Describe the image.»"]
 
@@ -358,7 +361,7 @@ PNG = encoded(photo(1, 20, 10))
 
 def run(format: str, *records: Any, **options: Any) -> Any:
     source = Source(format, ("*",), licence="unknown")
-    return ingest(enumerate(records, 5), "src", "sub/f.json", source, ImageFiles(None), IngestParams(**options))
+    return joined(ingest(enumerate(records, 5), "src", "sub/f.json", source, ImageFiles(None), IngestParams(**options)))
 
 
 def test_every_record_becomes_a_sample_or_a_reject_with_its_reason() -> None:
@@ -399,7 +402,7 @@ def test_declared_scores_are_kept_and_must_be_numbers() -> None:
     source = Source("question_answer", ("*",), scores=("clip", "votes"))
     rows = [{"question": "q", "answer": "a", **scores} for scores in ({"clip": 0.5, "votes": 3}, {"clip": None}, {})]
     bad = [{"question": "q", "answer": "a", "clip": value} for value in ("0.5", True, [1], 10**400)]
-    done = ingest(enumerate([*rows, *bad]), "src", "f.json", source, ImageFiles(None), IngestParams())
+    done = joined(ingest(enumerate([*rows, *bad]), "src", "f.json", source, ImageFiles(None), IngestParams()))
     assert [{s["name"]: s["value"] for s in row} for row in done.samples["scores"].to_pylist()] == [
         {"clip": 0.5, "votes": 3.0},
         {},

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pictures import encoded, photo
+from pictures import encoded, joined, photo
 
-from stages.ingest import Ingested, IngestParams, ingest
+from stages.ingest import IngestParams, ingest
 from stages.sources import tars
 from stages.sources.archive import ImageFiles
 from stages.sources.catalogue import Source
 from stages.sources.draft import BadRow
-from stages.sources.records import read, slices
-from stages.sources.streams import DataError
+from stages.sources.records import LIMITS, read, slices
+from stages.sources.streams import DataError, Limits
 
 PNG = encoded(photo(1, 20, 10))
 Member = tuple[str, bytes | tarfile.TarInfo]
@@ -35,17 +35,17 @@ def tar(path: Path, members: Iterable[Member], **options: Any) -> Path:
     return path
 
 
-def records(path: Path, rows: int = 2) -> list[Any]:
+def records(path: Path, rows: int = 2, limits: Limits = LIMITS) -> list[Any]:
     """Every record through slices; a BadRow as its detail."""
-    found = [pair for part in slices(path, path.name, rows) for pair in read(path, part)]
+    found = [pair for part in slices(path, path.name, rows) for pair in read(path, part, limits)]
     assert [row for row, _ in found] == list(range(len(found)))
     return [record.detail if isinstance(record, BadRow) else record for _, record in found]
 
 
-def ingested(path: Path, **options: Any) -> Ingested:
+def ingested(path: Path, **options: Any) -> Any:
     source = Source("webdataset", ("*.tar",), **options)
     pairs = [pair for part in slices(path, path.name, 3) for pair in read(path, part)]
-    return ingest(pairs, "src", path.name, source, ImageFiles(None), IngestParams())
+    return joined(ingest(pairs, "src", path.name, source, ImageFiles(None), IngestParams()))
 
 
 def of_type(name: str, kind: bytes, link: str = "") -> Member:
@@ -105,10 +105,12 @@ def test_what_the_format_cannot_express_costs_its_sample(tmp_path: Path) -> None
     assert all("is a link, a device or a sparse file" in detail for detail in found[2:6])
 
 
-def test_a_sample_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.sources.tar_records.MAX_RECORD_BYTES", 1000)
-    path = tar(tmp_path / "a.tar", [("1.jpg", bytes(900)), ("1.txt", bytes(101)), ("2.txt", b"x")])
-    assert records(path)[0].startswith("members of 1,001 bytes") and records(path)[1]["txt"] == b"x"
+def test_a_sample_too_large_is_not_read(tmp_path: Path) -> None:
+    limits = Limits(text=200, row=1000)
+    members = [("1.jpg", bytes(900)), ("1.txt", bytes(101)), ("2.txt", bytes(201)), ("3.txt", b"x")]
+    found = records(tar(tmp_path / "a.tar", members), limits=limits)
+    assert found[:2] == ["members of 1,001 bytes in all, at most 1,000", "'2.txt' of 201 bytes, at most 200"]
+    assert found[2]["txt"] == b"x"
 
 
 def test_a_tar_cut_anywhere_is_refused(tmp_path: Path) -> None:
