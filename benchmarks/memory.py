@@ -272,8 +272,8 @@ class Watch(threading.Thread):
 def _family(root: int) -> Iterator[int]:
     yield root
     with contextlib.suppress(OSError):
-        for thread in os.listdir(f"/proc/{root}/task"):
-            for child in Path(f"/proc/{root}/task/{thread}/children").read_text().split():
+        for thread in Path(f"/proc/{root}/task").iterdir():
+            for child in (thread / "children").read_text().split():
                 yield from _family(int(child))
 
 

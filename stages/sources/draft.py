@@ -169,8 +169,8 @@ def image_ref(value: Any) -> ImageRef:
 
 
 def image_refs(value: Any) -> list[ImageRef]:
-    """Images from a list or from a single one; none, '' and 'none' mean no image (seen in Cambrian)."""
-    if value is None or (isinstance(value, str) and value.lower() in ("", "none", "nan")):
+    """Images from a list or from a single one; none, NaN, '' and 'none' mean no image (seen in Cambrian)."""
+    if value is None or value != value or (isinstance(value, str) and value.lower() in ("", "none", "nan")):
         return []
     return [image_ref(item) for item in (value if isinstance(value, list) else [value])]
 
@@ -193,8 +193,9 @@ def _data_uri(text: str) -> bytes:
 
 
 def ratings(record: Mapping[str, Any], columns: Iterable[str]) -> dict[str, float]:
-    """The numbers in these columns by name; a column that is missing or null rates nothing, text is BadRow."""
-    found = {name: record[name] for name in columns if record.get(name) is not None}
+    """The numbers in these columns by name; a column that is missing, null or NaN rates nothing, text is BadRow."""
+    given = {name: record.get(name) for name in columns}
+    found = {name: value for name, value in given.items() if value is not None and value == value}
     for name, value in found.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise BadRow("malformed_record", f"the score {name} is a {type(value).__name__}, wanted a number")

@@ -239,3 +239,43 @@ def test_a_column_of_another_name_is_read_from_the_json(tmp_path: Path) -> None:
     path = tar(tmp_path / "a.tar", [("1.png", PNG), ("1.json", json.dumps({"alt": "A hen."}).encode())])
     done = ingested(path, columns={"caption": "alt"})
     assert done.samples["messages"].to_pylist()[0][1]["content"][0]["text"] == "A hen."
+
+
+def packed(path: Path, fields: dict[str, Any], pictures: int) -> Any:
+    members = [(f"ps_1.img{n:03}.png", encoded(photo(n, 10 + n, 10))) for n in range(pictures)]
+    return ingested(tar(path / "a.tar", [*members, ("ps_1.json", json.dumps(fields).encode())]), prompt="Say.")
+
+
+def test_packed_captions_are_one_conversation(tmp_path: Path) -> None:
+    """LLaVA-OneVision-1.5: parallel lists, for pre-training one picture each, for tuning lists of any length."""
+    flat = {"images": ["img000.jpg", "img001.jpg"], "prompts": ["What?", ""], "captions": ["A cat.", "A dog."]}
+    (row,) = packed(tmp_path, flat, 2).samples.to_pylist()
+    said = ["".join(block["text"] or "[i]" for block in message["content"]) for message in row["messages"]]
+    assert said == ["[i]What?", "A cat.", "[i]Say.", "A dog."]
+    assert [info["width"] for info in row["image_info"]] == [10, 11]
+    nested = {
+        "images": [["img000.jpg", "img001.jpg"], []],
+        "prompt": [["Same?"], ["Hi", "Bye"]],
+        "captions": [["No."], ["Hello.", "Goodbye."]],
+    }
+    (row,) = packed(tmp_path, nested, 2).samples.to_pylist()
+    said = ["".join(block["text"] or "[i]" for block in message["content"]) for message in row["messages"]]
+    assert said == ["[i][i]Same?", "No.", "Hi", "Hello.", "Bye", "Goodbye."]
+    (row,) = packed(tmp_path, {"captions": ["A cat."]}, 1).samples.to_pylist()
+    assert row["messages"][0]["content"][1]["text"] == "Say."
+
+
+@pytest.mark.parametrize(
+    ("fields", "pictures", "reason"),
+    [
+        ({"captions": ["a", "b"]}, 1, "placeholder_mismatch"),
+        ({"captions": ["a"]}, 2, "placeholder_mismatch"),
+        ({"captions": ["a", "b"], "prompts": ["?"]}, 2, "malformed_record"),
+        ({"captions": [["a", "b"]], "prompts": [["?"]]}, 1, "malformed_record"),
+        ({"captions": "a", "prompts": "?"}, 1, "malformed_record"),
+        ({"captions": [5]}, 1, "malformed_record"),
+        ({"captions": []}, 0, "no_conversation"),
+    ],
+)
+def test_packed_captions_that_do_not_match(tmp_path: Path, fields: dict[str, Any], pictures: int, reason: str) -> None:
+    assert packed(tmp_path, fields, pictures).counts.rejected == {reason: 1}
