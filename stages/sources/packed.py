@@ -1,8 +1,9 @@
 """Several captioned pictures in one sample of a tar, as LLaVA-OneVision-1.5 packs them: parallel lists in the json.
 
-`captions` answer `prompts` (`prompt` in some tars) one by one, and `images` names the pictures of each: a name, or a list of names or none.
-An entry may be a list itself: turns about the same pictures. A prompt that is missing or empty is the recipe's. The
-sample becomes one conversation, each entry's pictures before its first question, in the order of the pictures.
+`captions` answer `prompts` (`prompt` in some tars) one by one, and `images` names the pictures of each: a name, or a
+list of names or none. An entry may be a list itself: turns about the same pictures. A prompt that is
+missing or empty is the recipe's. The sample becomes one conversation, each entry's pictures before its first question,
+in the order of the pictures.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 """Rows of a parquet file, one after the other, in memory that the size of a row group doesn't matter to.
 
 Parquet can only be read forwards from the beginning of a row group, page by page; arrow puts values together until a
-batch of rows is whole. So rows of images come one to a batch, and the bytes that a batch asks for are metered: past
-what the largest row may have, reading ends. Such a row is a BadRow, and so are those behind it in its row group, which
-can't be reached any more. What no reader of parquet gets around is the size of a page, which is held up to three times.
+batch of rows is whole. So rows of images come one to a batch, and the bytes that a batch takes are metered. What no
+reader of parquet gets around is the size of a page: it is held up to three times (compressed, as it is, as a
+dictionary). A row whose pages are above the cap is a BadRow, and so are those behind it in its row group, which nobody
+can reach.
 
 A row group larger than a slice stays open in the process, at its place, so that slices done in order read it once.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ _BATCH = 64
 _LARGE_ROW = (
     16 * 1024
 )  # on average over the row group: below, 20 microseconds a row for batches of one are worth saving
-_MOST_PAGE = 1024 * 1024 * 1024
+_MOST_BATCH = 64 * 1024 * 1024  # of small rows; where they are large after all, they come one by one
+_MOST_PAGE = 1024 * 1024 * 1024  # writers put 100 rows into a page; a row may need two such (dictionary and data)
 
 
 def columns(path: Path) -> list[str]:
@@ -66,10 +67,9 @@ class _Group:
 
     def __init__(self, path: Path, number: int, start: int, limits: Limits) -> None:
         self.key, self._path, self._number, self._limits = _key(path, number), path, number, limits
-        self._meter = _Meter(path, 2 * limits.row)
+        self._meter = _Meter(path)
         self._file = _opened(self._meter, path)
         about = self._file.metadata.row_group(number)
-        self._meter.watch(about)
         self._stuck: _TooMuch | None = None
         self._size = _BATCH if about.total_byte_size <= _LARGE_ROW * about.num_rows else 1
         self._open(start)
@@ -100,7 +100,7 @@ class _Group:
             self.place += self._batch.num_rows
             self._batch = pa.record_batch([], names=[])
             try:
-                self._meter.start()
+                self._meter.taken, self._meter.most = 0, 2 * _MOST_PAGE if self._size == 1 else _MOST_BATCH
                 self._batch = next(self._batches)
             except _TooMuch as error:
                 if self._size == 1:
@@ -116,39 +116,21 @@ class _Group:
 
 
 class _Meter:
-    """The file as arrow reads it. A batch may take two pages of any size from a column, and `most` bytes beside them.
+    """The file as arrow reads it, page by page; a batch may take `most` bytes of it."""
 
-    Two: the dictionary, and the first page; every other batch lies in pages that are there, or spans small ones.
-    """
-
-    def __init__(self, path: Path, most: int) -> None:
-        self._stream, self._most = pa.OSFile(str(path)), most
-        self._chunks: list[int] = []
+    def __init__(self, path: Path) -> None:
+        self._stream = pa.OSFile(str(path))
+        self.most, self.taken = 2 * _MOST_PAGE, 0
         self.seek, self.tell, self.close = self._stream.seek, self._stream.tell, self._stream.close
 
     @property
     def closed(self) -> bool:
         return bool(self._stream.closed)
 
-    def watch(self, group: pq.RowGroupMetaData) -> None:
-        """Count from here on, by column."""
-        found = [group.column(i) for i in range(group.num_columns)]
-        self._chunks = sorted(c.dictionary_page_offset or c.data_page_offset for c in found)
-        self.start()
-
-    def start(self) -> None:
-        """A batch begins."""
-        self._read = [0] * (len(self._chunks) + 1)
-        self._pages = [[0, 0] for _ in self._read]
-
     def read(self, size: int) -> bytes:
-        if self._chunks:
-            column = bisect_right(self._chunks, self.tell())
-            self._read[column] += size
-            self._pages[column] = sorted([*self._pages[column], size])[1:]
-            more = self._read[column] - sum(self._pages[column])
-            if size > _MOST_PAGE or more > self._most:
-                raise _TooMuch(f"takes {max(size, more):,} bytes or more at once")
+        self.taken += size
+        if size > _MOST_PAGE or self.taken > self.most:
+            raise _TooMuch(f"takes {self.taken:,} bytes or more at once")
         return bytes(self._stream.read(size))
 
 

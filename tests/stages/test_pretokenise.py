@@ -206,3 +206,20 @@ def test_a_template_that_wants_a_user_first_refuses_documents(chat: ChatFormat) 
     done = pretokenised(samples, {}, 0, ChatFormat(strict, TOKENS), PARAMS)
     assert done.verdict["reason"].to_pylist() == ["template_refuses", None]
     assert done.counts.rows_in == 2
+
+
+def test_pieces_of_samples_make_the_same_shard_as_the_whole(chat: ChatFormat, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the samples come, the shard's batches follow from what is kept: at most so many rows and bytes."""
+    samples = table(*(row(f"r{n}", ((30, 30),) * (n % 3)) for n in range(300)))
+    found = verdicts(samples, quality=["low_rating" if n % 5 == 0 else None for n in range(300)])
+    whole = list(pretokenise([samples], found, 4, chat, PARAMS))
+    assert [piece.shard.num_rows for piece in whole] == [128, 112]
+    cut = [samples.slice(start, 7) for start in range(0, 300, 7)]
+    assert list(pretokenise(cut, found, 4, chat, PARAMS)) == whole
+    assert joined(whole).index["row"].to_pylist() == list(range(240))
+    assert [len(piece.verdict) for piece in whole] == [piece.counts.rows_in for piece in whole]
+    monkeypatch.setattr("stages.stage.GROUP_BYTES", 4000)
+    small = list(pretokenise(cut, found, 4, chat, PARAMS))
+    assert len(small) > 10 and joined(small).shard.equals(joined(whole).shard)
+    with pytest.raises(ValueError, match="the verdicts of quality don't speak of these samples"):
+        list(pretokenise(cut[:-1], found, 4, chat, PARAMS))

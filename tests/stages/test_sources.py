@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -398,6 +399,54 @@ def test_every_record_becomes_a_sample_or_a_reject_with_its_reason() -> None:
     assert (done.counts.rows_in, done.counts.kept) == (10, 2)
 
 
+def test_a_part_comes_in_pieces_of_few_rows_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.stage.GROUP_BYTES", 3 * (len(PNG) + 2048) + 100)
+    talk = [{"user": "a", "assistant": "b"}]
+    rows = [{"texts": talk, "images": [PNG]}] * 7 + [None] * 3 + [{"texts": talk, "images": [PNG] * 4}] * 2
+    rows += [{"texts": talk}] * 300
+    source = Source("texts", ("*",))
+    pieces = list(ingest(enumerate(rows), "src", "f.json", source, ImageFiles(None), IngestParams()))
+    assert [piece.samples.num_rows for piece in pieces] == [3, 3, 1, 1, 1, 128, 128, 44]
+    assert [piece.counts.rejected.get("malformed_record", 0) for piece in pieces] == [0, 0, 3, 0, 0, 0, 0, 0]
+    assert sum(piece.counts.rows_in for piece in pieces) == len(rows)
+    assert [piece.counts.rows_in for piece in ingest([], "src", "f", source, ImageFiles(None), IngestParams())] == [0]
+
+
+def test_rows_images_and_texts_above_their_caps_are_rejects(tmp_path: Path) -> None:
+    talk, big = [{"user": "a", "assistant": "b"}], PNG + bytes(3000)
+    (tmp_path / "big.png").write_bytes(big)
+    with (tmp_path / "huge.png").open("wb") as stream:
+        stream.truncate(20 * 10**9)
+    caps = IngestParams(max_image_bytes=len(PNG) + 2000, max_text_bytes=1000, max_row_bytes=20_000)
+    rows: list[dict[str, Any]] = [
+        {"texts": talk, "images": [PNG]},
+        {"texts": talk, "images": [big]},
+        {"texts": talk, "images": ["big.png"]},
+        {"texts": talk, "images": ["huge.png"]},
+        {"texts": talk, "images": [PNG] * 40},
+        {"texts": [{"user": "é" * 500, "assistant": "b"}]},
+        {"texts": [{"user": "é" * 499, "assistant": "b"}]},
+    ]
+    places = ImageFiles(tmp_path, caps.max_image_bytes)
+    done = joined(ingest(enumerate(rows), "src", "f.json", Source("texts", ("*",)), places, caps))
+    assert [(reject["row"], reject["reason"]) for reject in done.rejects.to_pylist()] == [
+        (1, "image_too_large"),
+        (2, "image_too_large"),
+        (3, "image_too_large"),
+        (4, "row_too_large"),
+        (5, "row_too_large"),
+    ]
+    assert "20,000,000,000 bytes, at most" in done.rejects["detail"][2].as_py()
+
+
+def test_nan_is_no_image_and_no_rating() -> None:
+    """pandas writes NaN where a value is missing."""
+    row = {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}], "image": float("nan")}
+    source = Source("conversations", ("*",), scores=("clip",))
+    done = joined(ingest([(0, {**row, "clip": row["image"]})], "s", "f", source, ImageFiles(None), IngestParams()))
+    assert done.samples["images"].to_pylist() == done.samples["scores"].to_pylist() == [[]]
+
+
 def test_declared_scores_are_kept_and_must_be_numbers() -> None:
     source = Source("question_answer", ("*",), scores=("clip", "votes"))
     rows = [{"question": "q", "answer": "a", **scores} for scores in ({"clip": 0.5, "votes": 3}, {"clip": None}, {})]
@@ -417,7 +466,7 @@ def test_a_url_is_missing_and_says_why() -> None:
     assert reject["reason"] == "image_missing" and "URLs need downloading" in reject["detail"]
 
 
-@pytest.mark.parametrize("options", [{"rows_per_part": 0}, {"max_pixels": 0}])
+@pytest.mark.parametrize("options", [{"rows_per_part": 0}, {"max_pixels": 0}, {"max_row_bytes": 0}])
 def test_params_below_one_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         IngestParams(**options)
