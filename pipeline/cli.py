@@ -28,7 +28,7 @@ from schemas.manifest import ManifestError
 from schemas.strict import RecipeError
 from stages.catalogue import RAW, STAGES
 from stages.chat import ChatError
-from stages.sources.records import DataError
+from stages.sources.streams import DataError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

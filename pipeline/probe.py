@@ -157,9 +157,8 @@ def _tried(root: Path, files: Sequence[str], source: Source, chosen: Sequence[_L
         sound = sum(_sound(record, source) for record in read)
         return [f"{sound} of {len(read)} records that were read are sound; their images were not looked at"]
     opened = ImageFiles(places(root, source.image_patterns, files))
-    counts = [
-        ingest(enumerate(one.records[:16]), "probe", one.file, source, opened, IngestParams()).counts for one in chosen
-    ]
+    tried = [ingest(enumerate(one.records[:16]), "probe", one.file, source, opened, IngestParams()) for one in chosen]
+    counts = [piece.counts for pieces in tried for piece in pieces]
     opened.close()
     rows, kept = sum(c.rows_in for c in counts), sum(c.kept for c in counts)
     rejected: Counter[str] = Counter()

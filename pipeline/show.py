@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.markup import escape
 
+from pipeline.files import row_groups
 from pipeline.graph import Step
 from pipeline.runner import finished
 from pipeline.tasks import parts_of
@@ -44,7 +45,7 @@ def show(steps: Sequence[Step], out: Path, sample_id: str, console: Console | No
     if place is None:
         raise RecipeError(f"{sample_id}: no such row; an id is source/file#row, e.g. {_example(ingested, out)}")
     number, path, row = place
-    _print_sample(console, pq.read_table(path).slice(row, 1).to_pylist()[0])
+    _print_sample(console, _row(path, row))
     for step in ready:
         if step.stage in FILTERS or step is last:
             verdict = pq.read_table(out / step.folder / f"verdict-{number:05d}.parquet").slice(row, 1).to_pylist()[0]
@@ -72,6 +73,15 @@ def _place(last: Step, ingested: Sequence[Step], out: Path, sample_id: str) -> t
         if row >= 0:
             return number, part.path, row
     return None
+
+
+def _row(path: str, row: int) -> dict[str, Any]:
+    """One row of a part, without the images of the others."""
+    for table in row_groups(path):
+        if row < table.num_rows:
+            return dict(table.slice(row, 1).to_pylist()[0])
+        row -= table.num_rows
+    raise ValueError(f"{path}: has no row {row}")
 
 
 def _example(ingested: Sequence[Step], out: Path) -> str:

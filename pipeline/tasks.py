@@ -8,7 +8,7 @@ whole. Models and tokenizers are loaded once per worker process and remembered.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,28 +16,25 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import fetching, storage
+from pipeline import fetching
+from pipeline.files import Files, row_groups
 from pipeline.graph import Step
 from pipeline.inventory import language_model
 from pipeline.task import Context, Part, Record, Task, recorded, records_of
 from schemas.manifest import Counts, FileEntry, describe, read
-from schemas.shard import INDEX, ROWS_PER_BATCH, SHARD
+from schemas.sample import REJECT, SAMPLE
+from schemas.shard import INDEX, SHARD
 from stages import download, stage
 from stages.catalogue import FILTERS
 from stages.chat import ChatFormat
 from stages.collect import Packs
 from stages.ingest import ingest
-from stages.pretokenise import pretokenise, totals
+from stages.pretokenise import VERDICT, pretokenise, totals
 from stages.sources import columns
 from stages.sources.archive import ImageFiles, Place, places
 from stages.sources.records import read as read_records
 from stages.sources.records import slices
 from stages.stage import Assets
-
-# Row groups stay small because nested binary over 2 GiB in one group can't be read back in one piece (arrow#44164).
-_ROW_GROUP = 128
-_IMAGE_BYTES = "images.list.element.bytes"
-
 
 # ---- splitting a step into tasks
 
@@ -113,59 +110,75 @@ def do(task: Task) -> Record:
     if task.stage == "collect":
         return fetching.do_collect(task)
     work = {"ingest": _do_ingest, "pretokenise": _do_pretokenise}.get(task.stage, _do_filter)
-    by_source, tables = work(task)
-    folder = Path(task.folder)
-    files = []
-    for name, table in tables.items():
-        storage.commit(folder / name, functools.partial(_write_shard if name.endswith(".arrow") else _write, table))
-        files.append(describe(folder, name, table.num_rows))
-    return recorded(task, by_source, files)
+    files = Files(Path(task.folder))
+    by_source = work(task, files)
+    return recorded(task, by_source, files.entries)
 
 
-def _do_ingest(task: Task) -> tuple[dict[str, Counts], dict[str, pa.Table]]:
+def _do_ingest(task: Task, files: Files) -> dict[str, Counts]:
     assert task.slice is not None
     source, params = task.params
     name, file = task.places["name"], task.slice.file
-    records = read_records(Path(task.places["root"]) / file, task.slice)
+    records = read_records(Path(task.places["root"]) / file, task.slice, params.limits)
     if "packs" in task.places:
         packs = Packs(Path(task.places["packs"]), task.slice)
-        done = ingest(packs.follow(records), name, file, source, packs, params)
+        pieces = ingest(packs.follow(records), name, file, source, packs, params)
     else:
-        done = ingest(records, name, file, source, _image_files(task.images), params)
-    if done.counts.rows_in != task.rows:
-        raise ValueError(f"{file}: {done.counts.rows_in} rows read, {task.rows} listed; the file changed, run again")
-    k = f"{task.number:05d}.parquet"
-    return {name: done.counts}, {f"part-{k}": done.samples, f"rejected-{k}": done.rejects}
+        pieces = ingest(records, name, file, source, _image_files(task.images, params.max_image_bytes), params)
+    counts, rejects = [], []
+
+    def samples() -> Iterator[pa.Table]:
+        for piece in pieces:
+            counts.append(piece.counts)
+            rejects.append(piece.rejects)
+            yield piece.samples
+
+    files.write(f"part-{task.number:05d}.parquet", SAMPLE, samples())
+    files.write(f"rejected-{task.number:05d}.parquet", REJECT, [pa.concat_tables(rejects).combine_chunks()])
+    total = sum(counts, Counts())
+    if total.rows_in != task.rows:
+        raise ValueError(f"{file}: {total.rows_in} rows read, {task.rows} listed; the file changed, run again")
+    return {name: total}
 
 
-def _do_filter(task: Task) -> tuple[dict[str, Counts], dict[str, pa.Table]]:
+def _do_filter(task: Task, files: Files) -> dict[str, Counts]:
     judge = FILTERS[task.stage]
     tables = [pq.read_table(part.path, columns=["sample_id", *judge.columns]) for part in task.parts]
     whole = pa.concat_tables(tables).combine_chunks()
     verdict = judge.verdicts(whole, task.params, _loaded(task) if judge.load else None)
     by_source: dict[str, Counts] = {}
-    files, start = {}, 0
+    start = 0
     for k, part in enumerate(task.parts, task.number):
         rows = verdict.slice(start, part.rows)
         start += part.rows
-        files[f"verdict-{k:05d}.parquet"] = rows
+        files.write(f"verdict-{k:05d}.parquet", rows.schema, [rows])
         by_source[part.source] = by_source.get(part.source, Counts()) + stage.counts(rows)
-    return by_source, files
+    return by_source
 
 
-def _do_pretokenise(task: Task) -> tuple[dict[str, Counts], dict[str, pa.Table]]:
+def _do_pretokenise(task: Task, files: Files) -> dict[str, Counts]:
     (part,) = task.parts
     chat = _chat(task.places["tokenizer"], task.params.tokens)
     verdicts = {name: pq.read_table(path) for name, path in task.verdicts.items()}
-    done = pretokenise(pq.read_table(part.path), verdicts, task.number, chat, task.params)
+    indexes, judged, counts = [], [], []
+
+    def shards() -> Iterator[pa.Table]:
+        for piece in pretokenise(row_groups(part.path), verdicts, task.number, chat, task.params):
+            indexes.append(piece.index)
+            judged.append(piece.verdict)
+            counts.append(piece.counts)
+            yield piece.shard
+
     k = f"{task.number:05d}"
-    tables = {f"shard-{k}.arrow": done.shard, f"index-{k}.parquet": done.index, f"verdict-{k}.parquet": done.verdict}
-    return {part.source: done.counts}, tables
+    files.write(f"shard-{k}.arrow", SHARD, shards())
+    files.write(f"index-{k}.parquet", INDEX, [pa.concat_tables(indexes).combine_chunks()])
+    files.write(f"verdict-{k}.parquet", VERDICT, [pa.concat_tables(judged).combine_chunks()])
+    return {part.source: sum(counts, Counts())}
 
 
 @functools.lru_cache(maxsize=4)
-def _image_files(places: tuple[Place, ...]) -> ImageFiles:
-    return ImageFiles(places)
+def _image_files(places: tuple[Place, ...], max_bytes: int) -> ImageFiles:
+    return ImageFiles(places, max_bytes)
 
 
 @functools.lru_cache(maxsize=2)
@@ -189,28 +202,6 @@ def _loaded(task: Task) -> Any:
     return _models[task.identity]
 
 
-def _write(table: pa.Table, path: Path) -> None:
-    names = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
-    columns = {c.path for c in _leaves(table.schema)}
-    compression = {name: "NONE" if name == _IMAGE_BYTES else "ZSTD" for name in columns}
-    pq.write_table(table, path, row_group_size=_ROW_GROUP, compression=compression, use_dictionary=names)
-
-
-def _leaves(schema: pa.Schema) -> list[Any]:
-    """Parquet's leaf columns of an Arrow schema, as pyarrow names them."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(schema.empty_table(), sink)
-    parquet = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
-    return [parquet.column(i) for i in range(len(parquet))]
-
-
-def _write_shard(table: pa.Table, path: Path) -> None:
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SHARD) as writer:
-        for start in range(0, table.num_rows, ROWS_PER_BATCH):
-            # One chunk per batch: a batch must not split where from_pylist happened to chunk.
-            writer.write_table(table.slice(start, ROWS_PER_BATCH).combine_chunks())
-
-
 # ---- the step as a whole
 
 
@@ -219,10 +210,10 @@ def list_files(step: Step, context: Context) -> tuple[Record, int]:
     found = context.inventory.sources | context.inventory.benchmarks
     table, unnamed = download.listing(found[step.label], step.params)
     folder = context.out / step.folder
-    storage.commit(folder / "files.parquet", functools.partial(_write, table))
+    files = Files(folder)
+    files.write("files.parquet", table.schema, [table])
     counts = Counts(table.num_rows, table.num_rows)
-    files = (describe(folder, "files.parquet", table.num_rows),)
-    return Record(step.identity, 0, counts, {step.label: counts}, files), unnamed
+    return Record(step.identity, 0, counts, {step.label: counts}, tuple(files.entries)), unnamed
 
 
 def finish(step: Step, context: Context, records: Sequence[Record]) -> tuple[list[FileEntry], dict[str, Any]]:
@@ -236,12 +227,12 @@ def finish(step: Step, context: Context, records: Sequence[Record]) -> tuple[lis
         return [], {}
     parts = [pq.read_table(folder / f"index-{record.number:05d}.parquet") for record in records]
     index = pa.concat_tables(parts).cast(INDEX) if parts else INDEX.empty_table()
-    storage.commit(folder / "index.parquet", functools.partial(_write, index))
+    files = Files(folder)
+    files.write("index.parquet", INDEX, [index.combine_chunks()])
     chat = ChatFormat.load(context.place("tokenizer"), step.params.tokens)
     chat.save(folder / "tokenizer")
     saved = sorted(path.name for path in (folder / "tokenizer").iterdir())
-    entries = [describe(folder, "index.parquet", index.num_rows), *(describe(folder, f"tokenizer/{n}") for n in saved)]
-    return entries, {
+    return [*files.entries, *(describe(folder, f"tokenizer/{n}") for n in saved)], {
         "tiles": asdict(step.params.tiles),
         "tokens": asdict(step.params.tokens),
         "image_token_id": chat.image_token_id,

@@ -1,6 +1,6 @@
 """SHARD: one pretokenised training sample; INDEX: its lengths, everything the planner reads.
 
-SHARD is Arrow IPC, uncompressed and memory-mappable, `ROWS_PER_BATCH` rows a record batch.
+SHARD is Arrow IPC, uncompressed and memory-mappable, in record batches of few rows (stages/stage.py says how many).
 
   input_ids      image placeholders expanded: exactly what the model sees
   target_spans   half-open ranges of input_ids that bear loss
@@ -15,8 +15,6 @@ from __future__ import annotations
 import pyarrow as pa
 
 from schemas.sample import IMAGES
-
-ROWS_PER_BATCH = 128
 
 COUNTS = ("num_tokens", "num_text_tokens", "num_image_tokens", "num_target_tokens", "num_tiles")
 

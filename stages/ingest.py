@@ -2,15 +2,15 @@
 
 Per record: the source's adapter makes a draft, every image is found, proven whole, measured and hashed
 (stages/images.py), and the original bytes are kept. What can't become a sample is a reject with a reason and what was
-seen. Rows in = samples + rejects, checked here.
+seen. Rows in = samples + rejects, checked here. A part comes in pieces, so that its size is no matter of memory.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, astuple, dataclass
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -22,66 +22,102 @@ from stages.sources import draft
 from stages.sources.archive import ImageFiles
 from stages.sources.catalogue import FORMATS, Source
 from stages.sources.draft import BadRow, Draft, ImageRef
-from stages.stage import check_reasons
+from stages.sources.streams import Limits
+from stages.stage import check_reasons, grouped
 
-VERSION = 2
+VERSION = 3
 
-REASONS = {**draft.REASONS, **images.REASONS}
+REASONS = {
+    **draft.REASONS,
+    **images.REASONS,
+    "image_too_large": "more pixels than max_pixels, or more bytes than max_image_bytes",
+}
+
+_INFO_BYTES = 2048  # what describes an image, beside its bytes
 
 
 @dataclass(frozen=True)
 class IngestParams:
-    """`rows_per_part`: input rows of one part, the unit of work and of resuming; `max_pixels`: cap per image."""
+    """Parts, and the caps above which a row is a reject.
+
+    rows_per_part     input rows of one part, the unit of work and of resuming
+    max_pixels        of one image
+    max_image_bytes   of one image, as a file
+    max_text_bytes    of the text of one row, or of the JSON that it stands in
+    max_row_bytes     of one row with all of its images; a worker's peak is about six times this, and 300 MiB
+    """
 
     rows_per_part: int = 1024
     max_pixels: int = 100_000_000
+    max_image_bytes: int = Limits.image
+    max_text_bytes: int = Limits.text
+    max_row_bytes: int = Limits.row
 
     def __post_init__(self) -> None:
-        if self.rows_per_part < 1 or self.max_pixels < 1:
-            raise ValueError(f"rows_per_part and max_pixels must be at least 1, got {self}")
+        if min(astuple(self)) < 1:
+            raise ValueError(f"every number of ingest must be at least 1, got {self}")
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.max_image_bytes, self.max_text_bytes, self.max_row_bytes)
 
 
 @dataclass(frozen=True)
 class Ingested:
-    """One part: samples, rejects and their ledger."""
+    """A piece of a part: samples (one row group), rejects and their ledger."""
 
     samples: pa.Table
     rejects: pa.Table
     counts: Counts
 
 
+class _Outcome(NamedTuple):
+    """What became of one record: a sample of so many bytes, or a reject."""
+
+    row: dict[str, Any]
+    size: int | None
+
+
 def ingest(
     records: Iterable[tuple[int, Any]], name: str, file: str, source: Source, files: ImageFiles, params: IngestParams
-) -> Ingested:
-    """Turn (row, record) pairs of one file into samples and rejects."""
-    samples: list[dict[str, Any]] = []
-    rejects: list[dict[str, Any]] = []
-    rows = 0
-    for row, record in records:
-        rows += 1
-        origin = {"sample_id": sample_id(name, file, row), "source": name}
-        try:
-            samples.append({**origin, **_sample(record, file, name, source, files, params)})
-        except (BadRow, BadImage) as bad:
-            # What was seen may have no UTF-8 (names in archives, lone surrogates in JSON)
-            detail = bad.detail[:500].encode("utf-8", "backslashreplace").decode("utf-8")
-            rejects.append({**origin, "file": file, "row": row, "reason": bad.reason, "detail": detail})
-    reasons = Counter(reject["reason"] for reject in rejects)
-    check_reasons(reasons, REASONS, "ingest")
-    counts = Counts(rows, len(samples), {}, dict(sorted(reasons.items())))
-    return Ingested(pa.Table.from_pylist(samples, SAMPLE), pa.Table.from_pylist(rejects, REJECT), counts)
+) -> Iterator[Ingested]:
+    """Turn (row, record) pairs of one file into samples and rejects, piece by piece; at least one."""
+    outcomes = (_outcome(row, record, name, file, source, files, params) for row, record in records)
+    for group in grouped(outcomes, lambda outcome: outcome.size):
+        samples = [outcome.row for outcome in group if outcome.size is not None]
+        rejects = [outcome.row for outcome in group if outcome.size is None]
+        reasons = Counter(reject["reason"] for reject in rejects)
+        check_reasons(reasons, REASONS, "ingest")
+        counts = Counts(len(group), len(samples), {}, dict(sorted(reasons.items())))
+        yield Ingested(pa.Table.from_pylist(samples, SAMPLE), pa.Table.from_pylist(rejects, REJECT), counts)
+
+
+def _outcome(
+    row: int, record: Any, name: str, file: str, source: Source, files: ImageFiles, params: IngestParams
+) -> _Outcome:
+    origin = {"sample_id": sample_id(name, file, row), "source": name}
+    try:
+        sample, size = _sample(record, file, name, source, files, params)
+        return _Outcome({**origin, **sample}, size)
+    except (BadRow, BadImage) as bad:
+        # What was seen may have no UTF-8 (names in archives, lone surrogates in JSON)
+        detail = bad.detail[:500].encode("utf-8", "backslashreplace").decode("utf-8")
+        return _Outcome({**origin, "file": file, "row": row, "reason": bad.reason, "detail": detail}, None)
 
 
 def _sample(
     record: Any, file: str, name: str, source: Source, files: ImageFiles, params: IngestParams
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], int]:
+    """A sample's fields beside its origin, and its bytes. Raises BadRow, BadImage."""
     if isinstance(record, BadRow):
         raise record
     fields = draft.mapping(record, "the record")
     found = FORMATS[source.format].adapt(fields, source.reading)
     found.scores |= draft.ratings(fields, source.scores)
-    draft.check(found)
-    opened = [_image(ref, files, params.max_pixels) for ref in found.images]
+    text = draft.check(found)
+    if text > params.max_text_bytes:
+        raise BadRow("row_too_large", f"{text:,} bytes of text, at most {params.max_text_bytes:,}")
+    opened, size = _images(found, text, files, params)
     return {
         "subset": file.split("/")[0] if "/" in file else name,
         "licence": found.licence or source.licence,
@@ -90,14 +126,32 @@ def _sample(
         "image_info": [info for _, info in opened],
         "scores": _scores(found),
         "declared_language": found.declared_language,
-    }
+    }, size
 
 
-def _image(ref: ImageRef, files: ImageFiles, max_pixels: int) -> tuple[dict[str, Any], dict[str, Any]]:
+_Opened = list[tuple[dict[str, Any], dict[str, Any]]]
+
+
+def _images(found: Draft, size: int, files: ImageFiles, params: IngestParams) -> tuple[_Opened, int]:
+    """Every image with its description, and the bytes of the row whose text has `size`."""
+    opened: _Opened = []
+    for ref in found.images:
+        stored, info = _image(ref, files, params)
+        size += len(stored["bytes"]) + _INFO_BYTES
+        if size > params.max_row_bytes:
+            many = f"{len(opened) + 1} of {len(found.images)} images"
+            raise BadRow("row_too_large", f"{size:,} bytes with {many}, at most {params.max_row_bytes:,}")
+        opened.append((stored, info))
+    return opened, size
+
+
+def _image(ref: ImageRef, files: ImageFiles, params: IngestParams) -> tuple[dict[str, Any], dict[str, Any]]:
     if ref.data is None and ref.path is None:
         raise BadImage("image_missing", "neither bytes nor a path")
     data = ref.data if ref.data is not None else files.read(ref.path or "")
-    return {"bytes": data, "path": ref.path}, asdict(images.inspect(data, max_pixels))
+    if len(data) > params.max_image_bytes:
+        raise BadImage("image_too_large", f"{len(data):,} bytes, at most {params.max_image_bytes:,}")
+    return {"bytes": data, "path": ref.path}, asdict(images.inspect(data, params.max_pixels))
 
 
 def _scores(found: Draft) -> list[dict[str, Any]]:

@@ -3,13 +3,14 @@
 Every count is arithmetic on the text and on (width, height): the grid is chosen from the size, its tokens are
 counted, placeholders are expanded to exactly what the model will see, and the original image bytes are copied
 through. The trainer cuts tiles by the stored grid. A sample that any filter dropped is counted under that filter's
-name; an over-long one or one without targets gets a verdict here. Nothing is truncated.
+name; an over-long one or one without targets gets a verdict here. Nothing is truncated. Samples come and shards go in
+pieces, so that the size of a part is no matter of memory.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -19,10 +20,10 @@ from schemas.manifest import Counts
 from schemas.shard import COUNTS, INDEX, SHARD
 from schemas.verdict import verdict_schema
 from stages.chat import ChatFormat, Encoded, ImageTokens, TemplateRefuses
-from stages.stage import check_reasons
+from stages.stage import check_reasons, grouped
 from stages.tiles import Grid, TileScheme, choose_grid
 
-VERSION = 1
+VERSION = 2
 
 REASONS = {
     "too_long": "more than max_tokens tokens",
@@ -45,12 +46,27 @@ class PretokeniseParams:
 
 
 class Pretokenised(NamedTuple):
-    """One part: the shard, its index rows, a verdict per sample (first reason to drop it) and the ledger."""
+    """A piece of a part: a batch of the shard, its index rows, a verdict per sample (first reason to drop it) and the
+    ledger."""
 
     shard: pa.Table
     index: pa.Table
     verdict: pa.Table
     counts: Counts
+
+
+class _Judged(NamedTuple):
+    """What became of one sample: its verdict, and its row of the shard if it is kept."""
+
+    verdict: dict[str, Any]
+    row: dict[str, Any] | None
+
+    @property
+    def size(self) -> int | None:
+        """The bytes that it takes in the shard, about."""
+        if self.row is None:
+            return None
+        return 4 * len(self.row["input_ids"]) + sum(len(image["bytes"]) for image in self.row["images"])
 
 
 class _Dropped(Exception):
@@ -62,28 +78,59 @@ class _Dropped(Exception):
 
 
 def pretokenise(
-    samples: pa.Table, verdicts: Mapping[str, pa.Table], number: int, chat: ChatFormat, params: PretokeniseParams
-) -> Pretokenised:
-    """One part -> one shard. `verdicts`: filter name -> VERDICT rows of this part; `number`: the shard's number.
+    pieces: Iterable[pa.Table],
+    verdicts: Mapping[str, pa.Table],
+    number: int,
+    chat: ChatFormat,
+    params: PretokeniseParams,
+) -> Iterator[Pretokenised]:
+    """One part -> one shard, piece by piece; at least one.
 
-    Raises ValueError if a verdict does not speak of exactly these samples.
+    `pieces`: the samples; `verdicts`: filter name -> VERDICT rows of this part; `number`: the shard's number. Raises
+    ValueError if a verdict does not speak of exactly these samples.
     """
-    dropped = first_drop(samples["sample_id"], verdicts)
-    languages = _languages(samples, verdicts)
-    shard: list[dict[str, Any]] = []
-    judged: list[dict[str, Any]] = []
-    for row, language, (stage, reason) in zip(samples.to_pylist(), languages, dropped, strict=True):
-        verdict = {"sample_id": row["sample_id"], "stage": stage, "reason": reason}
-        if reason is None:
-            try:
-                shard.append({**_encode(row, chat, params), "language": language})
-                verdict |= {name: shard[-1][name] for name in ("num_tokens", "num_tiles")}
-            except _Dropped as drop:
-                verdict |= {"stage": "pretokenise", "reason": drop.reason}
-                verdict |= {"detail": drop.detail, "num_tokens": drop.num_tokens}
-        judged.append(verdict)
-    table = pa.Table.from_pylist(shard, SHARD)
-    return Pretokenised(table, _index(table, number), pa.Table.from_pylist(judged, VERDICT), _ledger(judged))
+    first = 0
+    for group in grouped(_judged(pieces, verdicts, chat, params), lambda judged: judged.size):
+        shard = pa.Table.from_pylist([judged.row for judged in group if judged.row is not None], SHARD)
+        judged = [judged.verdict for judged in group]
+        yield Pretokenised(shard, _index(shard, number, first), pa.Table.from_pylist(judged, VERDICT), _ledger(judged))
+        first += shard.num_rows
+
+
+def _judged(
+    pieces: Iterable[pa.Table], verdicts: Mapping[str, pa.Table], chat: ChatFormat, params: PretokeniseParams
+) -> Iterator[_Judged]:
+    start = 0
+    for samples in pieces:
+        mine = {stage: verdict.slice(start, samples.num_rows) for stage, verdict in verdicts.items()}
+        start += samples.num_rows
+        dropped = first_drop(samples["sample_id"], mine)
+        languages = _languages(samples, mine)
+        for row, language, (stage, reason) in zip(samples.to_pylist(), languages, dropped, strict=True):
+            yield _judge(row, language, stage, reason, chat, params)
+    for stage, verdict in verdicts.items():
+        if verdict.num_rows != start:
+            raise ValueError(f"the verdicts of {stage} don't speak of these samples row by row; run {stage} again")
+
+
+def _judge(
+    row: Mapping[str, Any],
+    language: str | None,
+    stage: str | None,
+    reason: str | None,
+    chat: ChatFormat,
+    params: PretokeniseParams,
+) -> _Judged:
+    """A sample's row of the shard, or why there is none; `stage` and `reason`: the filter that dropped it."""
+    verdict = {"sample_id": row["sample_id"], "stage": stage, "reason": reason}
+    if reason is not None:
+        return _Judged(verdict, None)
+    try:
+        found = {**_encode(row, chat, params), "language": language}
+    except _Dropped as drop:
+        own = {"stage": "pretokenise", "reason": drop.reason, "detail": drop.detail, "num_tokens": drop.num_tokens}
+        return _Judged(verdict | own, None)
+    return _Judged(verdict | {name: found[name] for name in ("num_tokens", "num_tiles")}, found)
 
 
 def first_drop(sample_ids: pa.ChunkedArray, verdicts: Mapping[str, pa.Table]) -> list[tuple[str | None, str | None]]:
@@ -155,9 +202,9 @@ def _counts(encoded: Encoded, grids: list[Grid]) -> dict[str, int]:
     }
 
 
-def _index(shard: pa.Table, number: int) -> pa.Table:
-    rows = shard.num_rows
-    place = {"shard": pa.array([number] * rows, pa.int32()), "row": pa.array(range(rows), pa.int32())}
+def _index(shard: pa.Table, number: int, first: int) -> pa.Table:
+    rows = range(first, first + shard.num_rows)
+    place = {"shard": pa.array([number] * len(rows), pa.int32()), "row": pa.array(rows, pa.int32())}
     return pa.table(
         {name: place.get(name, shard[name] if name in shard.column_names else None) for name in INDEX.names}
     )

@@ -14,15 +14,21 @@ proves that, and `counts` turns verdicts into the ledger: rows in = kept + dropp
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 
 from schemas.manifest import Counts
 from schemas.verdict import verdict_schema
+
+# Tables are made and written in groups of so many rows and bytes, whatever the rows hold: that bounds a worker's
+# memory. Few rows also keep nested binary under the 2 GiB that can be read back in one piece (arrow#44164).
+GROUP_ROWS, GROUP_BYTES = 128, 64 * 1024 * 1024
+
+Row = TypeVar("Row")
 
 
 class UndeclaredReason(Exception):
@@ -66,6 +72,21 @@ class Filter:
         columns = [table["sample_id"], pa.array(reasons, pa.string()), *evidence.columns]
         verdict = pa.Table.from_arrays(columns, schema=verdict_schema(self.evidence)).combine_chunks()
         return check_verdict(verdict, table["sample_id"], self.reasons, self.name)
+
+
+def grouped(rows: Iterable[Row], size: Callable[[Row], int | None]) -> Iterator[list[Row]]:
+    """Rows in groups of at most GROUP_ROWS and GROUP_BYTES; a larger row is alone. Size None: it takes no room."""
+    group: list[Row] = []
+    count = held = 0
+    for row in rows:
+        more = size(row)
+        if more is not None:
+            if count and (count == GROUP_ROWS or held + more > GROUP_BYTES):
+                yield group
+                group, count, held = [], 0, 0
+            count, held = count + 1, held + more
+        group.append(row)
+    yield group
 
 
 def check_verdict(verdict: pa.Table, sample_ids: pa.ChunkedArray, reasons: Iterable[str], stage: str) -> pa.Table:

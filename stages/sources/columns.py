@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from schemas.strict import RecipeError
+from stages.sources import parquet_records
 from stages.sources.catalogue import FORMATS, Source
 from stages.sources.draft import BadRow
-from stages.sources.records import Slice, first_records, kind, parquet_columns
+from stages.sources.records import Slice, first_records, kind
 from stages.sources.webdataset import json_fields
 
 # Fields that stand inside a turn or a json, and not in the record
@@ -50,7 +51,7 @@ def _wanted(source: Source) -> dict[str, str]:
 
 def _columns(path: Path, parts: Sequence[Slice], source: Source) -> Iterator[set[str]]:
     if kind(path.name) == "parquet":
-        yield set(parquet_columns(path)) if parts else set()
+        yield set(parquet_records.columns(path)) if parts else set()
         return
     for record in first_records(path, parts):
         yield _fields(record, source)

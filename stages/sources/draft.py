@@ -17,6 +17,7 @@ REASONS = {
     "no_conversation": "there is no user turn with an assistant turn after it",
     "unknown_role": "a turn's role is none of system, user and assistant, by any of their names",
     "unknown_block": "a turn has a block that is neither text nor an image",
+    "row_too_large": "more bytes than max_row_bytes, or more text than max_text_bytes",
     "placeholder_mismatch": "the number of image placeholders differs from the number of images",
 }
 
@@ -105,8 +106,8 @@ def put_images_first(messages: list[dict[str, Any]], count: int) -> None:
             return
 
 
-def check(draft: Draft) -> Draft:
-    """The draft itself, or BadRow: a user turn before an assistant turn, placeholders and images equal in number.
+def check(draft: Draft) -> int:
+    """The bytes of its text, or BadRow: a user turn before an assistant turn, placeholders and images equal in number.
 
     A document is its one assistant turn. Every text must be storable: a licence, language or path that is no text, or a
     lone surrogate (legal in JSON, but without UTF-8), makes the row malformed.
@@ -119,9 +120,8 @@ def check(draft: Draft) -> Draft:
             raise BadRow("malformed_record", f"an image's bytes are a {type(image.data).__name__}")
     for name in draft.scores:
         _stored(name, "a score's name")
-    for message in draft.messages:
-        for block in message["content"]:
-            _stored(block["text"], "a turn's text")
+    blocks = [block for message in draft.messages for block in message["content"]]
+    size = sum(_stored(block["text"], "a turn's text") for block in blocks)
     roles = [message["role"] for message in draft.messages]
     whole = draft.document and roles == ["assistant"]
     if not whole and ("user" not in roles or "assistant" not in roles[roles.index("user") :]):
@@ -129,14 +129,15 @@ def check(draft: Draft) -> Draft:
     placeholders = image_blocks(draft.messages)
     if placeholders != len(draft.images):
         raise BadRow("placeholder_mismatch", f"{placeholders} placeholders, {len(draft.images)} images")
-    return draft
+    return size
 
 
-def _stored(value: Any, what: str) -> None:
+def _stored(value: Any, what: str) -> int:
+    """The bytes of a text that can be stored, or BadRow."""
     if value is not None and not isinstance(value, str):
         raise BadRow("malformed_record", f"{what} is a {type(value).__name__}, wanted text")
     try:
-        (value or "").encode("utf-8")
+        return len((value or "").encode("utf-8"))
     except UnicodeEncodeError as error:
         raise BadRow("malformed_record", f"{what} has a lone surrogate at character {error.start}") from None
 
@@ -168,8 +169,8 @@ def image_ref(value: Any) -> ImageRef:
 
 
 def image_refs(value: Any) -> list[ImageRef]:
-    """Images from a list or from a single one; none, '' and 'none' mean no image (seen in Cambrian)."""
-    if value is None or (isinstance(value, str) and value.lower() in ("", "none", "nan")):
+    """Images from a list or from a single one; none, NaN, '' and 'none' mean no image (seen in Cambrian)."""
+    if value is None or value != value or (isinstance(value, str) and value.lower() in ("", "none", "nan")):
         return []
     return [image_ref(item) for item in (value if isinstance(value, list) else [value])]
 
@@ -192,8 +193,9 @@ def _data_uri(text: str) -> bytes:
 
 
 def ratings(record: Mapping[str, Any], columns: Iterable[str]) -> dict[str, float]:
-    """The numbers in these columns by name; a column that is missing or null rates nothing, text is BadRow."""
-    found = {name: record[name] for name in columns if record.get(name) is not None}
+    """The numbers in these columns by name; a column that is missing, null or NaN rates nothing, text is BadRow."""
+    given = {name: record.get(name) for name in columns}
+    found = {name: value for name, value in given.items() if value is not None and value == value}
     for name, value in found.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise BadRow("malformed_record", f"the score {name} is a {type(value).__name__}, wanted a number")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -17,14 +18,25 @@ import pyarrow as pa
 
 CODECS = {".gz": "gzip", ".zst": "zstd"}
 
-# One JSON record, line or member: more is no training sample, and has to fit in memory several times.
-MAX_RECORD_BYTES = 128 * 1024 * 1024
-
-_BUFFER = 1024 * 1024
+_MIB = 1024 * 1024
+_BUFFER = _MIB
 
 
 class DataError(ValueError):
     """A data file that can't be read: one line with the file, the place and what to do."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most bytes of one image, of the text of one row (or its JSON), and of one row with all of its images.
+
+    What is above them is refused before it is in memory. A row takes up to six times its bytes on its way into a part
+    (page, batch, record, table, page again), and JSON of nothing but brackets up to 24 times.
+    """
+
+    image: int = 64 * _MIB
+    text: int = 32 * _MIB
+    row: int = 128 * _MIB
 
 
 @contextmanager

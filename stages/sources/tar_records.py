@@ -15,10 +15,11 @@ from typing import Any, BinaryIO
 
 from stages.sources.draft import BadRow
 from stages.sources.json_records import Span
-from stages.sources.streams import MAX_RECORD_BYTES
+from stages.sources.streams import Limits
 from stages.sources.tars import members
 
 KEY = "__key__"
+TEXTS = ("json", "txt")
 
 
 def spans(stream: BinaryIO, path: Path, rows: int) -> Iterator[Span]:
@@ -38,9 +39,9 @@ def spans(stream: BinaryIO, path: Path, rows: int) -> Iterator[Span]:
         yield Span(count, begin, end)
 
 
-def read(stream: BinaryIO, path: Path, span: Span) -> Iterator[Any]:
+def read(stream: BinaryIO, path: Path, span: Span, limits: Limits) -> Iterator[Any]:
     """The samples of a span: {KEY: key, extension: bytes, ...} or a BadRow."""
-    key, sample = None, _Sample("")
+    key, sample = None, _Sample("", limits)
     for member in members(stream, path, span.begin, span.end):
         if (name := _parts(member.name, member.isdir())) is None:
             continue
@@ -48,7 +49,7 @@ def read(stream: BinaryIO, path: Path, span: Span) -> Iterator[Any]:
             if key is not None:
                 yield sample.done()
             key = name[0]
-            sample = _Sample(key)
+            sample = _Sample(key, limits)
         sample.add(member, name[1], stream)
     if key is not None:
         yield sample.done()
@@ -66,9 +67,10 @@ def _parts(name: str, folder: bool) -> tuple[str, str] | None:
 class _Sample:
     """One sample being read; the first thing wrong with it stays."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, limits: Limits) -> None:
         self._found: dict[str, Any] = {KEY: key}
-        self._size, self._problem = 0, ""
+        self._size, self._limits = 0, limits
+        self._problem: BadRow | None = None
 
     def add(self, member: tarfile.TarInfo, extension: str, stream: BinaryIO) -> None:
         self._size += member.size
@@ -80,13 +82,16 @@ class _Sample:
         self._found[extension] = stream.read(member.size)
 
     def done(self) -> Any:
-        return BadRow("malformed_record", self._problem) if self._problem else self._found
+        return self._problem or self._found
 
-    def _judge(self, member: tarfile.TarInfo, extension: str) -> str:
+    def _judge(self, member: tarfile.TarInfo, extension: str) -> BadRow | None:
+        text = extension.rpartition(".")[2] in TEXTS
         if not member.isreg() or member.sparse is not None:
-            return f"{member.name!r} is a link, a device or a sparse file"
+            return BadRow("malformed_record", f"{member.name!r} is a link, a device or a sparse file")
         if extension in self._found:
-            return f"{member.name!r} stands twice in its sample"
-        if self._size > MAX_RECORD_BYTES:
-            return f"members of {self._size:,} bytes in one sample, at most {MAX_RECORD_BYTES:,}"
-        return ""
+            return BadRow("malformed_record", f"{member.name!r} stands twice in its sample")
+        if text and member.size > self._limits.text:
+            return BadRow("row_too_large", f"{member.name!r} of {member.size:,} bytes, at most {self._limits.text:,}")
+        if self._size > self._limits.row:
+            return BadRow("row_too_large", f"members of {self._size:,} bytes in all, at most {self._limits.row:,}")
+        return None

@@ -1,9 +1,10 @@
 """A sample of a WebDataset tar: pictures, and text in `json` or `txt`. Nothing else in it is decoded.
 
-`json` holds `conversations` (LLaVA's shape), `messages` (or is such a list itself), or `caption`; a `txt` is a caption
-as well and comes before the `caption` of img2dataset's json. The pictures are those of the sample, in the order of the
-first number in their extension (`img0.jpg`, `img1.jpg`), whatever names the json gives them. Two jsons or two texts in
-one sample are two samples whose names had dots (`1.0.json`, `1.1.json`): a reject, since nobody can part them.
+`json` holds `conversations` (LLaVA's shape), `messages` (or is such a list itself), `captions` (a list, see packed.py),
+or `caption`; a `txt` is a caption as well and comes before the `caption` of img2dataset's json. The pictures are those
+of the sample, in the order of the first number in their extension (`img0.jpg`, `img1.jpg`), whatever names the json
+gives them. Two jsons or two texts in one sample are two samples whose names had dots (`1.0.json`, `1.1.json`): a
+reject, since nobody can part them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from stages.sources import caption, conversations, messages
+from stages.sources import caption, conversations, messages, packed
 from stages.sources.draft import BadRow, Draft, Reading, mapping
 from stages.sources.json_records import parse
 from stages.sources.tar_records import KEY
@@ -21,6 +22,8 @@ COLUMNS = {
     "conversations": "conversations",
     "messages": "messages",
     "caption": "caption",
+    "captions": "captions",
+    "prompts": "prompts",
     "language": "language",
     "licence": "licence",
 }
@@ -37,6 +40,8 @@ def adapt(record: Mapping[str, Any], reading: Reading) -> Draft:
         return conversations.adapt({**fields, "image": pictures}, _reading(conversations.COLUMNS, reading))
     if reading.get(fields, "messages") is not None:
         return messages.adapt({**fields, "images": pictures}, _reading(messages.COLUMNS, reading))
+    if reading.get(fields, "captions") is not None:
+        return packed.adapt(fields, pictures, reading)
     text = _only(record, "txt")
     said = reading.get(fields, "caption") if text is None else _decoded(text)
     if said is None:

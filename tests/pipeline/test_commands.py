@@ -19,7 +19,7 @@ from schemas.manifest import ManifestError, read
 from schemas.sample import REJECT
 from schemas.strict import RecipeError
 from stages.catalogue import STAGES
-from stages.sources.records import DataError
+from stages.sources.streams import DataError
 from tests.pipeline.conftest import Corpus, MakeRecipe, opened, run, write_json
 
 Finished = tuple[Path, Context, list[Step]]
@@ -192,7 +192,7 @@ def test_a_broken_json_file_is_one_sentence(make_recipe: MakeRecipe, tmp_path: P
         only("llava")(mapping)
         mapping["run"]["locations"]["llava"] = str(folder)
 
-    with pytest.raises(DataError, match=r"conversations.json: broken JSON in the record at byte"):
+    with pytest.raises(DataError, match=r"conversations.json: broken JSON at byte"):
         run(make_recipe(edit))
 
 

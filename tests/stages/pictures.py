@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw
 
+from schemas.manifest import Counts
 from schemas.sample import SAMPLE
 from stages.images import inspect
 
@@ -93,3 +95,11 @@ def sample(
 
 def table(*samples: dict[str, Any]) -> pa.Table:
     return pa.Table.from_pylist(list(samples), SAMPLE)
+
+
+def joined(pieces: Iterable[Any]) -> Any:
+    """The pieces of a part as one, table by table."""
+    found = list(pieces)
+    names = [name for name in ("samples", "rejects", "shard", "index", "verdict") if hasattr(found[0], name)]
+    tables = {name: pa.concat_tables([getattr(piece, name) for piece in found]).combine_chunks() for name in names}
+    return SimpleNamespace(**tables, counts=sum((piece.counts for piece in found), Counts()))

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import sample, table, talk
+from pictures import joined, sample, table, talk
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -43,6 +43,10 @@ def chat() -> ChatFormat:
     return ChatFormat(fast, TOKENS)
 
 
+def pretokenised(samples: pa.Table, *rest: Any) -> Any:
+    return joined(pretokenise([samples], *rest))
+
+
 def row(name: str, sizes: tuple[tuple[int, int], ...] = (), **fields: Any) -> dict[str, Any]:
     """A sample whose image bytes are no images: only their sizes may be read."""
     found = sample(name, **fields)
@@ -61,7 +65,7 @@ def verdicts(samples: pa.Table, **reasons: list[str | None]) -> dict[str, pa.Tab
 
 def test_counts_and_spans_of_one_sample(chat: ChatFormat) -> None:
     samples = table(row("a", ((112, 56), (56, 56)), question="hi", answer="yes", declared_language="en"))
-    done = pretokenise(samples, {}, 7, chat, PARAMS)
+    done = pretokenised(samples, {}, 7, chat, PARAMS)
     (found,) = done.shard.to_pylist()
     # two tiles and a thumbnail of 4 tokens each, then a single tile; both framed
     images = 2 + 3 * 4 + 2 + 1 * 4
@@ -88,7 +92,7 @@ SIZES = st.lists(st.tuples(st.integers(1, 900), st.integers(1, 900)), max_size=3
 @settings(max_examples=40)
 def test_every_row_is_kept_or_counted_and_counts_equal_spans(chat: ChatFormat, drawn: list[Any]) -> None:
     samples = table(*(row(str(n), sizes, question=q, answer=a) for n, (sizes, q, a, _) in enumerate(drawn)))
-    done = pretokenise(samples, verdicts(samples, quality=[drop for *_, drop in drawn]), 0, chat, PARAMS)
+    done = pretokenised(samples, verdicts(samples, quality=[drop for *_, drop in drawn]), 0, chat, PARAMS)
     assert done.shard.schema.equals(SHARD) and done.index.schema.equals(INDEX) and done.verdict.schema.equals(VERDICT)
     assert done.counts.rows_in == len(drawn) == done.verdict.num_rows
     assert done.counts.kept == done.shard.num_rows == done.index.num_rows
@@ -114,9 +118,9 @@ def test_every_row_is_kept_or_counted_and_counts_equal_spans(chat: ChatFormat, d
 
 
 def test_the_longest_sample_that_fits_stays_whole(chat: ChatFormat) -> None:
-    base = pretokenise(table(row("a", question="", answer="")), {}, 0, chat, PARAMS).shard["num_tokens"][0].as_py()
+    base = pretokenised(table(row("a", question="", answer="")), {}, 0, chat, PARAMS).shard["num_tokens"][0].as_py()
     fits, over = (row(name, answer="x" * (200 - base + more), question="") for name, more in (("fits", 0), ("over", 1)))
-    done = pretokenise(table(fits, over), {}, 0, chat, PARAMS)
+    done = pretokenised(table(fits, over), {}, 0, chat, PARAMS)
     assert done.shard["num_tokens"].to_pylist() == [200]
     (_, verdict) = done.verdict.to_pylist()
     assert (verdict["stage"], verdict["reason"], verdict["num_tokens"]) == ("pretokenise", "too_long", 201)
@@ -125,7 +129,7 @@ def test_the_longest_sample_that_fits_stays_whole(chat: ChatFormat) -> None:
 
 
 def test_images_count_towards_the_length(chat: ChatFormat) -> None:
-    done = pretokenise(table(row("a", ((900, 100),) * 8), row("b")), {}, 0, chat, PARAMS)
+    done = pretokenised(table(row("a", ((900, 100),) * 8), row("b")), {}, 0, chat, PARAMS)
     assert done.verdict["reason"].to_pylist() == ["too_long", None]
 
 
@@ -133,7 +137,7 @@ def test_own_reasons_are_verdicts_not_errors(chat: ChatFormat) -> None:
     untaught = row("no target")
     untaught["messages"] = [*talk(("user", "q")), {"role": "assistant", "content": []}]
     refused = row("refused", messages=talk(("user", "q"), ("system", "s"), ("assistant", "a")))
-    done = pretokenise(table(untaught, refused, row("good", answer="")), {}, 0, chat, PARAMS)
+    done = pretokenised(table(untaught, refused, row("good", answer="")), {}, 0, chat, PARAMS)
     assert done.counts.dropped == {"pretokenise.no_target": 1, "pretokenise.template_refuses": 1}
     assert "late system" in done.verdict["detail"].to_pylist()[1]
     assert done.shard["num_target_tokens"].to_pylist() == [1]
@@ -154,7 +158,7 @@ def test_a_sample_counts_under_the_first_filter_that_drops_it(chat: ChatFormat) 
         (None, None),
     ]
     del found["language"]
-    done = pretokenise(samples, found, 0, chat, PARAMS)
+    done = pretokenised(samples, found, 0, chat, PARAMS)
     assert done.counts.dropped == {"dedupe.duplicate": 1, "quality.empty_answer": 2}
     assert done.verdict["stage"].to_pylist() == ["quality", "dedupe", "quality", None]
     assert done.shard["sample_id"].to_pylist() == ["d"]
@@ -164,8 +168,8 @@ def test_the_detected_language_beats_the_declared_one(chat: ChatFormat) -> None:
     samples = table(row("a", declared_language="en"), row("b", declared_language="en"))
     (found,) = verdicts(samples, language=[None, None]).values()
     found = found.append_column("language", pa.array(["ja", "und"]))
-    assert pretokenise(samples, {"language": found}, 0, chat, PARAMS).shard["language"].to_pylist() == ["ja", "und"]
-    assert pretokenise(samples, {}, 0, chat, PARAMS).index["language"].to_pylist() == ["en", "en"]
+    assert pretokenised(samples, {"language": found}, 0, chat, PARAMS).shard["language"].to_pylist() == ["ja", "und"]
+    assert pretokenised(samples, {}, 0, chat, PARAMS).index["language"].to_pylist() == ["en", "en"]
 
 
 @pytest.mark.parametrize("ids", [["b", "a"], ["a"], ["a", "b", "c"], ["a", "x"]])
@@ -173,13 +177,13 @@ def test_verdicts_of_other_samples_are_refused(chat: ChatFormat, ids: list[str])
     samples = table(row("a"), row("b"))
     stray = pa.table({"sample_id": ids, "reason": pa.array([None] * len(ids), pa.string())})
     with pytest.raises(ValueError, match="the verdicts of dedupe don't speak of these samples"):
-        pretokenise(samples, {"dedupe": stray}, 0, chat, PARAMS)
+        pretokenised(samples, {"dedupe": stray}, 0, chat, PARAMS)
 
 
 def test_a_part_without_survivors_is_an_empty_shard(chat: ChatFormat) -> None:
     samples = table(row("a"))
     for chosen, found in ((samples.slice(0, 0), {}), (samples, verdicts(samples, quality=["empty_answer"]))):
-        done = pretokenise(chosen, found, 0, chat, PARAMS)
+        done = pretokenised(chosen, found, 0, chat, PARAMS)
         assert done.shard.num_rows == done.index.num_rows == 0
         assert done.shard.schema.equals(SHARD) and done.index.schema.equals(INDEX)
         assert set(totals(done.index).values()) == {0}
@@ -187,7 +191,7 @@ def test_a_part_without_survivors_is_an_empty_shard(chat: ChatFormat) -> None:
 
 def test_a_document_is_all_target(chat: ChatFormat) -> None:
     samples = table(sample("d", messages=talk(("assistant", "Once upon a time"))))
-    done = pretokenise(samples, {}, 0, chat, PARAMS)
+    done = pretokenised(samples, {}, 0, chat, PARAMS)
     (shard,) = done.shard.to_pylist()
     assert shard["num_target_tokens"] == len("Once upon a time") + 1  # and the token that ends the turn
     assert done.counts.kept == 1
@@ -199,6 +203,23 @@ def test_a_template_that_wants_a_user_first_refuses_documents(chat: ChatFormat) 
         "{% if messages[0]['role'] == 'assistant' %}{{ raise_exception('user first') }}{% endif %}" + TEMPLATE
     )
     samples = table(sample("d", messages=talk(("assistant", "Once upon a time"))), sample("e"))
-    done = pretokenise(samples, {}, 0, ChatFormat(strict, TOKENS), PARAMS)
+    done = pretokenised(samples, {}, 0, ChatFormat(strict, TOKENS), PARAMS)
     assert done.verdict["reason"].to_pylist() == ["template_refuses", None]
     assert done.counts.rows_in == 2
+
+
+def test_pieces_of_samples_make_the_same_shard_as_the_whole(chat: ChatFormat, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the samples come, the shard's batches follow from what is kept: at most so many rows and bytes."""
+    samples = table(*(row(f"r{n}", ((30, 30),) * (n % 3)) for n in range(300)))
+    found = verdicts(samples, quality=["low_rating" if n % 5 == 0 else None for n in range(300)])
+    whole = list(pretokenise([samples], found, 4, chat, PARAMS))
+    assert [piece.shard.num_rows for piece in whole] == [128, 112]
+    cut = [samples.slice(start, 7) for start in range(0, 300, 7)]
+    assert list(pretokenise(cut, found, 4, chat, PARAMS)) == whole
+    assert joined(whole).index["row"].to_pylist() == list(range(240))
+    assert [len(piece.verdict) for piece in whole] == [piece.counts.rows_in for piece in whole]
+    monkeypatch.setattr("stages.stage.GROUP_BYTES", 4000)
+    small = list(pretokenise(cut, found, 4, chat, PARAMS))
+    assert len(small) > 10 and joined(small).shard.equals(joined(whole).shard)
+    with pytest.raises(ValueError, match="the verdicts of quality don't speak of these samples"):
+        list(pretokenise(cut[:-1], found, 4, chat, PARAMS))

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pictures import encoded, photo
+from pictures import encoded, joined, photo
 
-from stages.ingest import Ingested, IngestParams, ingest
+from stages.ingest import IngestParams, ingest
 from stages.sources.archive import ImageFiles
 from stages.sources.catalogue import Source
 from stages.sources.records import read, slices
@@ -24,10 +24,10 @@ TALK = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."}]
 SEEN = [{"from": "human", "value": "What?\n<image>"}, {"from": "gpt", "value": "A cat."}]
 
 
-def ingested(path: Path, format: Any, rows: int = 100, **options: Any) -> Ingested:
+def ingested(path: Path, format: Any, rows: int = 100, **options: Any) -> Any:
     source = Source(format, ("*",), **options)
     pairs = [pair for part in slices(path, path.name, rows) for pair in read(path, part)]
-    return ingest(pairs, "src", path.name, source, ImageFiles(path.parent), IngestParams())
+    return joined(ingest(pairs, "src", path.name, source, ImageFiles(path.parent), IngestParams()))
 
 
 def written(path: Path, table: pa.Table, **options: Any) -> Path:

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from stages.sources import json_records, streams
 from stages.sources.draft import BadRow
-from stages.sources.records import DataError, read, slices
+from stages.sources.records import read, slices
+from stages.sources.streams import DataError, Limits
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -102,16 +103,19 @@ def test_line_breaks_inside_texts_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "wanted a JSON array"),
-        (b"   ", "wanted a JSON array"),
-        (b'{"a": 1}', "wanted a JSON array"),
-        (b"[", "at byte 1 "),
-        (b'[{"a": 1}', r"at byte 1 \(the array does not end"),
+        (b"", "wanted an array of records.*begins with ''"),
+        (b"   ", "wanted an array of records"),
+        (b"null", "wanted an array of records.*begins with 'n'"),
+        (b'"text"', "wanted an array of records"),
+        (b"[", "at byte 1 .the array does not end"),
+        (b'[{"a": 1}', "at byte 9 .the array does not end"),
         (b'[{"a": 1},', "at byte 10 "),
         (b'[{"a": 1}, {"a": ', "at byte 11 "),
         (b'[{"a": 1}, {"a": "unterminated]', "at byte 11 "),
-        (b'[{"a": 1}, {a: 2}]', "at byte 11 "),
-        ('["é", {a: 2}]'.encode(), "at byte 7 "),
+        (b'[{"a": 1}, {"a": [2}', "at byte 11 .the record that begins here"),
+        (b'[{"a": 1}, {"a": "2}, {"a": 3}]', "at byte 11 .the record that begins here"),
+        (b'[{"a": 1}}, {"a": 2}]', "at byte 9 .'}', wanted ',' or ']'"),
+        (b'[{"a": 1}, }]', "at byte 11 .'}', wanted a record"),
         (b'[{"a": 1} {"a": 2}]', "at byte 10 "),
         (b'[{"a": 1},, {"a": 2}]', "at byte 10 "),
         (b'[{"a": 1},]', "at byte 10 "),
@@ -119,7 +123,14 @@ def test_line_breaks_inside_texts_are_kept(tmp_path: Path) -> None:
         (b"[1, 2], 3", "at byte 6 "),
         (b"[1, 2]]", "at byte 6 "),
         (b"[12", "at byte 1 "),
-        (b"[" * 200_000, "nested too deeply at byte 1"),
+        (b"[" * 200_000, "at byte 1 "),
+        (b'[{"a": 1}][{"a": 2}]', "at byte 10 .something follows"),
+        (b'[{"a": 1}]' + bytes(100), "at byte 10 .something follows"),
+        (b'{"a": 1},{"a": 2}', "at byte 8 .',', wanted a record"),
+        (b'{"a": 1}]', "at byte 8 .']', wanted a record"),
+        ('[{"a": 1}]'.encode("utf-16"), "UTF-16"),
+        ('[{"a": 1}]'.encode("utf-16-le"), "UTF-16"),
+        ('[{"a": 1}]'.encode("utf-16-be"), "UTF-16"),
     ],
 )
 @pytest.mark.parametrize("window", [2, 1 << 20])
@@ -253,16 +264,112 @@ def test_parts_in_order_read_a_compressed_file_once(tmp_path: Path, monkeypatch:
     assert len(starts) == 1  # back to the beginning after the pass that found the parts, and never again
 
 
+# ---- what else is found in JSON
+
+
+BAD_ELEMENTS = [
+    b"{a: 2}",
+    b"{'a': 2}",
+    b'{"a": 2,}',
+    b'{"a": oops}',
+    b'{"a": 2 /* why */}',
+    b'{"a": [1, 2}]',
+    b'{"a": "\xff"}',
+    b'{"a": "\\x"}',
+    b"oops",
+    b"[" * 200_000 + b"]" * 200_000,
+    b'{"a": ' * 100_000 + b"1" + b"}" * 100_000,
+]
+
+
+@pytest.mark.parametrize("window", [7, 1 << 20])
+@pytest.mark.parametrize("number", range(len(BAD_ELEMENTS)))
+def test_an_element_that_is_no_json_costs_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, window: int
+) -> None:
+    bad = BAD_ELEMENTS[number]
+    monkeypatch.setattr(json_records, "_WINDOW", max(window, len(bad) // 10))
+    data = b'[{"a": 1}, ' + bad + b', {"a": 3},\n' + bad + b"]"
+    expected = [{"a": 1}, "malformed_record", {"a": 3}, "malformed_record"]
+    assert reasons(all_records(written(tmp_path, data), 3)) == expected
+    lines = written(tmp_path, b'{"a": 1}\r\n' + bad + b'\n{"a": 3}\r\n' + bad, "a.jsonl")
+    assert reasons(all_records(lines, 3)) == expected
+
+
+def test_numbers_that_json_has_not_and_keys_that_stand_twice(tmp_path: Path) -> None:
+    found = all_records(written(tmp_path, b'[{"a": NaN, "b": -Infinity}, {"a": 1, "a": 2}, {"a": "\0\\u0000"}]'))
+    assert str(found) == str([{"a": float("nan"), "b": float("-inf")}, {"a": 2}, {"a": "\0\0"}])
+
+
+@pytest.mark.parametrize("between", ["\n", "\r\n", "", " \n\n "])
+def test_records_one_after_the_other_in_a_json_file(tmp_path: Path, between: str) -> None:
+    """What `datasets` writes as .json, and what `jq` prints."""
+    rows = [{"a": number, "b": ["x", {"c": "}"}]} for number in range(5)]
+    for indent in (None, 2):
+        text = between.join(json.dumps(row, indent=indent) for row in rows)
+        assert all_records(written(tmp_path, text)) == rows
+        assert all_records(written(tmp_path, "\ufeff" + text + between)) == rows
+    assert reasons(all_records(written(tmp_path, '{"a": 1}\noops\n{"a": 2}'))) == [
+        {"a": 1},
+        "malformed_record",
+        {"a": 2},
+    ]
+
+
+def test_lines_in_utf16_are_refused(tmp_path: Path) -> None:
+    for codec in ("utf-16", "utf-16-le", "utf-16-be"):
+        with pytest.raises(DataError, match=r"UTF-16.*iconv"):
+            all_records(written(tmp_path, '{"a": 1}\n'.encode(codec), "a.jsonl"))
+    rows = all_records(written(tmp_path, b'{"a": 1}\n' + bytes(100), "a.jsonl"))
+    assert reasons(rows) == [{"a": 1}, "malformed_record"]
+
+
+@given(st.text(alphabet='[]{}",:\\ 1ae\n', max_size=40), st.integers(1, 20))
+def test_the_window_never_decides(tmp_path_factory: pytest.TempPathFactory, text: str, window: int) -> None:
+    """Whatever stands in the file: the same records, or the same error, for any window."""
+    path = written(tmp_path_factory.getbasetemp(), "[" + text, "odd.json")
+
+    def outcome() -> Any:
+        try:
+            return str(reasons(all_records(path, 3)))
+        except DataError as error:
+            return str(error)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_records, "_WINDOW", window)
+        found = outcome()
+    assert found == outcome()
+
+
 # ---- long records
 
 
-def test_a_line_too_long_is_a_bad_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".json.gz", ".jsonl.gz"])
+def test_a_long_record_costs_its_row_and_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
     monkeypatch.setattr(json_records, "_WINDOW", 64)
-    monkeypatch.setattr(json_records, "MAX_RECORD_BYTES", 1000)
-    data = b'{"a": 1}\n{"a": "' + b"x" * 2000 + b'"}\n' + b" " * 3000 + b'\n{"a": 3}'
-    assert reasons(all_records(written(tmp_path, data, "a.jsonl"), 9)) == [{"a": 1}, "malformed_record", {"a": 3}]
-    with pytest.raises(DataError, match="within 1,000 bytes"):
-        all_records(written(tmp_path, b'[{"a": 1}, {"a": "' + b"x" * 2000 + b'"}]'), 9)
+    limits, lines = Limits(text=1000), suffix.startswith(".jsonl")
+    fits, long = [json.dumps({"a": "x" * size}) for size in (990, 2000)]
+    rows = ['{"a": 1}', long, fits, '{"a": 3}', long]
+    path = tmp_path / f"a{suffix}"
+    data = ("\n".join(rows) if lines else f"[{', '.join(rows)}]").encode()
+    path.write_bytes(gzip.compress(data) if suffix.endswith(".gz") else data)
+    parts = slices(path, path.name, 9)
+    found = [record for part in parts for _, record in read(path, part, limits)]
+    assert reasons(found) == [{"a": 1}, "row_too_large", json.loads(fits), {"a": 3}, "row_too_large"]
+    assert "JSON of 2,0" in found[1].detail
+
+
+def test_long_lines_of_a_compressed_file_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images in base64: going back to the beginning of a line would start the decompression again."""
+    row = json.dumps({"a": "x" * 3_000_000}).encode()
+    path = packed(tmp_path / "a.jsonl.gz", b"\n".join([row] * 20))
+    starts = []
+    whole = streams._Inflated._restart
+    monkeypatch.setattr(streams._Inflated, "_restart", lambda self: (starts.append(1), whole(self)))
+    assert len(all_records(path, 7)) == 20
+    assert len(starts) == 2  # to find the parts, and to read them
 
 
 _PEAK = """

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import encoded, photo
+from pictures import encoded, joined, photo
 
 from stages.images import REASONS as IMAGE_REASONS
 from stages.ingest import REASONS, IngestParams, ingest
@@ -19,7 +20,9 @@ IMAGE = "image"
 
 
 def adapt(format: str, record: dict[str, Any], **columns: str) -> Draft:
-    return check(FORMATS[format].adapt(record, Source(format, ("*",), columns=columns).reading))
+    draft = FORMATS[format].adapt(record, Source(format, ("*",), columns=columns).reading)
+    check(draft)
+    return draft
 
 
 def refusal(format: str, record: dict[str, Any]) -> BadRow:
@@ -311,7 +314,8 @@ def test_messages_that_are_not_as_declared(record: dict[str, Any], reason: str) 
 
 def test_a_caption_answers_the_recipes_prompt() -> None:
     source = Source("caption", ("*",), columns={"image": "jpg"}, prompt="Say what you see.")
-    draft = check(FORMATS["caption"].adapt({"jpg": b"1", "caption": "A <image> of a cat."}, source.reading))
+    draft = FORMATS["caption"].adapt({"jpg": b"1", "caption": "A <image> of a cat."}, source.reading)
+    check(draft)
     assert layout(draft) == [("user", [IMAGE, "«Say what you see.»"]), ("assistant", ["«A <image> of a cat.»"])]
     assert layout(adapt("caption", {"image": "a.jpg", "caption": "x"}))[0][1] == [IMAGE, "«Describe the image.»"]
 
@@ -358,7 +362,7 @@ PNG = encoded(photo(1, 20, 10))
 
 def run(format: str, *records: Any, **options: Any) -> Any:
     source = Source(format, ("*",), licence="unknown")
-    return ingest(enumerate(records, 5), "src", "sub/f.json", source, ImageFiles(None), IngestParams(**options))
+    return joined(ingest(enumerate(records, 5), "src", "sub/f.json", source, ImageFiles(None), IngestParams(**options)))
 
 
 def test_every_record_becomes_a_sample_or_a_reject_with_its_reason() -> None:
@@ -395,11 +399,59 @@ def test_every_record_becomes_a_sample_or_a_reject_with_its_reason() -> None:
     assert (done.counts.rows_in, done.counts.kept) == (10, 2)
 
 
+def test_a_part_comes_in_pieces_of_few_rows_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.stage.GROUP_BYTES", 3 * (len(PNG) + 2048) + 100)
+    talk = [{"user": "a", "assistant": "b"}]
+    rows = [{"texts": talk, "images": [PNG]}] * 7 + [None] * 3 + [{"texts": talk, "images": [PNG] * 4}] * 2
+    rows += [{"texts": talk}] * 300
+    source = Source("texts", ("*",))
+    pieces = list(ingest(enumerate(rows), "src", "f.json", source, ImageFiles(None), IngestParams()))
+    assert [piece.samples.num_rows for piece in pieces] == [3, 3, 1, 1, 1, 128, 128, 44]
+    assert [piece.counts.rejected.get("malformed_record", 0) for piece in pieces] == [0, 0, 3, 0, 0, 0, 0, 0]
+    assert sum(piece.counts.rows_in for piece in pieces) == len(rows)
+    assert [piece.counts.rows_in for piece in ingest([], "src", "f", source, ImageFiles(None), IngestParams())] == [0]
+
+
+def test_rows_images_and_texts_above_their_caps_are_rejects(tmp_path: Path) -> None:
+    talk, big = [{"user": "a", "assistant": "b"}], PNG + bytes(3000)
+    (tmp_path / "big.png").write_bytes(big)
+    with (tmp_path / "huge.png").open("wb") as stream:
+        stream.truncate(20 * 10**9)
+    caps = IngestParams(max_image_bytes=len(PNG) + 2000, max_text_bytes=1000, max_row_bytes=20_000)
+    rows: list[dict[str, Any]] = [
+        {"texts": talk, "images": [PNG]},
+        {"texts": talk, "images": [big]},
+        {"texts": talk, "images": ["big.png"]},
+        {"texts": talk, "images": ["huge.png"]},
+        {"texts": talk, "images": [PNG] * 40},
+        {"texts": [{"user": "é" * 500, "assistant": "b"}]},
+        {"texts": [{"user": "é" * 499, "assistant": "b"}]},
+    ]
+    places = ImageFiles(tmp_path, caps.max_image_bytes)
+    done = joined(ingest(enumerate(rows), "src", "f.json", Source("texts", ("*",)), places, caps))
+    assert [(reject["row"], reject["reason"]) for reject in done.rejects.to_pylist()] == [
+        (1, "image_too_large"),
+        (2, "image_too_large"),
+        (3, "image_too_large"),
+        (4, "row_too_large"),
+        (5, "row_too_large"),
+    ]
+    assert "20,000,000,000 bytes, at most" in done.rejects["detail"][2].as_py()
+
+
+def test_nan_is_no_image_and_no_rating() -> None:
+    """pandas writes NaN where a value is missing."""
+    row = {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}], "image": float("nan")}
+    source = Source("conversations", ("*",), scores=("clip",))
+    done = joined(ingest([(0, {**row, "clip": row["image"]})], "s", "f", source, ImageFiles(None), IngestParams()))
+    assert done.samples["images"].to_pylist() == done.samples["scores"].to_pylist() == [[]]
+
+
 def test_declared_scores_are_kept_and_must_be_numbers() -> None:
     source = Source("question_answer", ("*",), scores=("clip", "votes"))
     rows = [{"question": "q", "answer": "a", **scores} for scores in ({"clip": 0.5, "votes": 3}, {"clip": None}, {})]
     bad = [{"question": "q", "answer": "a", "clip": value} for value in ("0.5", True, [1], 10**400)]
-    done = ingest(enumerate([*rows, *bad]), "src", "f.json", source, ImageFiles(None), IngestParams())
+    done = joined(ingest(enumerate([*rows, *bad]), "src", "f.json", source, ImageFiles(None), IngestParams()))
     assert [{s["name"]: s["value"] for s in row} for row in done.samples["scores"].to_pylist()] == [
         {"clip": 0.5, "votes": 3.0},
         {},
@@ -414,7 +466,7 @@ def test_a_url_is_missing_and_says_why() -> None:
     assert reject["reason"] == "image_missing" and "URLs need downloading" in reject["detail"]
 
 
-@pytest.mark.parametrize("options", [{"rows_per_part": 0}, {"max_pixels": 0}])
+@pytest.mark.parametrize("options", [{"rows_per_part": 0}, {"max_pixels": 0}, {"max_row_bytes": 0}])
 def test_params_below_one_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         IngestParams(**options)

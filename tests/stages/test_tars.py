@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pictures import encoded, photo
+from pictures import encoded, joined, photo
 
-from stages.ingest import Ingested, IngestParams, ingest
+from stages.ingest import IngestParams, ingest
 from stages.sources import tars
 from stages.sources.archive import ImageFiles
 from stages.sources.catalogue import Source
 from stages.sources.draft import BadRow
-from stages.sources.records import read, slices
-from stages.sources.streams import DataError
+from stages.sources.records import LIMITS, read, slices
+from stages.sources.streams import DataError, Limits
 
 PNG = encoded(photo(1, 20, 10))
 Member = tuple[str, bytes | tarfile.TarInfo]
@@ -35,17 +35,17 @@ def tar(path: Path, members: Iterable[Member], **options: Any) -> Path:
     return path
 
 
-def records(path: Path, rows: int = 2) -> list[Any]:
+def records(path: Path, rows: int = 2, limits: Limits = LIMITS) -> list[Any]:
     """Every record through slices; a BadRow as its detail."""
-    found = [pair for part in slices(path, path.name, rows) for pair in read(path, part)]
+    found = [pair for part in slices(path, path.name, rows) for pair in read(path, part, limits)]
     assert [row for row, _ in found] == list(range(len(found)))
     return [record.detail if isinstance(record, BadRow) else record for _, record in found]
 
 
-def ingested(path: Path, **options: Any) -> Ingested:
+def ingested(path: Path, **options: Any) -> Any:
     source = Source("webdataset", ("*.tar",), **options)
     pairs = [pair for part in slices(path, path.name, 3) for pair in read(path, part)]
-    return ingest(pairs, "src", path.name, source, ImageFiles(None), IngestParams())
+    return joined(ingest(pairs, "src", path.name, source, ImageFiles(None), IngestParams()))
 
 
 def of_type(name: str, kind: bytes, link: str = "") -> Member:
@@ -105,10 +105,12 @@ def test_what_the_format_cannot_express_costs_its_sample(tmp_path: Path) -> None
     assert all("is a link, a device or a sparse file" in detail for detail in found[2:6])
 
 
-def test_a_sample_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.sources.tar_records.MAX_RECORD_BYTES", 1000)
-    path = tar(tmp_path / "a.tar", [("1.jpg", bytes(900)), ("1.txt", bytes(101)), ("2.txt", b"x")])
-    assert records(path)[0].startswith("members of 1,001 bytes") and records(path)[1]["txt"] == b"x"
+def test_a_sample_too_large_is_not_read(tmp_path: Path) -> None:
+    limits = Limits(text=200, row=1000)
+    members = [("1.jpg", bytes(900)), ("1.txt", bytes(101)), ("2.txt", bytes(201)), ("3.txt", b"x")]
+    found = records(tar(tmp_path / "a.tar", members), limits=limits)
+    assert found[:2] == ["members of 1,001 bytes in all, at most 1,000", "'2.txt' of 201 bytes, at most 200"]
+    assert found[2]["txt"] == b"x"
 
 
 def test_a_tar_cut_anywhere_is_refused(tmp_path: Path) -> None:
@@ -237,3 +239,43 @@ def test_a_column_of_another_name_is_read_from_the_json(tmp_path: Path) -> None:
     path = tar(tmp_path / "a.tar", [("1.png", PNG), ("1.json", json.dumps({"alt": "A hen."}).encode())])
     done = ingested(path, columns={"caption": "alt"})
     assert done.samples["messages"].to_pylist()[0][1]["content"][0]["text"] == "A hen."
+
+
+def packed(path: Path, fields: dict[str, Any], pictures: int) -> Any:
+    members = [(f"ps_1.img{n:03}.png", encoded(photo(n, 10 + n, 10))) for n in range(pictures)]
+    return ingested(tar(path / "a.tar", [*members, ("ps_1.json", json.dumps(fields).encode())]), prompt="Say.")
+
+
+def test_packed_captions_are_one_conversation(tmp_path: Path) -> None:
+    """LLaVA-OneVision-1.5: parallel lists, for pre-training one picture each, for tuning lists of any length."""
+    flat = {"images": ["img000.jpg", "img001.jpg"], "prompts": ["What?", ""], "captions": ["A cat.", "A dog."]}
+    (row,) = packed(tmp_path, flat, 2).samples.to_pylist()
+    said = ["".join(block["text"] or "[i]" for block in message["content"]) for message in row["messages"]]
+    assert said == ["[i]What?", "A cat.", "[i]Say.", "A dog."]
+    assert [info["width"] for info in row["image_info"]] == [10, 11]
+    nested = {
+        "images": [["img000.jpg", "img001.jpg"], []],
+        "prompt": [["Same?"], ["Hi", "Bye"]],
+        "captions": [["No."], ["Hello.", "Goodbye."]],
+    }
+    (row,) = packed(tmp_path, nested, 2).samples.to_pylist()
+    said = ["".join(block["text"] or "[i]" for block in message["content"]) for message in row["messages"]]
+    assert said == ["[i][i]Same?", "No.", "Hi", "Hello.", "Bye", "Goodbye."]
+    (row,) = packed(tmp_path, {"captions": ["A cat."]}, 1).samples.to_pylist()
+    assert row["messages"][0]["content"][1]["text"] == "Say."
+
+
+@pytest.mark.parametrize(
+    ("fields", "pictures", "reason"),
+    [
+        ({"captions": ["a", "b"]}, 1, "placeholder_mismatch"),
+        ({"captions": ["a"]}, 2, "placeholder_mismatch"),
+        ({"captions": ["a", "b"], "prompts": ["?"]}, 2, "malformed_record"),
+        ({"captions": [["a", "b"]], "prompts": [["?"]]}, 1, "malformed_record"),
+        ({"captions": "a", "prompts": "?"}, 1, "malformed_record"),
+        ({"captions": [5]}, 1, "malformed_record"),
+        ({"captions": []}, 0, "no_conversation"),
+    ],
+)
+def test_packed_captions_that_do_not_match(tmp_path: Path, fields: dict[str, Any], pictures: int, reason: str) -> None:
+    assert packed(tmp_path, fields, pictures).counts.rejected == {reason: 1}
