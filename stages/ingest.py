@@ -24,7 +24,7 @@ from stages.sources.catalogue import FORMATS, Source
 from stages.sources.draft import BadRow, Draft, ImageRef
 from stages.stage import check_reasons
 
-VERSION = 2
+VERSION = 3
 
 REASONS = {**draft.REASONS, **images.REASONS}
 
