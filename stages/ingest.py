@@ -27,11 +27,7 @@ from stages.stage import check_reasons, grouped
 
 VERSION = 3
 
-REASONS = {
-    **draft.REASONS,
-    **images.REASONS,
-    "image_too_large": "more pixels than max_pixels, or more bytes than max_image_bytes",
-}
+REASONS = {**draft.REASONS, **images.REASONS}
 
 _INFO_BYTES = 2048  # what describes an image, beside its bytes
 

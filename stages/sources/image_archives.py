@@ -25,6 +25,8 @@ COMPRESSED = (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
 WHOLE = (".zip", ".tar", *COMPRESSED)
 
 _PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
+_ENCRYPTED = 0x1
+
 # What the zip reader raises on damaged, encrypted or oddly compressed members
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
@@ -62,11 +64,14 @@ class ZipImages:
         if member.is_dir() or stat.S_ISLNK(member.external_attr >> 16):
             raise BadImage("image_missing", f"{name!r} is a folder or a link in the archive, not a file")
         check_size(name, member.file_size, self._max_bytes)
+        if member.flag_bits & _ENCRYPTED:
+            raise BadImage("image_unreadable", f"{name[:80]!r} is encrypted in the archive; make one without password")
         try:
             with self._zip.open(member) as stream:
-                return stream.read(self._max_bytes + 1)
+                return stream.read(member.file_size + 1)  # bounds what it inflates to, whatever it says
         except _ZIP_ERRORS as error:
-            raise BadImage("image_unreadable", f"{name!r} can't be read from the archive: {error}") from None
+            what = str(error) or "it ends early"
+            raise BadImage("image_unreadable", f"{name[:80]!r} can't be read from the archive: {what}") from None
 
     def close(self) -> None:
         # ZipFile closes only files that it opened itself

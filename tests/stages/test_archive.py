@@ -9,6 +9,8 @@ import shutil
 import struct
 import subprocess
 import tarfile
+import tracemalloc
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -202,6 +204,135 @@ def test_a_zip_that_inflates_to_more_than_it_says_is_cut_off(tmp_path: Path) -> 
     files = ImageFiles(path, max_bytes=1000)
     assert refusal(files, "a.png").reason == "image_unreadable"
     files.close()
+
+
+def in_directory(path: Path, at: int, layout: str, *values: int) -> None:
+    """Overwrite fields of the first entry in a zip's directory."""
+    data = bytearray(path.read_bytes())
+    struct.pack_into(layout, data, data.index(b"PK\1\2") + at, *values)
+    path.write_bytes(data)
+
+
+def test_a_member_is_inflated_no_further_than_its_stated_size(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", bytes(200_000_000))
+    in_directory(tmp_path / "a.zip", 24, "<L", 900)
+    files = ImageFiles(tmp_path / "a.zip")
+    tracemalloc.start()
+    try:
+        assert refusal(files, "a.png").reason == "image_unreadable"
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+        files.close()
+
+
+@pytest.mark.parametrize(
+    ("at", "layout", "values", "detail"),
+    [
+        (8, "<H", (1,), "is encrypted"),
+        (10, "<H", (99,), "compression method is not supported"),
+        (16, "<L", (1,), "Bad CRC-32"),
+        (20, "<LL", (200_000_000, 200_000_000), "it ends early"),
+        (20, "<LL", (400, 200), "Bad CRC-32"),
+        (42, "<L", (5,), "Bad magic number"),
+        (42, "<L", (2**32 - 2,), "Truncated file header"),
+    ],
+)
+def test_a_member_that_lies_is_unreadable_and_the_next_is_read(
+    tmp_path: Path, at: int, layout: str, values: tuple[int, ...], detail: str
+) -> None:
+    path = archived(tmp_path / "a.zip", **{"a.png": CONTENT, "b.png": CONTENT})
+    in_directory(path, at, layout, *values)
+    files = ImageFiles(path)
+    error = refusal(files, "a.png")
+    assert error.reason == "image_unreadable" and detail in error.detail
+    assert files.read("b.png") == CONTENT
+    files.close()
+
+
+def test_a_zip_with_something_before_or_behind_it_is_read(tmp_path: Path) -> None:
+    path = archived(tmp_path / "a.zip", **{"a.png": CONTENT})
+    path.write_bytes(b"#!/bin/sh\n" * 1000 + path.read_bytes())
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = b"c" * 60_000
+    files = ImageFiles(path)
+    assert files.read("a.png") == CONTENT
+    files.close()
+
+
+@pytest.mark.parametrize("kind", [".zip", ".tar"])
+def test_of_members_with_one_name_the_last_counts_and_no_name_is_repaired(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a{kind}"
+    members = [("a.png", b"1"), ("a.png", b"2"), ("d\\b.png", b"3"), ("n" * 60_000, b"4"), ("x/../c.png", b"5")]
+    if kind == ".zip":
+        with zipfile.ZipFile(path, "w") as zipped, warnings.catch_warnings(action="ignore"):
+            for name, data in members:
+                zipped.writestr(name, data)
+    else:
+        with tarfile.open(path, "w") as tarred:
+            for name, data in members:
+                tarred.addfile(entry(name, data), io.BytesIO(data))
+    files = ImageFiles(path)
+    assert [files.read(name) for name in ("a.png", "d\\b.png", "n" * 60_000)] == [b"2", b"3", b"4"]
+    for name in ("d/b.png", "c.png", "x/../c.png"):
+        assert refusal(files, name).reason == "image_missing"
+    files.close()
+
+
+def test_members_that_share_their_data_are_each_under_the_cap_or_unreadable(tmp_path: Path) -> None:
+    """Overlapping members: a small zip that unpacks to anything. Each is read alone, so none is more than itself."""
+    path = archived(tmp_path / "a.zip", **{"a.png": CONTENT, "b.png": CONTENT})
+    data = bytearray(path.read_bytes())
+    second = data.index(b"PK\1\2", data.index(b"PK\1\2") + 4)
+    struct.pack_into("<L", data, second + 42, 0)
+    path.write_bytes(data)
+    files = ImageFiles(path)
+    assert files.read("a.png") == CONTENT
+    assert refusal(files, "b.png").reason == "image_unreadable"
+    files.close()
+
+
+@pytest.mark.parametrize("lost", [1, 30, 100, 600])
+def test_a_zip_that_was_cut_is_refused(tmp_path: Path, lost: int) -> None:
+    path = archived(tmp_path / "a.zip", **{f"{n}.png": CONTENT for n in range(5)})
+    path.write_bytes(path.read_bytes()[:-lost])
+    with pytest.raises(DataError, match=r"a\.zip: not a readable zip archive .*fetch it again"):
+        ImageFiles(path)
+
+
+def pax(**records: str) -> bytes:
+    """A tar of one member behind an extended header that says these."""
+    lines = b""
+    for key, value in records.items():
+        body = f" {key}={value}\n".encode()
+        lines += str(len(body) + len(str(len(body) + 2))).encode() + body
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.XHDTYPE, len(lines)
+    lines += bytes(-len(lines) % 512)
+    return header.tobuf() + lines + entry("a.png", CONTENT).tobuf() + CONTENT.ljust(512, b"\0") + bytes(1024)
+
+
+@pytest.mark.parametrize("size", ["99999999999", "-5", "9" * 5000])
+def test_a_tar_whose_sizes_lie_is_refused(tmp_path: Path, size: str) -> None:
+    (tmp_path / "a.tar").write_bytes(pax(size=size))
+    with pytest.raises(DataError, match=r"a\.tar: .*fetch it again"):
+        ImageFiles(tmp_path / "a.tar")
+
+
+def test_a_tar_of_headers_upon_headers_is_refused(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 5
+    (tmp_path / "a.tar").write_bytes((header.tobuf() + b"abcd\0".ljust(512, b"\0")) * 2000 + pax())
+    with pytest.raises(DataError, match=r"a\.tar: .*fetch it again"):
+        ImageFiles(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize("tail", [b"garbage" * 100, pax()])
+def test_a_tar_with_something_behind_its_end_is_refused(tmp_path: Path, tail: bytes) -> None:
+    (tmp_path / "a.tar").write_bytes(pax() + tail)
+    with pytest.raises(DataError, match="another archive, after byte"):
+        ImageFiles(tmp_path / "a.tar")
 
 
 # ---- several archives, and archives in parts

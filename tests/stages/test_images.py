@@ -18,6 +18,7 @@ import pytest
 from pictures import encoded, photo, turned
 from PIL import Image, ImageFile, PngImagePlugin
 
+from stages import images
 from stages.images import REASONS, BadImage, ImageInfo, inspect, open_rgb
 
 ANY_SIZE = 10**9
@@ -69,9 +70,7 @@ def test_the_format_is_sniffed_from_the_bytes(format: str) -> None:
         b"",
         b"<!DOCTYPE html><html><body>404 Not Found</body></html>",
         b'{"error": "forbidden"}',
-        b"\x89PNG\r\n\x1a\n",
         b"\xff\xd8\xff",
-        b"GIF89a",
         b"RIFF\x00\x00\x00\x00WEBP",
         b"II*\x00\x08\x00\x00\x00",
         b"BM",
@@ -90,7 +89,79 @@ def test_what_is_no_image_is_unreadable(data: bytes) -> None:
         open_rgb(data)
 
 
+@pytest.mark.parametrize(
+    ("data", "detail"),
+    [
+        (
+            b"\0\0\0\x20ftypavif" + bytes(50),
+            "a picture in AVIF, which is not read here; convert it to one of JPEG, PNG",
+        ),
+        (b"\0\0\0\x20ftypheic" + bytes(50), "a picture in HEIC"),
+        (encoded(photo(1, 20, 20), "ICO"), "a picture in ICO"),
+        (b"%PDF-1.4\n" + bytes(100), "a picture in PDF"),
+        (b"\xff\xd8\xff\xe0" + bytes(100), "begins like an image"),
+        (b"<html>404</html>", "not an image"),
+    ],
+)
+def test_what_is_not_read_is_named(data: bytes, detail: str) -> None:
+    error = refusal(data)
+    assert error.reason == "image_unreadable" and error.detail.startswith(detail)
+
+
 # ---- whole or not
+
+
+def small(seed: int = 7) -> Image.Image:
+    return photo(seed, 24, 18)
+
+
+_CUT: dict[str, bytes] = {
+    "jpeg": encoded(small(), "JPEG"),
+    "jpeg of one colour": encoded(Image.new("RGB", (64, 64), "red"), "JPEG"),
+    "jpeg progressive": encoded(small(), "JPEG", progressive=True),
+    "jpeg cmyk": encoded(small().convert("CMYK"), "JPEG"),
+    "png": encoded(small()),
+    "png of one colour": encoded(Image.new("RGB", (64, 64), "red")),
+    "png animated": encoded(small(), save_all=True, append_images=[small(8)]),
+    "webp": encoded(small(), "WEBP"),
+    "webp lossless": encoded(small(), "WEBP", lossless=True),
+    "webp animated": encoded(small(), "WEBP", save_all=True, append_images=[small(8)]),
+    "gif": encoded(small().quantize(16), "GIF"),
+    "gif animated": encoded(small().quantize(16), "GIF", save_all=True, append_images=[small(8).quantize(16)]),
+    "bmp": encoded(small(), "BMP"),
+    "ppm": encoded(small(), "PPM"),
+    "ppm in text": b"P2 4 2 255\n1 20 30 40 50 60 70 255\n",
+    "tiff": encoded(small(), "TIFF"),
+    "tiff lzw": encoded(small(), "TIFF", compression="tiff_lzw"),
+    "tiff jpeg": encoded(small(), "TIFF", compression="jpeg"),
+}
+
+
+@pytest.mark.parametrize("data", _CUT.values(), ids=_CUT.keys())
+def test_no_file_passes_without_its_last_byte_or_any_more(data: bytes) -> None:
+    inspect(data, ANY_SIZE)
+    for length in range(len(data)):
+        assert refusal(data[:length]).reason in ("image_truncated", "image_unreadable"), length
+
+
+def test_what_follows_the_end_does_not_matter() -> None:
+    for name, data in _CUT.items():
+        assert inspect(data + b"appended\n", ANY_SIZE).grey == inspect(data, ANY_SIZE).grey, name
+
+
+@pytest.mark.parametrize("kind", [b"IHDR", b"IDAT", b"IEND"])
+def test_a_wrong_checksum_in_a_png_is_damage(kind: bytes) -> None:
+    data = encoded(small())
+    at = data.index(kind)
+    end = at + 4 + int.from_bytes(data[at - 4 : at], "big")
+    error = refusal(data[:end] + bytes([data[end] ^ 1]) + data[end + 1 :])
+    assert error.reason == "image_truncated" and f"wrong checksum in its chunk {kind!r}" in error.detail
+
+
+@pytest.mark.parametrize("format", ["WEBP", "PNG", "GIF"])
+def test_a_file_cut_in_its_header_is_called_by_its_kind(format: str) -> None:
+    error = refusal(encoded(photo(3), format)[:30])
+    assert error.reason == "image_truncated" and error.detail.startswith(format)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +239,71 @@ def test_a_text_chunk_that_inflates_without_end_is_refused() -> None:
     data = encoded(photo(1, 20, 20))
     bomb = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(80 << 20)))
     assert refusal(data[:33] + bomb + data[33:]).reason in ("image_truncated", "image_unreadable")
+
+
+def gif(screen: tuple[int, int], *frames: tuple[int, int, int, int], disposal: int = 2) -> bytes:
+    """Frames of one byte of LZW each, whatever their size."""
+    blocks = (
+        b"!\xf9\4" + bytes([disposal << 2]) + bytes(4) + b"," + struct.pack("<4H", *frame) + b"\0\2\2\x44\1\0"
+        for frame in frames
+    )
+    return b"GIF89a" + struct.pack("<HH", *screen) + b"\x80\0\0" + bytes(6) + b"".join(blocks) + b";"
+
+
+@pytest.mark.parametrize("frame", [(0, 0, 65535, 65535), (65535, 65535, 1, 1)])
+def test_a_gif_whose_frame_is_huge_is_refused_before_it_has_room_made(frame: tuple[int, int, int, int]) -> None:
+    tracked = "import resource, sys; from stages.images import BadImage, inspect\n"
+    tracked += "try: inspect(sys.stdin.buffer.read(), 10**8)\nexcept BadImage as error: print(error.reason)\n"
+    tracked += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    root = Path(__file__).parent.parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", tracked], input=gif((1, 1), frame), cwd=root, capture_output=True, check=True
+    )
+    reason, kilobytes = done.stdout.split()
+    assert reason == b"image_too_large" and int(kilobytes) < 1_000_000
+
+
+def test_only_the_first_frame_of_a_gif_makes_its_canvas() -> None:
+    info = inspect(gif((1, 1), (3, 2, 1, 1), (0, 0, 65535, 65535)), ANY_SIZE)
+    assert (info.width, info.height, info.frames) == (4, 3, 2)
+
+
+def tiff(**tags: tuple[int, ...]) -> bytes:
+    """A TIFF of one page with these tags, all of them 32-bit numbers, and some bytes of zeros."""
+    numbers = {"width": 256, "height": 257, "bits": 258, "packing": 259, "colours": 262, "samples": 277}
+    numbers |= {"tile_width": 322, "tile_length": 323, "tiles": 324, "tile_bytes": 325}
+    entries = b"".join(struct.pack("<HHII", numbers[name], 4, 1, *value) for name, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(300)
+
+
+def test_a_tile_larger_than_the_cap_is_refused_whatever_the_picture() -> None:
+    page = {"width": (1,), "height": (1,), "bits": (8,), "packing": (5,), "colours": (1,), "samples": (1,)}
+    data = tiff(**page, tile_width=(20_000,), tile_length=(20_000,), tiles=(8,), tile_bytes=(100,))
+    assert refusal(data, 100_000_000).reason == "image_too_large"
+
+
+def test_a_jpeg_of_more_scans_than_anyone_writes_is_refused() -> None:
+    data = encoded(photo(1, 64, 64), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    assert inspect(data[:-2] + data[last:-2] * 50 + data[-2:], ANY_SIZE).width == 64
+    error = refusal(data[:-2] + data[last:-2] * 500 + data[-2:])
+    assert error.reason == "image_too_large" and "scans" in error.detail
+    assert inspect(data + b"\xff\xda" * 500, ANY_SIZE).width == 64  # a video behind it, say
+
+
+def test_a_png_with_many_colour_profiles_is_refused() -> None:
+    profile = chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(1000)))
+    data = encoded(photo(1, 20, 20))
+    assert inspect(data[:33] + profile + data[33:], ANY_SIZE).width == 20
+    assert "colour profiles" in refusal(data[:33] + profile * 2 + data[33:]).detail
+
+
+@pytest.mark.parametrize("claimed", [1, 2, 1000, 2**31])
+def test_frames_of_an_animated_png_are_counted_not_believed(claimed: int) -> None:
+    data = encoded(small(), save_all=True, append_images=[small(8), small(9)])
+    at = data.index(b"acTL")
+    data = data[: at - 4] + chunk(b"acTL", struct.pack(">II", claimed, 0)) + data[at + 16 :]
+    assert inspect(data, ANY_SIZE).frames == 3
 
 
 # ---- EXIF
@@ -304,6 +440,42 @@ def test_one_bit_images_are_black_and_white() -> None:
 def test_an_opaque_rgb_image_keeps_every_pixel() -> None:
     image = photo(5)
     assert largest_difference(open_rgb(encoded(image)), image) == 0
+
+
+def test_premultiplied_grey_is_composited() -> None:
+    data = bytearray(encoded(Image.new("LA", (2, 1), (90, 255)), "TIFF"))
+    at = data.index(struct.pack("<HH", 338, 3))  # ExtraSamples: from unassociated to associated alpha
+    struct.pack_into("<H", data, at + 8, 1)
+    assert inspect(bytes(data), ANY_SIZE).mode == "La"
+    assert open_rgb(bytes(data)).getpixel((0, 0)) == (90, 90, 90)
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ([0.0, 0.5, 1.0], [0, 128, 255]),
+        ([0.0, 51.0, 200.0], [0, 51, 200]),
+        ([-1.0, 255.0, 510.0], [0, 128, 255]),
+        ([float("nan"), float("inf"), 0.2, 1.0], [0, 0, 51, 255]),
+    ],
+)
+def test_floats_are_white_at_one_or_at_their_largest(values: list[float], wanted: list[int]) -> None:
+    data = encoded(Image.fromarray(np.array([values], np.float32)), "TIFF")
+    assert inspect(data, ANY_SIZE).mode == "F"
+    assert pixels(open_rgb(data))[0, :, 0].tolist() == wanted
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
+def test_a_picture_done_in_bands_is_the_same_picture(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = photo(11, 50, 37).convert("L").convert("I") if mode == "I;16" else photo(11, 50, 37)
+    picture = picture.convert(mode) if mode not in ("I", "F") else picture.convert("L").convert(mode)
+    if mode in ("LA", "RGBA"):
+        picture.putalpha(photo(12, 50, 37).convert("L"))
+    data = encoded(picture, "TIFF", **({"exif": turned(6)} if mode == "RGBA" else {}))
+    whole, info = open_rgb(data), inspect(data, ANY_SIZE)
+    monkeypatch.setattr(images, "_BAND_PIXELS", 130)
+    assert largest_difference(open_rgb(data), whole) == 0
+    assert inspect(data, ANY_SIZE) == info
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])
