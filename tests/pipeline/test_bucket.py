@@ -192,6 +192,17 @@ def test_the_place_is_no_part_of_the_result(
     assert manifests(one.out, steps) == manifests(two.out, steps)
 
 
+def test_addresses_are_signed_for_the_bucket_s_own_region(
+    store: Store, corpus: Corpus, s3_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    store.client.create_bucket(Bucket="far", CreateBucketConfiguration={"LocationConstraint": "eu-west-3"})
+    for name, data in folder(corpus, "llava").items():
+        store.client.put_object(Bucket="far", Key=name, Body=data)
+    do(s3_recipe("s3://far"), tmp_path / "out")
+    fetched = [asked for asked in store.wire.asked if b"X-Amz-Signature" in asked]
+    assert fetched and all(b"eu-west-3" in asked for asked in fetched)
+
+
 def test_a_cut_answer_is_gone_on_with(store: Store, corpus: Corpus, s3_recipe: MakeRecipe, tmp_path: Path) -> None:
     store.put("raw", folder(corpus, "fine"))
     clean, steps = do(s3_recipe("s3://raw", "fine"), tmp_path / "clean")
