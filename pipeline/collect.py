@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 import time
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -28,6 +29,8 @@ from pipeline.web import Answer, Failed, Patience, Web, read
 from stages.collect import HEALING, STATUS
 from stages.images import sniff
 from stages.sources.remote import UrlColumn
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 Known = dict[str, tuple[Outcome, Lies | None]]
 
@@ -193,7 +196,8 @@ def _taken_over(held: Iterable[Mapping[str, Any]], pack: Path) -> Known:
 
 def _text(record: Any, name: str | None) -> str | None:
     value = record.get(name) if isinstance(record, Mapping) and name else None
-    return value if isinstance(value, str) and value else None
+    # JSON can hold half a character (a lone surrogate), which is no text and can't be written
+    return value if isinstance(value, str) and value and not _HALF.search(value) else None
 
 
 def patience(given: Patience, column: UrlColumn) -> Patience:

@@ -76,7 +76,7 @@ class Run:
               image_missing, and should not cost a night)
     allow_hosts  hosts that may be asked although their address is not a public one (a mirror in the house)
     patience  how long to wait for a server, and how often to ask again
-    crowd     how many images to fetch at a time by address (data.sources.*.urls)
+    crowd     how many images to fetch at a time by address (data.sources.*.urls), in each part that is worked on
     """
 
     out: str = "out"

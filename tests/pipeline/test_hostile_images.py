@@ -284,3 +284,29 @@ def test_a_name_server_that_hangs_costs_its_rows_and_no_more(tmp_path: Path, mon
     assert [r["reason"] for r in rows] == ["unresolved"] * 8 + [None] * 30
     # an address that was looked up is remembered: only those who asked at the same time looked it up as well
     assert asked.count("localhost") <= Crowd().per_host
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("{base}/a b\n\rHost: x\x00é.png?q=ü#f", None),
+        ("{base}/" + "x" * 60_000, None),
+        ("{base}?q", None),
+        ("http://127.0.0.1:0/", "unreachable"),
+        ("http://a..b/", "unresolved"),
+        ("http://[fe80::1%25eth0]/", "address_refused"),
+        (" {base}/", "bad_url"),
+        ("data:image/png;base64,xx", "bad_url"),
+        ("http://8.8.8.8@127.0.0.1/", "bad_url"),
+        ("http://\u2460/", "bad_url"),
+    ],
+)
+def test_odd_addresses_are_asked_or_refused(url: str, reason: str | None, tmp_path: Path) -> None:
+    with raw(reply(sized(PICTURE))) as port:
+        (row,) = collected([url.replace("{base}", f"http://127.0.0.1:{port}")], tmp_path)
+    assert row["reason"] == reason, row["detail"]
+
+
+def test_half_a_character_is_no_address() -> None:
+    (row,) = collect.rows([(0, {"u": "http://127.0.0.1/\ud800.png"})], "f", UrlColumn("u"))
+    assert row.url is None
