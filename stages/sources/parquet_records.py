@@ -3,8 +3,7 @@
 Parquet can only be read forwards from the beginning of a row group, page by page; arrow puts values together until a
 batch of rows is whole. So rows of images come one to a batch, and the bytes that a batch takes are metered. What no
 reader of parquet gets around is the size of a page: it is held up to three times (compressed, as it is, as a
-dictionary). A row whose pages are above the cap is a BadRow, and so are those behind it in its row group, which nobody
-can reach.
+dictionary). So pages above the cap cost their row group: every row of it is a BadRow, since nobody can tell them apart.
 
 A row group larger than a slice stays open in the process, at its place, so that slices done in order read it once.
 """
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.sources.draft import BadRow
+from stages.sources.parquet_pages import largest
 from stages.sources.streams import DataError, Limits
 
 # Pages are read through a buffer, one after the other. Both settings are needed; with either alone pyarrow 26 holds
@@ -70,9 +70,18 @@ class _Group:
         self._meter = _Meter(path)
         self._file = _opened(self._meter, path)
         about = self._file.metadata.row_group(number)
-        self._stuck: _TooMuch | None = None
+        page = max((self._largest(about.column(i)) for i in range(about.num_columns)), default=0)
+        problem = f"a page of {page:,} bytes in its row group, at most {_MOST_PAGE:,}; write it with smaller pages"
+        self._stuck = _TooMuch(problem) if page > _MOST_PAGE else None
         self._size = _BATCH if about.total_byte_size <= _LARGE_ROW * about.num_rows else 1
         self._open(start)
+
+    def _largest(self, column: pq.ColumnChunkMetaData) -> int:
+        """The bytes of the column's largest page, where it may be above the cap."""
+        if column.total_uncompressed_size <= _MOST_PAGE:
+            return 0
+        begin = column.data_page_offset if column.dictionary_page_offset is None else column.dictionary_page_offset
+        return largest(self._path, begin, column.total_compressed_size)
 
     def records(self, wanted: range) -> Iterator[tuple[int, Any]]:
         row = wanted.start
@@ -129,7 +138,7 @@ class _Meter:
 
     def read(self, size: int) -> bytes:
         self.taken += size
-        if size > _MOST_PAGE or self.taken > self.most:
+        if self.taken > self.most:
             raise _TooMuch(f"takes {self.taken:,} bytes or more at once")
         return bytes(self._stream.read(size))
 
