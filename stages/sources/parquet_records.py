@@ -25,9 +25,7 @@ from stages.sources.streams import DataError, Limits
 # the whole column of the row group.
 _OPTIONS: dict[str, Any] = {"buffer_size": 1024 * 1024, "pre_buffer": False}
 _BATCH = 64
-_LARGE_ROW = (
-    16 * 1024
-)  # on average over the row group: below, 20 microseconds a row for batches of one are worth saving
+_LARGE_ROW = 16 * 1024  # on average over its row group; for smaller rows, 20 microseconds a batch are worth saving
 _MOST_BATCH = 64 * 1024 * 1024  # of small rows; where they are large after all, they come one by one
 _MOST_PAGE = 1024 * 1024 * 1024  # writers put 100 rows into a page; a row may need two such (dictionary and data)
 
@@ -66,7 +64,7 @@ class _Group:
     """One row group being read: the batch that holds its next rows, and what comes after it."""
 
     def __init__(self, path: Path, number: int, start: int, limits: Limits) -> None:
-        self.key, self._path, self._number, self._limits = _key(path, number), path, number, limits
+        self.key, self._path, self._number, self._limits = _key(path, number, limits), path, number, limits
         self._meter = _Meter(path)
         self._file = _opened(self._meter, path)
         about = self._file.metadata.row_group(number)
@@ -143,17 +141,18 @@ class _Meter:
         return bytes(self._stream.read(size))
 
 
-_last: dict[tuple[str, int, int, int], _Group] = {}
+_Key = tuple[str, int, int, int, Limits]
+_last: dict[_Key, _Group] = {}
 
 
-def _key(path: Path, number: int) -> tuple[str, int, int, int]:
+def _key(path: Path, number: int, limits: Limits) -> _Key:
     status = path.stat()
-    return str(path), status.st_size, status.st_mtime_ns, number
+    return str(path), status.st_size, status.st_mtime_ns, number, limits
 
 
 def _kept(path: Path, number: int, start: int, row: int, limits: Limits) -> _Group:
     """The row group, at the place where the last slice left it if that isn't behind the row."""
-    kept = _last.pop(_key(path, number), None)
+    kept = _last.pop(_key(path, number, limits), None)
     return kept if kept is not None and kept.place <= row else _Group(path, number, start, limits)
 
 
