@@ -13,7 +13,8 @@ Every case is generated in a temporary folder and goes through `python -m pipeli
   array     a JSON array of 5 GB in LLaVA's layout, one of its records broken
   zst       the same array as .json.zst
   tar       a WebDataset tar of 5 GB, images of 200 kB
-  odd       rows of 2.5 GiB, an image of 20 GB, a text of 1 GB, a record of 2 GB: each costs its row
+  rows      40 rows of three 40 MB images each, just below the default caps
+  odd       an image of 20 GB, a record of 2 GB, a row of 1.8 GiB, a text of 1 GB: each costs its row
 
 `peak` is VmHWM of each process (its peak of resident memory, mapped files included), read four times a second; the
 largest of the workers that ran a stage, and the driver's. `private` leaves mapped and shared pages out. `--limit-mib`
@@ -51,6 +52,7 @@ from pipeline.quickstart import defects, tokenizer
 
 MIB = 1024 * 1024
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_TURNS = pa.list_(pa.struct([("user", pa.string()), ("assistant", pa.string())]))
 _TALK = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "Noise."}]
 _WORDS = ["the", "cat", "sat", "“quoted”", 'and "so"', "\n", "日本語", "on", "a", "mat", "photograph", "of", "two", "é"]
 
@@ -75,15 +77,10 @@ def jpeg(number: int, size: int) -> bytes:
 Case = Callable[[Path, float], tuple[dict[str, Any], dict[str, int]]]
 
 
-def inline(folder: Path, scale: float, rows: int = 32, **options: Any) -> tuple[dict[str, Any], dict[str, int]]:
+def inline(folder: Path, scale: float, rows: int = 32) -> tuple[dict[str, Any], dict[str, int]]:
     total = max(int(1024 * scale), 1)
-    schema = pa.schema(
-        [
-            ("images", pa.list_(_IMAGE)),
-            ("texts", pa.list_(pa.struct([("user", pa.string()), ("assistant", pa.string())]))),
-        ]
-    )
-    with pq.ParquetWriter(folder / "data.parquet", schema, **options) as sink:
+    schema = pa.schema([("images", pa.list_(_IMAGE)), ("texts", _TURNS)])
+    with pq.ParquetWriter(folder / "data.parquet", schema) as sink:
         for first in range(0, total, rows):
             batch = [
                 {
@@ -103,8 +100,7 @@ def pages(folder: Path, scale: float) -> tuple[dict[str, Any], dict[str, int]]:
 def group(folder: Path, scale: float) -> tuple[dict[str, Any], dict[str, int]]:
     """One row group: its tables come as batches, each image is a page."""
     total = max(int(1024 * scale), 1)
-    turns = pa.list_(pa.struct([("user", pa.string()), ("assistant", pa.string())]))
-    schema = pa.schema([("images", pa.list_(_IMAGE)), ("texts", turns)])
+    schema = pa.schema([("images", pa.list_(_IMAGE)), ("texts", _TURNS)])
     options = {"use_dictionary": False, "write_batch_size": 1, "compression": "none"}
     with pq.ParquetWriter(folder / "data.parquet", schema, **options) as sink:
         for n in range(total):
@@ -113,6 +109,18 @@ def group(folder: Path, scale: float) -> tuple[dict[str, Any], dict[str, int]]:
                 "texts": [{"user": "What?", "assistant": f"{n}"}],
             }
             sink.write_batch(pa.RecordBatch.from_pylist([row], schema), row_group_size=total)
+    return {"format": "texts", "files": ["*.parquet"]}, {"kept": total}
+
+
+def rows(folder: Path, scale: float) -> tuple[dict[str, Any], dict[str, int]]:
+    total = max(int(40 * scale), 1)
+    schema = pa.schema([("images", pa.list_(_IMAGE)), ("texts", _TURNS)])
+    with pq.ParquetWriter(folder / "data.parquet", schema, use_dictionary=False) as sink:
+        for n in range(total):
+            images = [{"bytes": jpeg(3 * n + k, 40 * 10**6), "path": None} for k in range(3)]
+            sink.write_table(
+                pa.Table.from_pylist([{"images": images, "texts": [{"user": "What?", "assistant": f"{n}"}]}], schema)
+            )
     return {"format": "texts", "files": ["*.parquet"]}, {"kept": total}
 
 
@@ -201,7 +209,7 @@ def odd(folder: Path, scale: float) -> tuple[dict[str, Any], dict[str, int]]:
             ("conversations", pa.list_(pa.struct([("from", pa.string()), ("value", pa.string())]))),
         ]
     )
-    many = int(50 * scale) + 4
+    many = int(30 * scale) + 6  # a page holds 2 GiB, and a row lies in one page
     with pq.ParquetWriter(
         folder / "b.parquet", schema, write_batch_size=1, use_dictionary=False, compression="none"
     ) as sink:
@@ -223,6 +231,7 @@ CASES: dict[str, Case] = {
     "inline": inline,
     "pages": pages,
     "group": group,
+    "rows": rows,
     "folder": in_folder,
     "zip": in_zip,
     "array": array,

@@ -140,6 +140,6 @@ def _result(reference: object) -> Record:
         raise StepError(f"a worker died {_RETRIES + 1} times on one part, most likely out of memory: {error}") from None
     except ray.exceptions.OutOfMemoryError as error:
         raise StepError(
-            "a worker ran out of memory on one part; lower run.workers or data.ingest.rows_per_part "
+            "a worker ran out of memory on one part; lower run.workers or data.ingest.max_row_bytes "
             f"({str(error).splitlines()[0]})"
         ) from None

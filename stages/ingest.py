@@ -30,6 +30,7 @@ VERSION = 3
 REASONS = {**draft.REASONS, **images.REASONS}
 
 _INFO_BYTES = 2048  # what describes an image, beside its bytes
+_BLOCK_BYTES = 1024  # a turn or a piece of one, beside its text
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,22 @@ def ingest(
     records: Iterable[tuple[int, Any]], name: str, file: str, source: Source, files: ImageFiles, params: IngestParams
 ) -> Iterator[Ingested]:
     """Turn (row, record) pairs of one file into samples and rejects, piece by piece; at least one."""
-    outcomes = (_outcome(row, record, name, file, source, files, params) for row, record in records)
-    for group in grouped(outcomes, lambda outcome: outcome.size):
+    for group in grouped(_outcomes(records, name, file, source, files, params), lambda outcome: outcome.size):
         samples = [outcome.row for outcome in group if outcome.size is not None]
         rejects = [outcome.row for outcome in group if outcome.size is None]
         reasons = Counter(reject["reason"] for reject in rejects)
         check_reasons(reasons, REASONS, "ingest")
         counts = Counts(len(group), len(samples), {}, dict(sorted(reasons.items())))
         yield Ingested(pa.Table.from_pylist(samples, SAMPLE), pa.Table.from_pylist(rejects, REJECT), counts)
+
+
+def _outcomes(
+    records: Iterable[tuple[int, Any]], name: str, file: str, source: Source, files: ImageFiles, params: IngestParams
+) -> Iterator[_Outcome]:
+    for row, record in records:
+        outcome = _outcome(row, record, name, file, source, files, params)
+        del record  # before the next one is read: either may be large
+        yield outcome
 
 
 def _outcome(
@@ -113,7 +122,8 @@ def _sample(
     text = draft.check(found)
     if text > params.max_text_bytes:
         raise BadRow("row_too_large", f"{text:,} bytes of text, at most {params.max_text_bytes:,}")
-    opened, size = _images(found, text, files, params)
+    blocks = sum(1 + len(message["content"]) for message in found.messages)
+    opened, size = _images(found, text + _BLOCK_BYTES * blocks, files, params)
     return {
         "subset": file.split("/")[0] if "/" in file else name,
         "licence": found.licence or source.licence,
@@ -131,6 +141,9 @@ _Opened = list[tuple[dict[str, Any], dict[str, Any]]]
 def _images(found: Draft, size: int, files: ImageFiles, params: IngestParams) -> tuple[_Opened, int]:
     """Every image with its description, and the bytes of the row whose text has `size`."""
     opened: _Opened = []
+    if size > params.max_row_bytes:
+        turns = f"{len(found.messages):,} turns"
+        raise BadRow("row_too_large", f"{size:,} bytes with {turns}, at most {params.max_row_bytes:,}")
     for ref in found.images:
         stored, info = _image(ref, files, params)
         size += len(stored["bytes"]) + _INFO_BYTES

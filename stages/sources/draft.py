@@ -22,6 +22,7 @@ REASONS = {
 }
 
 PLACEHOLDER = "<image>"
+_MOST_IMAGES = 65_536
 
 ROLES = {
     "system": "system",
@@ -84,6 +85,8 @@ def turn(role: Any, text: Any, split_placeholders: bool) -> dict[str, Any]:
     if not isinstance(text, str):
         raise BadRow("malformed_record", f"a turn's text is a {type(text).__name__}")
     pieces = text.split(PLACEHOLDER) if split_placeholders else [text]
+    if len(pieces) > _MOST_IMAGES:
+        raise BadRow("row_too_large", f"{len(pieces) - 1:,} placeholders in one turn")
     blocks: list[dict[str, Any]] = []
     for number, piece in enumerate(pieces):
         if number:

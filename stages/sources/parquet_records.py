@@ -3,8 +3,7 @@
 Parquet can only be read forwards from the beginning of a row group, page by page; arrow puts values together until a
 batch of rows is whole. So rows of images come one to a batch, and the bytes that a batch takes are metered. What no
 reader of parquet gets around is the size of a page: it is held up to three times (compressed, as it is, as a
-dictionary). A row whose pages are above the cap is a BadRow, and so are those behind it in its row group, which nobody
-can reach.
+dictionary). So pages above the cap cost their row group: every row of it is a BadRow, since nobody can tell them apart.
 
 A row group larger than a slice stays open in the process, at its place, so that slices done in order read it once.
 """
@@ -19,15 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.sources.draft import BadRow
+from stages.sources.parquet_pages import largest
 from stages.sources.streams import DataError, Limits
 
 # Pages are read through a buffer, one after the other. Both settings are needed; with either alone pyarrow 26 holds
 # the whole column of the row group.
 _OPTIONS: dict[str, Any] = {"buffer_size": 1024 * 1024, "pre_buffer": False}
 _BATCH = 64
-_LARGE_ROW = (
-    16 * 1024
-)  # on average over the row group: below, 20 microseconds a row for batches of one are worth saving
+_LARGE_ROW = 16 * 1024  # on average over its row group; for smaller rows, 20 microseconds a batch are worth saving
 _MOST_BATCH = 64 * 1024 * 1024  # of small rows; where they are large after all, they come one by one
 _MOST_PAGE = 1024 * 1024 * 1024  # writers put 100 rows into a page; a row may need two such (dictionary and data)
 
@@ -66,13 +64,22 @@ class _Group:
     """One row group being read: the batch that holds its next rows, and what comes after it."""
 
     def __init__(self, path: Path, number: int, start: int, limits: Limits) -> None:
-        self.key, self._path, self._number, self._limits = _key(path, number), path, number, limits
+        self.key, self._path, self._number, self._limits = _key(path, number, limits), path, number, limits
         self._meter = _Meter(path)
         self._file = _opened(self._meter, path)
         about = self._file.metadata.row_group(number)
-        self._stuck: _TooMuch | None = None
+        page = max((self._largest(about.column(i)) for i in range(about.num_columns)), default=0)
+        problem = f"a page of {page:,} bytes in its row group, at most {_MOST_PAGE:,}; write it with smaller pages"
+        self._stuck = _TooMuch(problem) if page > _MOST_PAGE else None
         self._size = _BATCH if about.total_byte_size <= _LARGE_ROW * about.num_rows else 1
         self._open(start)
+
+    def _largest(self, column: pq.ColumnChunkMetaData) -> int:
+        """The bytes of the column's largest page, where it may be above the cap."""
+        if column.total_uncompressed_size <= _MOST_PAGE:
+            return 0
+        begin = column.data_page_offset if column.dictionary_page_offset is None else column.dictionary_page_offset
+        return largest(self._path, begin, column.total_compressed_size)
 
     def records(self, wanted: range) -> Iterator[tuple[int, Any]]:
         row = wanted.start
@@ -129,22 +136,23 @@ class _Meter:
 
     def read(self, size: int) -> bytes:
         self.taken += size
-        if size > _MOST_PAGE or self.taken > self.most:
+        if self.taken > self.most:
             raise _TooMuch(f"takes {self.taken:,} bytes or more at once")
         return bytes(self._stream.read(size))
 
 
-_last: dict[tuple[str, int, int, int], _Group] = {}
+_Key = tuple[str, int, int, int, Limits]
+_last: dict[_Key, _Group] = {}
 
 
-def _key(path: Path, number: int) -> tuple[str, int, int, int]:
+def _key(path: Path, number: int, limits: Limits) -> _Key:
     status = path.stat()
-    return str(path), status.st_size, status.st_mtime_ns, number
+    return str(path), status.st_size, status.st_mtime_ns, number, limits
 
 
 def _kept(path: Path, number: int, start: int, row: int, limits: Limits) -> _Group:
     """The row group, at the place where the last slice left it if that isn't behind the row."""
-    kept = _last.pop(_key(path, number), None)
+    kept = _last.pop(_key(path, number, limits), None)
     return kept if kept is not None and kept.place <= row else _Group(path, number, start, limits)
 
 

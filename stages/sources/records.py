@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,16 @@ def read(path: Path, part: Slice, limits: Limits = LIMITS) -> Iterator[tuple[int
     """(row, record) of a slice; a record that can't be parsed, or is too large, comes as a BadRow instance."""
     if kind(path.name) == "parquet":
         return parquet_records.read(path, part.first, part.rows, limits)
-    return enumerate(_read_span(path, Span(part.rows, part.begin, part.end), limits), part.first)
+    return _numbered(_read_span(path, Span(part.rows, part.begin, part.end), limits), part.first)
+
+
+def _numbered(records: Iterator[Any], first: int) -> Iterator[tuple[int, Any]]:
+    """`enumerate`, but without holding a record while the next one is read: either may be large."""
+    for row in count(first):
+        try:
+            yield row, next(records)
+        except StopIteration:
+            return
 
 
 def first_records(path: Path, parts: Sequence[Slice], files: int = 16, rows: int = 64) -> Iterator[Any]:

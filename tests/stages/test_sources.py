@@ -400,9 +400,9 @@ def test_every_record_becomes_a_sample_or_a_reject_with_its_reason() -> None:
 
 
 def test_a_part_comes_in_pieces_of_few_rows_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.stage.GROUP_BYTES", 3 * (len(PNG) + 2048) + 100)
-    talk = [{"user": "a", "assistant": "b"}]
-    rows = [{"texts": talk, "images": [PNG]}] * 7 + [None] * 3 + [{"texts": talk, "images": [PNG] * 4}] * 2
+    monkeypatch.setattr("stages.stage.GROUP_BYTES", 600_000)
+    talk, image = [{"user": "a", "assistant": "b"}], PNG + bytes(190_000)
+    rows = [{"texts": talk, "images": [image]}] * 7 + [None] * 3 + [{"texts": talk, "images": [image] * 4}] * 2
     rows += [{"texts": talk}] * 300
     source = Source("texts", ("*",))
     pieces = list(ingest(enumerate(rows), "src", "f.json", source, ImageFiles(None), IngestParams()))
@@ -437,6 +437,15 @@ def test_rows_images_and_texts_above_their_caps_are_rejects(tmp_path: Path) -> N
         (5, "row_too_large"),
     ]
     assert "20,000,000,000 bytes, at most" in done.rejects["detail"][2].as_py()
+
+
+def test_turns_without_number_are_a_row_too_large() -> None:
+    """Each takes a kilobyte in memory, however little it says."""
+    many = [{"from": "human", "value": ""}, {"from": "gpt", "value": "b"}] * 40_000
+    done = run(
+        "conversations", {"conversations": many}, {"conversations": [{"from": "human", "value": "<image>" * 10**5}]}
+    )
+    assert done.counts.rejected == {"row_too_large": 2}
 
 
 def test_nan_is_no_image_and_no_rating() -> None:
