@@ -9,9 +9,15 @@ is believed, and whoever writes a record flushes its files first (storage.flush)
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
+import os
 import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import RawIOBase
 from pathlib import Path
@@ -26,6 +32,8 @@ _PROGRESS = 1 << 20
 # A smaller file gets no note: to write and remove one takes longer than a file of 16 KiB (benchmarks/hub_fetch.py), and
 # a process that ends in the middle leaves less than a second's work undone
 _NOTED = 1 << 20
+# How many seconds a partial file that another process writes to is waited for
+_LINGERS = 30.0
 
 
 @dataclass(frozen=True)
@@ -49,11 +57,51 @@ def fetch(want: Want, path: Path, web: Web, token: str | None = None) -> Fetched
     """Get a file, or what is missing of it. Outcomes are values; the partial file of a failure stays for later."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_file() and want.digest and (done := _matches(path, want)):
-            return done  # renamed, but the process ended before anyone wrote that down
-        return _fetch(want, path, web, token)
+        if done := _there(path, want):
+            return done
+        with _held(path.with_name(path.name + PARTIAL)):
+            return _there(path, want) or _fetch(want, path, web, token)
     except OSError as error:
         return Failed("disk", f"{path.name}: {error.strerror or error}", True)
+
+
+def _there(path: Path, want: Want) -> Fetched | None:
+    """The file under its name, if it is what is wanted: renamed, but the process ended before a record was written."""
+    if not (want.digest and path.is_file()):
+        return None
+    hashes = _Hashes(want)
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            hashes.update(chunk)
+    return Fetched(path.stat().st_size, hashes.sha256.hexdigest()) if hashes.wanted() == want.digest else None
+
+
+@contextmanager
+def _held(partial: Path) -> Iterator[None]:
+    """Write to a partial file alone: a worker of Ray outlives its killed run by about a second, and goes on writing."""
+    deadline = time.monotonic() + _LINGERS
+    while True:
+        with partial.open("ab", buffering=0) as stream:
+            _lock(stream.fileno(), deadline)
+            if not (partial.is_file() and os.path.samestat(os.fstat(stream.fileno()), partial.stat())):
+                continue  # whoever held it has given it its name, or removed it
+            try:
+                yield
+            finally:
+                with suppress(FileNotFoundError):
+                    if not partial.stat().st_size:
+                        partial.unlink()
+            return
+
+
+def _lock(file: int, deadline: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise OSError(errno.EBUSY, "another process is fetching this file") from None
+            time.sleep(0.1)
 
 
 def _fetch(want: Want, path: Path, web: Web, token: str | None) -> Fetched | Failed:
@@ -153,7 +201,7 @@ class _Partial:
     def forget(self) -> None:
         """Nothing of it can be used."""
         self._restart()
-        self.path.unlink(missing_ok=True)
+        self.path.write_bytes(b"")
         self.note.unlink(missing_ok=True)
 
     def _restart(self) -> None:
@@ -202,15 +250,6 @@ class _Hashes:
 
     def wanted(self) -> str:
         return (self.git or self.sha256).hexdigest()
-
-
-def _matches(path: Path, want: Want) -> Fetched | None:
-    """The file under its name, if it is the one that is wanted."""
-    hashes = _Hashes(want)
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            hashes.update(chunk)
-    return Fetched(path.stat().st_size, hashes.sha256.hexdigest()) if hashes.wanted() == want.digest else None
 
 
 def _strong(etag: str) -> str:
