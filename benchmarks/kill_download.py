@@ -6,7 +6,7 @@ A server process speaks the Hub's protocol on loopback. The real command `python
 under Ray; when a random share of it is there, SIGKILL goes to the command and everything it started (Ray's workers are
 in groups of their own, and would go on for a second), and the command is run again.
 Asserted: each run asks for the rest exactly from where the partial file ended; the server sent no more than the file
-and 8 MiB for each kill (what lay in sockets); the manifest is that of a run nobody killed, which holds the file's
+and 16 MiB for each kill (what lay in sockets); the manifest is that of a run nobody killed, which holds the file's
 sha256. Printed: how many bytes were sent twice, and how long hashing the whole file again takes.
 """
 
@@ -33,7 +33,7 @@ from schemas.manifest import verify  # noqa: E402
 from tests.pipeline.hub_server import FakeHub, serving  # noqa: E402
 
 FILE = "big/train.parquet"
-SLACK = 8 << 20
+SLACK = 16 << 20
 RECIPE = """
 data:
   sources:

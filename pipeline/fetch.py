@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from io import RawIOBase
 from pathlib import Path
 
-from pipeline.web import Answer, Attempts, Failed, Trouble, Web, refusal, shown
+from pipeline.web import Answer, Attempts, Failed, Trouble, Web, number, refusal, shown
 
 PARTIAL = ".partial"
 
@@ -32,6 +32,8 @@ _PROGRESS = 1 << 20
 # A smaller file gets no note: to write and remove one takes longer than a file of 16 KiB (benchmarks/hub_fetch.py), and
 # a process that ends in the middle leaves less than a second's work undone
 _NOTED = 1 << 20
+# A server that sends less in the seconds of run.patience.read is given up like one that sends nothing
+_LEAST = 1 << 16
 # How many seconds a partial file that another process writes to is waited for
 _LINGERS = 30.0
 
@@ -133,9 +135,26 @@ def _transfer(want: Want, partial: _Partial, web: Web, token: str | None) -> Non
         # a file begun is one that begin() found; "wb" leaves nothing of what it did not
         with partial.path.open("r+b" if partial.size else "wb", buffering=0) as stream:
             stream.seek(partial.size)
+            pace = _Pace(web.patience.read, partial.size)
             # read1: what has arrived is written at once, so a cut loses none of it
             while chunk := answer.response.read1(_CHUNK):
                 partial.add(stream, chunk)
+                pace.check(partial.size, want.url)
+
+
+class _Pace:
+    """Ends what a byte now and then keeps the read timeout from ending: so little in that time is too little."""
+
+    def __init__(self, seconds: float, size: int) -> None:
+        self.seconds, self.size, self.since = seconds, size, time.monotonic()
+
+    def check(self, size: int, url: str) -> None:
+        now = time.monotonic()
+        if size - self.size >= _LEAST:
+            self.size, self.since = size, now
+        elif now - self.since > self.seconds:
+            detail = f"{shown(url)}: {size - self.size:,} bytes in {self.seconds:g} s"
+            raise Trouble(Failed("timeout", detail, True))
 
 
 class _Partial:
@@ -260,7 +279,7 @@ def _strong(etag: str) -> str:
 def _total(answer: Answer, offset: int) -> int | None:
     """The size of the whole file as an answer gives it; none for a part that does not begin at `offset`."""
     if answer.status == 206:
-        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", "").strip())
+        part = r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})"
+        match = re.fullmatch(part, answer.headers.get("Content-Range", "").strip())
         return int(match.group(2)) if match and int(match.group(1)) == offset else None
-    length = answer.headers.get("Content-Length", "")
-    return int(length) if length.isdigit() else None
+    return number(answer.headers.get("Content-Length", ""))

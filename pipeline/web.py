@@ -117,10 +117,9 @@ class Web:
             target = response.headers.get("Location")
             if response.status not in _MOVED or not target:
                 return Answer(response, url, response.status, response.headers, hops)
-            response.close() if int(
-                response.headers.get("Content-Length") or 1 << 20
-            ) > 65536 else response.drain_conn()
-            url = urljoin(url, target)
+            length = number(response.headers.get("Content-Length", ""))
+            response.drain_conn() if length is not None and length <= 65536 else response.close()
+            url = _joined(url, target)
         raise Trouble(Failed("redirects", f"{shown(url)}: more than {_MOST_HOPS} redirects", False))
 
     def _ask(self, url: Url, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
@@ -227,6 +226,18 @@ def shown(url: str) -> str:
     return ascii(bare)[1:-1][:200]
 
 
+def number(text: str) -> int | None:
+    """A size or a count of seconds as servers write it; none for what is no such number."""
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text.strip()) else None
+
+
+def _joined(url: str, target: str) -> str:
+    try:
+        return urljoin(url, target)
+    except ValueError:
+        raise Trouble(Failed("bad_url", f"{shown(url)}: redirects to what is no address", False)) from None
+
+
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -263,14 +274,14 @@ def _tls_context() -> ssl.SSLContext:
 def _asked_wait(headers: Mapping[str, str]) -> float | None:
     """Seconds of Retry-After (a number or a date) or of the Hub's `RateLimit: "api";r=0;t=55`, one added."""
     after = headers.get("Retry-After", "").strip()
-    if after.isdigit():
-        return float(min(int(after), 10**6))
+    if (seconds := number(after)) is not None:
+        return float(min(seconds, 10**6))
     if after:
         try:
             return max(email.utils.parsedate_to_datetime(after).timestamp() - time.time(), 0.0)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None  # unreadable: our own waits
-    limit = re.search(r"\br=0\s*;\s*t=(\d{1,6})\b", headers.get("RateLimit", ""))
+    limit = re.search(r"\br=0\s*;\s*t=([0-9]{1,6})\b", headers.get("RateLimit", ""))
     return float(limit.group(1)) + 1 if limit else None
 
 
