@@ -8,6 +8,7 @@ Whatever the user can mend is one line on stderr without a traceback; a tracebac
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 import time
@@ -30,6 +31,9 @@ from stages.catalogue import RAW, STAGES
 from stages.chat import ChatError
 from stages.sources.streams import DataError
 
+# Where writing fails through no fault of this program: a full or read-only disk, a quota, a folder of somebody else's
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
@@ -45,12 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # whoever read the output has seen enough (`| head`); the interpreter must not flush to them at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        place = error.filename or "the output folder"
+        return _fail(f"{place}: {error.strerror}; make room or give another --out, then run again to go on", 1)
     except KeyboardInterrupt:
         print("\ninterrupted; finished parts stay, the same command goes on from there", file=sys.stderr)
         return 130
 
 
-def _fail(error: Exception, code: int) -> int:
+def _fail(error: Exception | str, code: int) -> int:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return code
 

@@ -9,14 +9,20 @@ is believed, and whoever writes a record flushes its files first (storage.flush)
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
+import os
 import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import RawIOBase
 from pathlib import Path
 
-from pipeline.web import Answer, Attempts, Failed, Trouble, Web, refusal, shown
+from pipeline.web import Answer, Attempts, Failed, Trouble, Web, number, refusal, shown
 
 PARTIAL = ".partial"
 
@@ -28,6 +34,10 @@ _ENCRYPTION = "x-amz-server-side-encryption"
 # A smaller file gets no note: to write and remove one takes longer than a file of 16 KiB (benchmarks/hub_fetch.py), and
 # a process that ends in the middle leaves less than a second's work undone
 _NOTED = 1 << 20
+# A server that sends less in the seconds of run.patience.read is given up like one that sends nothing
+_LEAST = 1 << 16
+# How many seconds a partial file that another process writes to is waited for
+_LINGERS = 30.0
 
 
 @dataclass(frozen=True)
@@ -57,11 +67,51 @@ def fetch(want: Want, path: Path, web: Web, token: str | None = None) -> Fetched
     """Get a file, or what is missing of it. Outcomes are values; the partial file of a failure stays for later."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_file() and want.digest and (done := _matches(path, want)):
-            return done  # renamed, but the process ended before anyone wrote that down
-        return _fetch(want, path, web, token)
+        if done := _there(path, want):
+            return done
+        with _held(path.with_name(path.name + PARTIAL)):
+            return _there(path, want) or _fetch(want, path, web, token)
     except OSError as error:
         return Failed("disk", f"{path.name}: {error.strerror or error}", True)
+
+
+def _there(path: Path, want: Want) -> Fetched | None:
+    """The file under its name, if it is what is wanted: renamed, but the process ended before a record was written."""
+    if not (want.digest and path.is_file()):
+        return None
+    hashes = _Hashes(want)
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            hashes.update(chunk)
+    return Fetched(path.stat().st_size, hashes.sha256.hexdigest()) if hashes.wanted() == want.digest else None
+
+
+@contextmanager
+def _held(partial: Path) -> Iterator[None]:
+    """Write to a partial file alone: a worker of Ray outlives its killed run by about a second, and goes on writing."""
+    deadline = time.monotonic() + _LINGERS
+    while True:
+        with partial.open("ab", buffering=0) as stream:
+            _lock(stream.fileno(), deadline)
+            if not (partial.is_file() and os.path.samestat(os.fstat(stream.fileno()), partial.stat())):
+                continue  # whoever held it has given it its name, or removed it
+            try:
+                yield
+            finally:
+                with suppress(FileNotFoundError):
+                    if not partial.stat().st_size:
+                        partial.unlink()
+            return
+
+
+def _lock(file: int, deadline: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise OSError(errno.EBUSY, "another process is fetching this file") from None
+            time.sleep(0.1)
 
 
 def _fetch(want: Want, path: Path, web: Web, token: str | None) -> Fetched | Failed:
@@ -95,9 +145,26 @@ def _transfer(want: Want, partial: _Partial, web: Web, token: str | None) -> Non
         # a file begun is one that begin() found; "wb" leaves nothing of what it did not
         with partial.path.open("r+b" if partial.size else "wb", buffering=0) as stream:
             stream.seek(partial.size)
+            pace = _Pace(web.patience.read, partial.size)
             # read1: what has arrived is written at once, so a cut loses none of it
             while chunk := answer.response.read1(_CHUNK):
                 partial.add(stream, chunk)
+                pace.check(partial.size, want.url)
+
+
+class _Pace:
+    """Ends what a byte now and then keeps the read timeout from ending: so little in that time is too little."""
+
+    def __init__(self, seconds: float, size: int) -> None:
+        self.seconds, self.size, self.since = seconds, size, time.monotonic()
+
+    def check(self, size: int, url: str) -> None:
+        now = time.monotonic()
+        if size - self.size >= _LEAST:
+            self.size, self.since = size, now
+        elif now - self.since > self.seconds:
+            detail = f"{shown(url)}: {size - self.size:,} bytes in {self.seconds:g} s"
+            raise Trouble(Failed("timeout", detail, True))
 
 
 class _Partial:
@@ -167,7 +234,7 @@ class _Partial:
     def forget(self) -> None:
         """Nothing of it can be used."""
         self._restart()
-        self.path.unlink(missing_ok=True)
+        self.path.write_bytes(b"")
         self.note.unlink(missing_ok=True)
 
     def _restart(self) -> None:
@@ -223,15 +290,6 @@ class _Hashes:
         return (self.git or self.md5 or self.sha256).hexdigest()
 
 
-def _matches(path: Path, want: Want) -> Fetched | None:
-    """The file under its name, if it is the one that is wanted."""
-    hashes = _Hashes(want)
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            hashes.update(chunk)
-    return Fetched(path.stat().st_size, hashes.sha256.hexdigest()) if hashes.wanted() == want.digest else None
-
-
 def _strong(etag: str) -> str:
     """An ETag that may stand in If-Range; a weak one may not (RFC 9110, 13.1.5)."""
     return etag if re.fullmatch(r'"[\x21\x23-\x7e]*"', etag) else ""
@@ -240,7 +298,7 @@ def _strong(etag: str) -> str:
 def _total(answer: Answer, offset: int) -> int | None:
     """The size of the whole file as an answer gives it; none for a part that does not begin at `offset`."""
     if answer.status == 206:
-        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", "").strip())
+        part = r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})"
+        match = re.fullmatch(part, answer.headers.get("Content-Range", "").strip())
         return int(match.group(2)) if match and int(match.group(1)) == offset else None
-    length = answer.headers.get("Content-Length", "")
-    return int(length) if length.isdigit() else None
+    return number(answer.headers.get("Content-Length", ""))

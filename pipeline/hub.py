@@ -12,9 +12,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import PurePosixPath
 from typing import Any
+from unicodedata import category
 from urllib.parse import quote, urlsplit
 
 from pipeline.fetch import PARTIAL, Want
@@ -27,6 +31,9 @@ _PUBLIC = "https://huggingface.co"
 _NEXT = re.compile(r'<([^>]*)>\s*;\s*rel="?next"?')
 # 1000 entries a page: more than that many pages is a server that never ends
 _MOST_PAGES = 10_000
+# A page that is not there by then, in all its attempts, is a server that drips
+_PAGE_SECONDS = 900.0
+_LARGEST = 1 << 60
 
 
 class HubError(Exception):
@@ -79,16 +86,32 @@ class Repository:
         """Every file of a commit. Raises RecipeError or HubError."""
         url: str | None = f"{self._api}/tree/{commit}?recursive=true&expand=false"
         found: list[Found] = []
+        asked = {url}
         for _ in range(_MOST_PAGES):
             page, link = self._ask(str(url))
             found += self._entries(page)
             match = _NEXT.search(link)
             if match is None:
-                return sorted(found)
+                return self._consistent(found)
             # a mirror may pass on the original's addresses: keep asking the server that we were given
             split = urlsplit(match.group(1))
             url = self._base + split.path + (f"?{split.query}" if split.query else "")
-        raise HubError(f"{self.where}: the listing does not end")
+            if url in asked:
+                break
+            asked.add(url)
+        raise HubError(f"{self.where}: the listing at {self.server.endpoint} does not end")
+
+    def _consistent(self, found: list[Found]) -> list[Found]:
+        """The files of all pages, if each can lie on a disk beside the others."""
+        found = sorted(found)
+        names = {f.file for f in found}
+        folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
+        if len(names) < len(found):
+            twice = next(one.file for one, other in pairwise(found) if one.file == other.file)
+            raise HubError(f"{self.where}: {twice!r} is listed twice at {self.server.endpoint}")
+        if both := sorted(names & folders):
+            raise HubError(f"{self.where}: {both[0]!r} is listed as a file and as a folder at {self.server.endpoint}")
+        return found
 
     @property
     def _api(self) -> str:
@@ -101,9 +124,12 @@ class Repository:
 
     def _ask(self, url: str) -> tuple[Any, str]:
         """(JSON, Link header) of an address."""
-        done = read(self.web, url, self.server.token)
+        done = read(self.web, url, self.server.token, deadline=time.monotonic() + _PAGE_SECONDS)
         if isinstance(done, Failed):
             raise self._error(done)
+        if urlsplit(url).scheme == "https" != urlsplit(done[1].url).scheme:
+            # hashes vouch for files, but nothing vouches for the listing that names them
+            raise HubError(f"{self.where}: {self.server.endpoint} leads to an address without https; nothing is read")
         try:
             return json.loads(done[0]), done[1].headers.get("Link", "")
         except (ValueError, RecursionError):
@@ -133,14 +159,18 @@ class Repository:
 
     def _entry(self, entry: dict[str, Any]) -> Found:
         path, lfs = entry.get("path"), entry.get("lfs") or entry
-        size, digest = lfs.get("size"), lfs.get("oid")
-        if not isinstance(path, str) or not isinstance(size, int) or not isinstance(digest, str) or size < 0:
+        size, digest = (lfs.get("size"), lfs.get("oid")) if isinstance(lfs, dict) else (None, None)
+        if not isinstance(path, str) or not isinstance(size, int) or not isinstance(digest, str):
             raise HubError(f"{self.where}: a listed file lacks path, size or hash")
+        if not 0 <= size < _LARGEST:
+            raise HubError(f"{self.where}: {path[:200]!r} is listed with {str(size)[:30]} bytes")
         if not re.fullmatch(r"[0-9a-f]{64}" if lfs is not entry else r"[0-9a-f]{40}", digest):
             raise HubError(f"{self.where}: {path!r} is listed with the hash {digest[:80]!r}")
         parts = path.split("/")
-        if {"", ".", ".."} & set(parts) or "\0" in path or path.endswith((PARTIAL, f"{PARTIAL}.json")):
-            raise HubError(f"{self.where}: {path!r} can't be a file's name here")
+        own = any(part.endswith((PARTIAL, f"{PARTIAL}.json")) for part in parts)
+        # a lone surrogate, which JSON can hold, has no bytes; a line end or an escape would forge what people read
+        if {"", ".", ".."} & set(parts) or own or any(category(c) in ("Cc", "Cs") for c in path):
+            raise HubError(f"{self.where}: {path[:200]!a} can't be a file's name here")
         return Found(path, size, digest)
 
 

@@ -264,6 +264,11 @@ def shown(url: str) -> str:
     return ascii(bare)[1:-1][:200]
 
 
+def number(text: str) -> int | None:
+    """A size or a count of seconds as servers write it; none for what is no such number."""
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text.strip()) else None
+
+
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -313,14 +318,14 @@ def _tls_context() -> ssl.SSLContext:
 def _asked_wait(headers: Mapping[str, str]) -> float | None:
     """Seconds of Retry-After (a number or a date) or of the Hub's `RateLimit: "api";r=0;t=55`, one added."""
     after = headers.get("Retry-After", "").strip()
-    if re.fullmatch("[0-9]{1,9}", after):
-        return float(after)
+    if (seconds := number(after)) is not None:
+        return float(min(seconds, 10**6))
     if after:
         try:
             return max(email.utils.parsedate_to_datetime(after).timestamp() - time.time(), 0.0)
         except (ValueError, OverflowError):
             return None  # unreadable: our own waits
-    limit = re.search(r"\br=0\s*;\s*t=(\d{1,6})\b", headers.get("RateLimit", ""))
+    limit = re.search(r"\br=0\s*;\s*t=([0-9]{1,6})\b", headers.get("RateLimit", ""))
     return float(limit.group(1)) + 1 if limit else None
 
 

@@ -14,8 +14,10 @@ import pytest
 
 from pipeline import addresses
 from pipeline.fetch import Fetched, Want, fetch
+from pipeline.hub import HubError, Repository, Server
 from pipeline.web import Failed, Patience, Web
-from tests.pipeline.hub_server import FakeHub, serving
+from stages.sources.remote import HubDataset
+from tests.pipeline.hub_server import FakeHub, Fault, serving
 
 INSIDE = [
     "127.0.0.1", "127.1", "0x7f000001", "2130706433", "0.0.0.0", "10.1.2.3", "172.16.0.1", "192.168.1.1",
@@ -119,3 +121,20 @@ def test_tls_is_checked_against_the_name_although_the_address_is_dialled(
             outcomes.append(done.reason if isinstance(done, Failed) else "ok")
             web.close()
     assert outcomes == ["ok", "certificate", "certificate"]
+
+
+def test_a_listing_is_not_read_from_where_https_was_left(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.with_suffix(".crt")))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate)
+    with serving(FakeHub(), tls) as hub, serving(FakeHub()) as plain:
+        commit = hub.commit({"a": b"x" * 10})
+        plain.commit({"a": b"x" * 10})
+        server = Server(f"https://localhost:{hub.port}", ("localhost", "127.0.0.1"), Patience(attempts=1))
+        repository = Repository(server, server.web(), "here", HubDataset(hub.dataset, commit))
+        assert [found.file for found in repository.files(commit)] == ["a"]
+        away = f"{plain.endpoint}/api/datasets/{hub.dataset}/tree/{commit}"
+        hub.fault("api", Fault("status", 302, {"Location": away}))
+        with pytest.raises(HubError, match="leads to an address without https"):
+            repository.files(commit)
+        repository.web.close()

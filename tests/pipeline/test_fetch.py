@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
@@ -213,6 +214,33 @@ def test_a_finished_file_is_asked_for_no_more(hub: FakeHub, web: Web, tmp_path: 
     before = len(hub.log)
     assert isinstance(fetch(want(hub), tmp_path / "f", web), Fetched)
     assert len(hub.log) == before
+
+
+def test_two_at_once_fetch_a_file_once(hub: FakeHub, web: Web, tmp_path: Path) -> None:
+    """As when a run is started again while a worker of the killed one still writes."""
+    hub.fault(NAME, Fault("stall", 2_000_000, {}, "0.3"))
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: fetch(want(hub), tmp_path / "f", web), range(2)))
+    assert found == [Fetched(len(BIG), hashlib.sha256(BIG).hexdigest())] * 2
+    assert (tmp_path / "f").read_bytes() == BIG
+    assert hub.sent(NAME) == len(BIG)
+    assert left_over(tmp_path) == []
+
+
+def test_what_stands_in_the_way_of_a_file(hub: FakeHub, web: Web, tmp_path: Path) -> None:
+    """A folder under its name or its partial file's; a partial file cut, or longer than the file."""
+    for name in ("f", "g.partial"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x").touch()
+        found = fetch(want(hub), tmp_path / name.removesuffix(".partial"), web)
+        assert isinstance(found, Failed) and found.reason == "disk" and "irectory" in found.detail
+    for size in (10, len(BIG) + 10):
+        place = tmp_path / str(size)
+        hub.fault(NAME, *[Fault("cut", 2_000_000), Fault("cut", 10), Fault("cut", 10), Fault("cut", 10)])
+        assert isinstance(fetch(want(hub), place, web), Failed)
+        os.truncate(tmp_path / f"{size}.partial", size)
+        assert isinstance(fetch(want(hub), place, web), Fetched)
+        assert place.read_bytes() == BIG
 
 
 def test_a_full_disk_is_a_reason(hub: FakeHub, web: Web) -> None:

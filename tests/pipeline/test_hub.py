@@ -283,6 +283,12 @@ def test_a_listed_name_can_t_leave_the_folder(
     assert "can't be a file's name here" in capsys.readouterr().err
 
 
+def test_a_folder_that_can_t_be_written_is_one_line(hub_recipe: MakeRecipe, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["download", str(hub_recipe()), "--out", "/sys"]) == 1
+    error = capsys.readouterr().err
+    assert "/sys/.lock: Permission denied; make room or give another --out" in error and error.count("\n") == 1
+
+
 def many(hub: FakeHub, number: int = 100) -> dict[str, bytes]:
     """A commit of many small files."""
     files = {f"many/{k:03d}.parquet": b"%03d" % k * 500 for k in range(number)}
