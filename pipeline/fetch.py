@@ -29,8 +29,7 @@ PARTIAL = ".partial"
 _CHUNK = 1 << 20
 # A cut connection counts as progress, and not as one more failure, if it brought this much
 _PROGRESS = 1 << 20
-# A smaller file gets no note: to write and remove one takes longer than a file of 16 KiB (benchmarks/hub_fetch.py), and
-# a process that ends in the middle leaves less than a second's work undone
+# A smaller file gets no note, which would be a second file to make and remove for each: begun anew it costs no more
 _NOTED = 1 << 20
 # A server that sends less in the seconds of run.patience.read is given up like one that sends nothing
 _LEAST = 1 << 16
