@@ -31,8 +31,7 @@ _CHUNK = 1 << 20
 _PROGRESS = 1 << 20
 # Says `aws:kms` where S3 keeps an object encrypted with a key of KMS: its ETag is then no hash of the content
 _ENCRYPTION = "x-amz-server-side-encryption"
-# A smaller file gets no note: to write and remove one takes longer than a file of 16 KiB (benchmarks/hub_fetch.py), and
-# a process that ends in the middle leaves less than a second's work undone
+# A smaller file gets no note, which would be a second file to make and remove for each: begun anew it costs no more
 _NOTED = 1 << 20
 # A server that sends less in the seconds of run.patience.read is given up like one that sends nothing
 _LEAST = 1 << 16
