@@ -28,7 +28,7 @@ from schemas.manifest import read, verify
 from tests.pipeline.conftest import ROOT, MakeRecipe, manifests, opened
 from tests.pipeline.hub_server import FakeHub, Fault, serving
 
-QUICK = {"attempts": 2, "first_wait": 0.01, "longest_wait": 1.0, "connect": 1.0, "read": 0.3}
+QUICK = {"attempts": 2, "first_wait": 0.01, "longest_wait": 1.0, "connect": 5.0, "read": 2.0}
 
 
 def picture(number: int) -> bytes:
@@ -118,7 +118,7 @@ def test_a_later_run_asks_again_for_what_may_heal_only(web: FakeHub, urls_recipe
     clean, steps = do(urls_recipe, tmp_path / "clean")
     web.log.clear()
     web.fault("3.png", *[Fault("status", 503)] * 2)
-    web.fault("4.png", *[Fault("stall", 20, {}, "1")] * 2)
+    web.fault("4.png", *[Fault("stall", 20, {}, "4")] * 2)
     context, first = do(urls_recipe, tmp_path / "out")
     counts = read(context.out / first["collect"].folder).counts
     assert (counts.kept, counts.rejected["server_error"], counts.rejected["timeout"]) == (10, 1, 1)
