@@ -41,7 +41,7 @@ class IngestParams:
     max_pixels        of one image
     max_image_bytes   of one image, as a file
     max_text_bytes    of the text of one row, or of the JSON that it stands in
-    max_row_bytes     of one row with all of its images; a worker's peak is about six times this, and 300 MiB
+    max_row_bytes     of one row with all of its images; a worker may take nine times this (see benchmarks, `rows`)
     """
 
     rows_per_part: int = 1024

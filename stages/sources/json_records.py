@@ -2,9 +2,9 @@
 
 A slice is a span of whole records. Reading it scans the span again, so a list of slices stays short however many
 records a file has. JSON's structure is ASCII, so arrays are scanned as Latin-1: one character is one byte. The C
-scanner of the standard library finds where an element ends (177 MB/s of LLaVA's records); where it can't (an element
-that goes on beyond the window, or is no JSON) brackets and quotes are walked (75 MB/s). So an element that is no JSON
-costs its row, and only one whose end can't be told costs the file. Nothing is read twice.
+scanner of the standard library finds where an element ends; where it can't (an element that goes on beyond the window,
+or is no JSON) brackets and quotes are walked, which is slower. So an element that is no JSON costs its row, and only
+one whose end can't be told costs the file. Nothing is read twice.
 
 A `.json` file is an array of records, or records one after the other (`datasets` writes JSON lines under that name).
 """

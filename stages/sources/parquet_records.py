@@ -25,7 +25,7 @@ from stages.sources.streams import DataError, Limits
 # the whole column of the row group.
 _OPTIONS: dict[str, Any] = {"buffer_size": 1024 * 1024, "pre_buffer": False}
 _BATCH = 64
-_LARGE_ROW = 16 * 1024  # on average over its row group; for smaller rows, 20 microseconds a batch are worth saving
+_LARGE_ROW = 16 * 1024  # on average over its row group; smaller rows cost less to read than a batch for each
 _MOST_BATCH = 64 * 1024 * 1024  # of small rows; where they are large after all, they come one by one
 _MOST_PAGE = 1024 * 1024 * 1024  # writers put 100 rows into a page; a row may need two such (dictionary and data)
 

@@ -30,8 +30,8 @@ class DataError(ValueError):
 class Limits:
     """The most bytes of one image, of the text of one row (or its JSON), and of one row with all of its images.
 
-    What is above them is refused before it is in memory. A row takes up to six times its bytes on its way into a part
-    (page, batch, record, table, page again), and JSON of nothing but brackets up to 24 times.
+    On its way into a part a row stands in memory several times: page, batch, record, table, page again. Text has the
+    smallest cap, because JSON of nothing but brackets takes far more than its bytes once it is parsed.
     """
 
     image: int = 64 * _MIB
