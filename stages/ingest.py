@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -97,7 +97,7 @@ def _image(ref: ImageRef, files: ImageFiles, max_pixels: int) -> tuple[dict[str,
     if ref.data is None and ref.path is None:
         raise BadImage("image_missing", "neither bytes nor a path")
     data = ref.data if ref.data is not None else files.read(ref.path or "")
-    return {"bytes": data, "path": ref.path}, asdict(images.inspect(data, max_pixels))
+    return {"bytes": data, "path": ref.path}, vars(images.inspect(data, max_pixels))
 
 
 def _scores(found: Draft) -> list[dict[str, Any]]:
