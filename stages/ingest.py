@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -160,7 +160,7 @@ def _image(ref: ImageRef, files: ImageFiles, params: IngestParams) -> tuple[dict
     data = ref.data if ref.data is not None else files.read(ref.path or "")
     if len(data) > params.max_image_bytes:
         raise BadImage("image_too_large", f"{len(data):,} bytes, at most {params.max_image_bytes:,}")
-    return {"bytes": data, "path": ref.path}, asdict(images.inspect(data, params.max_pixels))
+    return {"bytes": data, "path": ref.path}, vars(images.inspect(data, params.max_pixels))
 
 
 def _scores(found: Draft) -> list[dict[str, Any]]:

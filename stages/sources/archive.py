@@ -8,6 +8,8 @@ is `image_ambiguous`, unless all have the same bytes there.
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -96,19 +98,22 @@ class _Folder:
     """Files below a folder; links count by where they lead."""
 
     def __init__(self, root: Path, max_bytes: int) -> None:
-        self._root, self._max_bytes = root, max_bytes
+        self._root, self._below, self._max_bytes = str(root), f"{root}".rstrip(os.sep) + os.sep, max_bytes
 
     def read(self, name: str) -> bytes | None:
-        try:
-            path = (self._root / name).resolve()
-            inside = path.is_relative_to(self._root) and path.is_file()
-        # a name too long for the file system, a link to itself (RuntimeError), a name without UTF-8 (ValueError)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise BadImage("image_missing", f"{name[:80]!r}: {getattr(error, 'strerror', None) or error}") from None
-        if not inside:
+        try:  # texts, not Paths: half the time of a read
+            path = os.path.realpath(os.path.join(self._root, name))  # noqa: PTH118
+            found = os.stat(path)  # noqa: PTH116
+        except FileNotFoundError:
             return None
-        check_size(name, path.stat().st_size, self._max_bytes)
-        return path.read_bytes()
+        # a name too long for the file system, a link to itself, a name without UTF-8 (ValueError)
+        except (OSError, ValueError) as error:
+            raise BadImage("image_missing", f"{name[:80]!r}: {getattr(error, 'strerror', None) or error}") from None
+        if not path.startswith(self._below) or not stat.S_ISREG(found.st_mode):
+            return None
+        check_size(name, found.st_size, self._max_bytes)
+        with open(path, "rb", buffering=0) as stream:  # noqa: PTH123
+            return stream.read()
 
     def close(self) -> None:
         """Nothing stays open."""

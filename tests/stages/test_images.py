@@ -507,6 +507,18 @@ def test_the_hash_is_imagehashs(seed: int) -> None:
         assert (bits(jpeg) != reference).sum() <= 6
 
 
+def test_the_hash_is_imagehashs_where_frequencies_tie() -> None:
+    """Flat, mirrored and sparse pictures: half of the frequencies are zero, or equal to the median."""
+    rng = np.random.default_rng(3)
+    noise = rng.integers(0, 256, (32, 32), dtype=np.uint8)
+    halves = np.repeat([[0, 200]], 16, axis=1).repeat(32, axis=0).astype(np.uint8)
+    flat = [np.full((32, 32), value, np.uint8) for value in (0, 1, 127, 255)]
+    blocks = [np.kron(rng.integers(0, 256, (4, 4), dtype=np.uint8), np.ones((8, 8), np.uint8)) for _ in range(20)]
+    for values in (noise, halves, halves.T, np.minimum(noise, noise[::-1]), (noise > 250) * noise, *flat, *blocks):
+        picture = Image.fromarray(np.ascontiguousarray(values))
+        assert bits(inspect(encoded(picture), ANY_SIZE)).tolist() == imagehash.phash(picture).hash.flatten().tolist()
+
+
 def test_different_pictures_have_far_hashes() -> None:
     hashes = [bits(inspect(encoded(photo(seed)), ANY_SIZE)) for seed in range(12)]
     assert min((a != b).sum() for i, a in enumerate(hashes) for b in hashes[:i]) > 12
