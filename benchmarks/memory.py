@@ -331,7 +331,8 @@ def measure(name: str, top: Path, scale: float, limit: int) -> str:
             peaks[-1].over.set()
             peaks[-1].join()
     seconds = time.monotonic() - started
-    problem = "" if process.returncode == 0 else f"  FAILED: {said.strip().splitlines()[-1]}"
+    last = (said.strip().splitlines() or ["no word"])[-1]
+    problem = "" if process.returncode == 0 else f"  FAILED with {process.returncode}: {last}"
     if not problem:
         (manifest,) = out.glob("*-ingest-*/manifest.json")
         counts = json.loads(manifest.read_text(encoding="utf-8"))["counts"]
