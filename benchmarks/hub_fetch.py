@@ -27,9 +27,10 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from pipeline.fetching import do_download, shares  # noqa: E402
-from pipeline.hub import Server, want  # noqa: E402
+from pipeline.hub import Revision, Server  # noqa: E402
 from pipeline.task import Task  # noqa: E402
 from stages.download import Found  # noqa: E402
+from stages.sources.remote import HubDataset  # noqa: E402
 from tests.pipeline.hub_server import FakeHub, serving  # noqa: E402
 
 Files = dict[str, bytes]
@@ -54,9 +55,9 @@ def serve(mib: int) -> None:
         sys.stdin.read()
 
 
-def curl(server: Server, commit: str, found: list[Found], folder: Path, sync: bool = False) -> None:
+def curl(revision: Revision, found: list[Found], folder: Path, sync: bool = False) -> None:
     places = {folder / f.file: f for f in found}
-    urls = {path: want(server, DATASET, commit, f).url for path, f in places.items()}
+    urls = {path: revision.want(f).url for path, f in places.items()}
     (folder / "config").write_text("".join(f'url = "{url}"\noutput = "{path}"\n' for path, url in urls.items()))
     subprocess.run(["curl", "-sSL", "--fail", "--create-dirs", "-K", folder / "config"], check=True)
     (folder / "sums").write_text("".join(f"{f.digest}  {path}\n" for path, f in places.items()))
@@ -65,12 +66,12 @@ def curl(server: Server, commit: str, found: list[Found], folder: Path, sync: bo
         subprocess.run(["sync", *places], check=True)
 
 
-def ours(server: Server, commit: str, found: list[Found], folder: Path) -> None:
+def ours(revision: Revision, found: list[Found], folder: Path) -> None:
     for number, files in enumerate(shares(found)):
-        wants = tuple((f.file, want(server, DATASET, commit, f)) for f in files)
+        wants = tuple((f.file, revision.want(f)) for f in files)
         places = {"name": "fine"}
         done = do_download(
-            Task("download", "", str(folder), number, 0, None, places=places, wants=wants, server=server)
+            Task("download", "", str(folder), number, 0, None, places=places, wants=wants, server=revision.server)
         )
         assert not done.problem, done.problem
 
@@ -82,7 +83,7 @@ SIDES: dict[str, Callable[[Server, str, list[Found], Path], None]] = {
 }
 
 
-def measure(server: Server, commit: str, sets: dict[str, Files], rounds: int) -> None:
+def measure(revision: Revision, sets: dict[str, Files], rounds: int) -> None:
     heads = [f"{side}, ms/file" for side in SIDES] + ["ours / curl", "ours / curl, sync"]
     print(f"{'files':<20}" + "".join(f"{head:>20}" for head in heads))
     for name, files in sets.items():
@@ -93,7 +94,7 @@ def measure(server: Server, commit: str, sets: dict[str, Files], rounds: int) ->
                 with tempfile.TemporaryDirectory(prefix="hub-fetch-") as folder:
                     os.sync()  # what the side before left to be written
                     started = time.monotonic()
-                    run(server, commit, found, Path(folder))
+                    run(revision, found, Path(folder))
                     seconds[side].append(time.monotonic() - started)
         theirs, synced, mine = (statistics.median(seconds[side]) for side in SIDES)
         each = "".join(f"{1000 * one / len(files):>20.2f}" for one in (theirs, synced, mine))
@@ -113,7 +114,7 @@ def main() -> None:
         assert process.stdout is not None
         port, commit = process.stdout.readline().split()
         server = Server(f"http://127.0.0.1:{port}", ("127.0.0.1", "localhost"))
-        measure(server, commit, contents(given.mib), given.rounds)
+        measure(Revision(server, HubDataset(DATASET), commit), contents(given.mib), given.rounds)
         process.communicate()
 
 
