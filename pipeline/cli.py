@@ -93,8 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     add("show", _show, "one sample: origin, messages, images, verdicts, tiles, tokens").add_argument("sample")
     table = add("rejects", _rejects, "every rejected row of every source as one table: which, why, what was seen")
     table.add_argument("--save", type=Path, metavar="FILE.parquet", help="write it there instead of to the terminal")
-    check = commands.add_parser("verify", help="check a step's folder: manifest, hashes, schema, counts")
-    check.add_argument("path", type=Path)
+    check = commands.add_parser("verify", help="check folders of steps, or all of an output folder")
+    check.add_argument("paths", type=Path, nargs="+", metavar="folder")
     check.set_defaults(command=_verify)
     look = commands.add_parser("probe", help="look at unknown data and print a recipe for it")
     look.add_argument("path", type=Path)
@@ -138,7 +138,7 @@ def _do(stages: Container[str], context: Context) -> tuple[int, list[Step]]:
             for step in steps:
                 if step.stage not in stages or (step.stage in RAW) != raw:
                     continue
-                if due(step, context.out, again=stages == {"collect"}):
+                if due(step, context, again=stages == {"collect"}):
                     run_step(step, context, executor)
                     done += 1
                 elif (manifest := finished(step, context.out)) and (failed := may_heal(step, manifest)):
@@ -183,8 +183,9 @@ def _probe(given: argparse.Namespace) -> int:
 
 
 def _verify(given: argparse.Namespace) -> int:
-    manifest = verify.check(given.path)
-    counts = manifest.counts
-    ledger = f"{counts.rows_in:,} in, {counts.kept:,} kept"
-    print(f"{given.path}: sound. {manifest.stage}, {len(manifest.files)} files, {ledger}")
+    for path in [found for given_path in given.paths for found in verify.folders(given_path)]:
+        manifest = verify.check(path)
+        counts = manifest.counts
+        ledger = f"{counts.rows_in:,} in, {counts.kept:,} kept"
+        print(f"{path}: sound. {manifest.stage}, {len(manifest.files)} files, {ledger}")
     return 0

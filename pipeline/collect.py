@@ -26,7 +26,7 @@ from pipeline import storage
 from pipeline.journal import Journal, Lies, Outcome
 from pipeline.lines import SILENCES, Lines, host_of
 from pipeline.web import Answer, Failed, Patience, Web, read
-from stages.collect import HEALING, STATUS
+from stages.collect import HEALING, REFUSED, STATUS
 from stages.images import sniff
 from stages.sources.remote import UrlColumn
 
@@ -99,7 +99,7 @@ def _fetch_all(urls: Sequence[str], journal: Journal, column: UrlColumn, web: We
                 deadline = time.monotonic() + column.max_seconds
                 found = read(web, url, most=column.max_bytes, deadline=deadline, leave_silent=True)
                 failed = found if isinstance(found, Failed) else None
-                if failed is not None and failed.reason in HEALING:
+                if failed is not None and failed.reason in HEALING | REFUSED:
                     healing[url] = failed
                 else:
                     journal.add(url, *_judged(found))
@@ -189,7 +189,7 @@ def _taken_over(held: Iterable[Mapping[str, Any]], pack: Path) -> Known:
             known[entry["url"]] = outcome, Lies(pack, entry["offset"], entry["size"])
         elif entry["reason"] == "wrong_content":
             known.setdefault(entry["url"], (outcome, None))  # this row's word; to another it may have been content
-        elif entry["reason"] not in HEALING and entry["url"]:
+        elif entry["reason"] not in HEALING | REFUSED and entry["url"]:
             known[entry["url"]] = outcome, None
     return known
 

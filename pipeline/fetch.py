@@ -222,9 +222,10 @@ class _Partial:
         place = shown(self.want.url)
         if self.total is not None and self.size != self.total:
             raise Trouble(Failed("cut_short", f"{place}: {self.size:,} of {self.total:,} bytes came", True))
-        if self.want.digest and not self.unproven and self.hashes.wanted() != self.want.digest:
+        came = self.hashes.wanted()
+        if self.want.digest and not self.unproven and came != self.want.digest:
             self.forget()
-            detail = f"{place}: hash {self.hashes.wanted()[:16]}, listed {self.want.digest[:16]}"
+            detail = f"{place}: hash {came[:16]}, listed {self.want.digest[:16]}"
             raise Trouble(Failed("wrong_content", detail, True))
         self.path.replace(self.target)
         self.note.unlink(missing_ok=True)

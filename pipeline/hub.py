@@ -148,6 +148,8 @@ class Repository:
         if failed.status in (401, 404):
             hint = "the token may not see it" if self.server.token else "or it is private: then set HF_TOKEN"
             return RecipeError(f"{self.where}.dataset: no {name} at {place}, {hint}")
+        if failed.reason == "address_refused":
+            return RecipeError(f"{self.where}: {failed.detail}")
         return HubError(f"{self.where}: {failed.detail} ({failed.reason}); run again later")
 
     def _entries(self, page: Any) -> Iterator[Found]:

@@ -8,6 +8,7 @@ and ETags.
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import sys
@@ -68,7 +69,9 @@ class Inventory:
             return self._bucket(name, place, source) if place.startswith(SCHEME) else self._folder(name, source)
         assert self._server is not None
         repository = Repository(self._server, self._server.web(), f"data.sources.{name}.hub", source.hub)
-        found = select(self._listed(name, repository), source)
+        listed = self._listed(name, repository)
+        _check_configs(repository, source, listed)
+        found = select(listed, source)
         self.remotes[name] = Revision(self._server, source.hub, self.commits[name])
         _check_fetched(name, f"{source.hub.dataset} at {self.commits[name]}", source, found)
         return found
@@ -108,10 +111,15 @@ class Inventory:
         """Every file below the source's folder; only named ones are hashed."""
         root = self._place(name)
         if not root.is_dir():
-            raise RecipeError(f"run.locations.{name}: {root}: no such folder")
+            what = "is a file, wanted its folder" if root.is_file() else "no such folder"
+            raise RecipeError(f"run.locations.{name}: {root}: {what}")
+        out = self._recipe.out.resolve()
+        if out == root.resolve():
+            raise RecipeError(f"run.out: {self._recipe.out} is also the folder of {name}; give another --out")
         found = []
         for folder, folders, files in os.walk(root):
-            folders.sort()
+            # what this program writes is no data, even where it lies among them
+            folders[:] = sorted(one for one in folders if (Path(folder) / one).resolve() != out)
             for file in sorted(files):
                 path = Path(folder) / file
                 if path.is_file():
@@ -160,6 +168,17 @@ def _check(name: str, root: Path, source: Source, found: list[Found]) -> None:
         places(root, source.image_patterns, [f.file for f in found])
     except DataError as error:
         raise RecipeError(f"data.sources.{name}.images: {error}") from None
+
+
+def _check_configs(repository: Repository, source: Source, listed: list[Found]) -> None:
+    """Every config must name a folder that holds record files."""
+    records = [f.file for f in listed if role(f.file, source) == "records"]
+    for config in repository.hub.configs:
+        if not any(file.startswith(f"{config}/") for file in records):
+            there = sorted({file.rpartition("/")[0] for file in records} - {""})
+            near = difflib.get_close_matches(config, there, n=1) or there[:12]
+            some = ", ".join(near) + (" ..." if len(there) > len(near) else "")
+            raise RecipeError(f"{repository.where}.configs: no folder {config!r} with record files; there is {some}")
 
 
 def _check_fetched(name: str, place: str, source: Source, found: list[Found]) -> None:

@@ -23,9 +23,10 @@ from schemas.manifest import MANIFEST, Manifest, ManifestError, read
 from stages.catalogue import STAGES
 
 
-def state(step: Step, out: Path) -> tuple[str, str]:
+def state(step: Step, context: Context) -> tuple[str, str]:
     """("done" or "to do", why)."""
-    if not due(step, out):
+    out = context.out
+    if not due(step, context):
         return "done", ""
     if finished(step, out) is not None:
         return "to do", "some addresses failed in a way that may have healed"
@@ -43,12 +44,11 @@ def plain_or_terminal() -> Console:
 
 def show(steps: Sequence[Step], context: Context, console: Console | None = None) -> None:
     """Print the plan as a table."""
-    out = context.out
-    table = Table(title=f"Steps in {out}", title_justify="left")
+    table = Table(title=f"Steps in {context.out}", title_justify="left")
     for name in ("step", "folder, ending in the identity", "state", "why"):
         table.add_column(name, overflow="fold", no_wrap=name.startswith("folder"))
     for step in steps:
-        what, why = state(step, out)
+        what, why = state(step, context)
         if what == "to do" and step.stage == "download" and context.fetched(step.label):
             why += f"; {_to_fetch(step, context)}"
         table.add_row(step.name, step.folder, what, why, style=None if what == "done" else "bold")

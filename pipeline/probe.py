@@ -48,17 +48,24 @@ class _Looked:
 
 def probe(path: Path) -> str:
     """A recipe as YAML, with what was seen as comments. Raises RecipeError for data it can't tell."""
-    root, files = (path, _listed(path)) if path.is_dir() else (path.parent, [path.name])
+    if re.match(r"\w+:/", str(path)):
+        raise RecipeError(f"{path}: probe looks at folders of this machine; fetch some of the files first")
     if not path.exists():
         raise RecipeError(f"{path}: no such file or folder")
-    looked = [_look(root, file) for file in _spread([f for f in files if f.endswith((*SUFFIXES, *TAR_SUFFIXES))])]
+    root = path if path.is_dir() else path.parent
+    files = _listed(root)
+    asked = files if path.is_dir() else [path.name]
+    looked = [_look(root, file) for file in _spread([f for f in asked if f.endswith((*SUFFIXES, *TAR_SUFFIXES))])]
     known = [one for one in looked if one.shape is not None]
     if not known:
-        raise RecipeError(f"{path}: {_unknown(looked, files)}")
+        raise RecipeError(f"{path}: {_unknown(looked, asked)}")
     shape = Counter(str(one.shape) for one in known).most_common(1)[0][0]
     chosen = [one for one in known if str(one.shape) == shape]
     source, notes = _source(root, files, looked, chosen)
-    notes += [f"not named: {one.file} ({one.problem or 'another shape'})" for one in looked if one not in chosen][:10]
+    if len(asked) == 1:
+        source = replace(source, files=tuple(asked))
+    left = [one for one in looked if one not in chosen and one.file not in source.image_patterns]
+    notes += [f"not named: {one.file} ({one.problem or 'another shape'})" for one in left][:10]
     return _written(root, source, [*_tried(root, files, source, chosen), *notes])
 
 
@@ -86,7 +93,8 @@ def _look(root: Path, file: str) -> _Looked:
 def _unknown(looked: Sequence[_Looked], files: Sequence[str]) -> str:
     if not looked:
         kinds = sorted({Path(file).suffix or "no suffix" for file in files})[:8]
-        return f"no .parquet, .json, .jsonl or .tar in it, but {', '.join(kinds) or 'nothing'}"
+        found = f"but {', '.join(kinds)}; convert tables to .parquet or .jsonl" if kinds else "and nothing else"
+        return f"no .parquet, .json, .jsonl or .tar in it, {found}"
     seen = "; ".join(f"{one.file}: {one.problem}" for one in looked[:3])
     return f"can't tell which column is which; {seen}; write a recipe with `columns`"
 

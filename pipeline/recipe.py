@@ -116,7 +116,7 @@ class Recipe:
         for name, place in self.run.locations.items():
             if name not in known:
                 raise ValueError(strict.unknown("run.locations", name, known))
-            if "://" in place and (name in RESERVED or not place.startswith("s3://")):
+            if re.match(r"\w+:/", place) and (name in RESERVED or not place.startswith("s3://")):
                 wanted = "a folder of this machine" if name in RESERVED else "a folder or s3://bucket/prefix"
                 raise ValueError(f"run.locations.{name}: got {place!r}, wanted {wanted}")
         fetched = {n for n, s in {**self.data.sources, **self.data.benchmarks}.items() if s.hub is not None}
@@ -216,7 +216,7 @@ def _extend(source: dict[str, Any], where: str) -> dict[str, Any]:
 
 def _assign(run: dict[str, Any], text: str) -> None:
     key, sign, value = text.partition("=")
-    names = key.split(".")
+    names = key.split(".", 2) if key.startswith("run.stop_if.") else key.split(".")  # reasons have a dot of their own
     if not sign or names[0] != "run" or len(names) < 2:
         raise RecipeError(f"--set {text}: wanted run.KEY=VALUE; `data` is identity, change it in the recipe")
     target = run

@@ -1,7 +1,8 @@
 """Every row that never became a sample, of all sources, as one table: to the terminal, or to one parquet file.
 
-Reads `rejected-*.parquet` of the finished ingest steps, in the recipe's order of sources and the rows' own. What comes
-out is the number of rejects that the manifests state; a step that isn't finished is an error, not a shorter table.
+Reads `rejected-*.parquet` of the ingest steps, in the recipe's order of sources and the rows' own. What comes out is
+the number of rejects that the manifests state. Of a step that isn't finished (run.stop_if ended it, say) the finished
+parts are shown, and stderr says so; a step without any is an error, not a shorter table.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from pipeline import storage
 from pipeline.graph import Step
 from pipeline.runner import MissingInput, finished
+from pipeline.task import records_in
 from schemas.manifest import ManifestError
 from schemas.sample import REJECT
 from schemas.strict import RecipeError
@@ -27,9 +29,10 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 def show(steps: Sequence[Step], out: Path) -> int:
     """Print `sample_id`, `reason` and `detail` of every reject, tab-separated; how many there are."""
-    sys.stdout.write("sample_id\treason\tdetail\n")
     total = 0
-    for table in _tables(steps, out):
+    for number, table in enumerate(_tables(steps, out)):
+        if not number:
+            sys.stdout.write("sample_id\treason\tdetail\n")
         total += table.num_rows
         for row in table.to_pylist():
             sys.stdout.write("\t".join(_safe(row[name]) for name in ("sample_id", "reason", "detail")) + "\n")
@@ -38,6 +41,8 @@ def show(steps: Sequence[Step], out: Path) -> int:
 
 def save(steps: Sequence[Step], out: Path, path: Path) -> int:
     """Write all rejects (schemas/sample.py, REJECT) to one parquet file; how many there are."""
+    if path.suffix != ".parquet":
+        raise RecipeError(f"--save {path}: got {path.suffix or 'no suffix'}, wanted a name that ends in .parquet")
     total = 0
 
     def write(target: Path) -> None:
@@ -55,21 +60,26 @@ def save(steps: Sequence[Step], out: Path, path: Path) -> int:
 
 
 def _tables(steps: Sequence[Step], out: Path) -> Iterator[pa.Table]:
-    ingests = [step for step in steps if step.stage == "ingest"]
-    for step in ingests:
-        if finished(step, out) is None:
-            raise MissingInput(f"{step.name}: is not finished; run `python -m pipeline run RECIPE` first")
-    for step in ingests:
-        manifest, found = finished(step, out), 0
-        assert manifest is not None
-        for file in manifest.files:
-            if file.name.startswith("rejected-"):
-                table = pq.read_table(out / step.folder / file.name, schema=REJECT)
-                found += table.num_rows
-                yield table
-        stated = sum(manifest.counts.rejected.values())
+    for step, files, stated in [_stated(step, out) for step in steps if step.stage == "ingest"]:
+        found = 0
+        for name in files:
+            table = pq.read_table(out / step.folder / name, schema=REJECT)
+            found += table.num_rows
+            yield table
         if found != stated:
-            raise ManifestError(f"{out / step.folder}: {found:,} rejects in its files, {stated:,} in its manifest")
+            raise ManifestError(f"{out / step.folder}: {found:,} rejects in its files, {stated:,} in its records")
+
+
+def _stated(step: Step, out: Path) -> tuple[Step, list[str], int]:
+    """A step, its files of rejects, and how many rejects its manifest (or the records of its parts) state."""
+    manifest = finished(step, out)
+    records = [manifest] if manifest else records_in(out / step.folder, step.identity)
+    if not records:
+        raise MissingInput(f"{step.name}: nothing of it is done; run `python -m pipeline run RECIPE` first")
+    if manifest is None:
+        print(f"{step.name}: is not finished; these are the rejects of {len(records):,} parts", file=sys.stderr)
+    names = [file.name for record in records for file in record.files if file.name.startswith("rejected-")]
+    return step, names, sum(sum(record.counts.rejected.values()) for record in records)
 
 
 def _safe(text: str) -> str:

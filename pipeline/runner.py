@@ -24,7 +24,7 @@ from pipeline.task import Context, Record, Task, load_record
 from schemas.manifest import MANIFEST, Counts, Manifest, ManifestError, read
 from schemas.strict import RecipeError
 from stages.catalogue import STAGES
-from stages.collect import HEALING
+from stages.collect import HEALING, REFUSED
 from stages.download import STOPS, STREAK
 
 
@@ -67,14 +67,20 @@ def finished(step: Step, out: Path) -> Manifest | None:
     return manifest if whole else None
 
 
-def due(step: Step, out: Path, again: bool = False) -> bool:
+def due(step: Step, context: Context, again: bool = False) -> bool:
     """Whether a step is to be run: it isn't finished, or it fetched by address and some failures may have healed.
 
     Those are asked again by every run until one brings nothing new, else dead addresses would cost every later run the
-    same waiting, and a picture that comes back would change the content under it. `again`: ask even then.
+    same waiting, and a picture that comes back would change the content under it. What was refused here is asked again
+    when other hosts are allowed. `again`: ask even then.
     """
-    manifest = finished(step, out)
-    return manifest is None or (may_heal(step, manifest) > 0 and (again or _brought_news(out / step.folder)))
+    manifest = finished(step, context.out)
+    if manifest is None or step.stage != "collect":
+        return manifest is None
+    run = _circumstances_of(context.out / step.folder)
+    refused = bool(REFUSED & set(manifest.counts.rejected))
+    allowed = run.get("allow_hosts") != sorted(context.recipe.run.allow_hosts)
+    return (may_heal(step, manifest) > 0 and (again or run.get("news", True))) or (refused and (again or allowed))
 
 
 def may_heal(step: Step, manifest: Manifest) -> int:
@@ -83,11 +89,13 @@ def may_heal(step: Step, manifest: Manifest) -> int:
     return sum(count for reason, count in rejected if reason in HEALING)
 
 
-def _brought_news(folder: Path) -> bool:
+def _circumstances_of(folder: Path) -> dict[str, Any]:
+    """run.json; nothing where it is lost or broken, for no result depends on it."""
     try:
-        return bool(json.loads((folder / "run.json").read_text(encoding="utf-8")).get("news", True))
+        found = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return True
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def run_step(step: Step, context: Context, executor: Executor) -> Manifest:
@@ -111,7 +119,7 @@ def run_step(step: Step, context: Context, executor: Executor) -> Manifest:
     manifest = _manifest(step, records, entries, facts)
     _check_flow(step, manifest, context.out)
     _check_shares(step, manifest.counts, context.recipe.run.stop_if)
-    run = {**_circumstances(started), **extra, **_news(step, before, manifest)}
+    run = {**_circumstances(started), **extra, **_news(step, context, before, manifest)}
     storage.commit_text(folder / "run.json", json.dumps(run, indent=2, sort_keys=True) + "\n")
     storage.commit_text(folder / MANIFEST, manifest.to_json())
     return manifest
@@ -142,7 +150,9 @@ def _parts(step: Step, context: Context, executor: Executor) -> list[Record]:
     folder = context.out / step.folder
     old = {t.number: r for t in todo if (r := load_record(t))}
     if step.stage == "collect":
-        old = {number: record for number, record in old.items() if not HEALING & set(record.counts.rejected)}
+        old = {
+            number: record for number, record in old.items() if not (HEALING | REFUSED) & set(record.counts.rejected)
+        }
     missing = [task for task in todo if task.number not in old]
     if step.stage == "download" and (problem := fetching.no_room(folder, missing)):
         raise StepError(f"{step.name}: {problem}")
@@ -232,9 +242,12 @@ def _origin(step: Step, context: Context) -> dict[str, Any]:
     return context.inventory.remotes[step.label].origin if step.stage == "download" else {}
 
 
-def _news(step: Step, before: Manifest | None, manifest: Manifest) -> dict[str, Any]:
-    """Whether asking for images by address changed anything."""
-    return {"news": before is None or before.files != manifest.files} if step.stage == "collect" else {}
+def _news(step: Step, context: Context, before: Manifest | None, manifest: Manifest) -> dict[str, Any]:
+    """Whether asking for images by address changed anything, and which hosts were allowed."""
+    if step.stage != "collect":
+        return {}
+    news = before is None or before.files != manifest.files
+    return {"news": news, "allow_hosts": sorted(context.recipe.run.allow_hosts)}
 
 
 def _close(step: Step, records: Sequence[Record], note: str) -> None:
@@ -271,7 +284,10 @@ def _check_flow(step: Step, manifest: Manifest, out: Path) -> None:
         rejected = {f"ingest.{reason}": n for reason, n in ingested.rejected.items()}
         left_out = {**rejected, **manifest.counts.dropped}
         why = ", ".join(f"{reason} {n:,}" for reason, n in left_out.items()) or "the sources are empty"
-        raise StepError(f"pretokenise: no sample is left of {ingested.rows_in:,} rows ({why}); nothing to train on")
+        raise StepError(
+            f"pretokenise: no sample is left of {ingested.rows_in:,} rows ({why}); nothing to train on; "
+            "`python -m pipeline rejects RECIPE` and `show RECIPE SAMPLE` tell more"
+        )
 
 
 def _check_shares(step: Step, counts: Counts, stop_if: dict[str, float]) -> None:
@@ -283,7 +299,8 @@ def _check_shares(step: Step, counts: Counts, stop_if: dict[str, float]) -> None
             share = found / counts.rows_in
             raise StepError(
                 f"{step.name}: {found:,} of {counts.rows_in:,} rows ({share:.1%}) are {reason}, run.stop_if allows "
-                f"{most:.1%}; mend the data, or raise run.stop_if.{name}"
+                f"{most:.1%}; see `python -m pipeline {'rejects' if stage == 'ingest' else 'report'} RECIPE`, mend the "
+                f"data, or raise it with --set run.stop_if.{name}=..."
             )
 
 

@@ -116,18 +116,29 @@ def record_name(number: int) -> str:
 
 def load_record(task: Task) -> Record | None:
     """The record of a finished part of this very step, if its files are there in full."""
-    folder = Path(task.folder)
-    path = folder / record_name(task.number)
+    record = _whole(Path(task.folder) / record_name(task.number), task.identity)
+    # how files are shared out among the tasks of a download is no part of the identity
+    if record and task.wants and [f.name for f in record.files] != [name for name, _ in task.wants]:
+        return None
+    return record
+
+
+def records_in(folder: Path, identity: str) -> list[Record]:
+    """The records of all finished parts of a step, in the order of their numbers."""
+    found = [_whole(path, identity) for path in folder.glob(record_name(0).replace("00000", "*"))]
+    return sorted((record for record in found if record), key=lambda record: record.number)
+
+
+def _whole(path: Path, identity: str) -> Record | None:
     if not path.is_file():
         return None
     try:
         record = strict.build(Record, json.loads(path.read_text(encoding="utf-8")))
     except ValueError:
         return None  # a record of another version of this program: the part is done again
-    whole = all((folder / f.name).is_file() and (folder / f.name).stat().st_size == f.size for f in record.files)
-    # how files are shared out among the tasks of a download is no part of the identity
-    same = not task.wants or [f.name for f in record.files] == [name for name, _ in task.wants]
-    return record if record.identity == task.identity and whole and same else None
+    places = [(path.parent / file.name, file.size) for file in record.files]
+    whole = all(place.is_file() and place.stat().st_size == size for place, size in places)
+    return record if record.identity == identity and whole else None
 
 
 def recorded(task: Task, by_source: dict[str, Counts], files: Sequence[FileEntry]) -> Record:

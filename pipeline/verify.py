@@ -13,10 +13,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.manifest import Manifest, ManifestError, verify
+from schemas.manifest import MANIFEST, Manifest, ManifestError, verify
 from schemas.shard import COUNTS, INDEX, SHARD
 from stages.pretokenise import totals
 from stages.tiles import Grid, TileScheme
+
+
+def folders(path: Path) -> list[Path]:
+    """The folder itself, or the finished steps in an output folder."""
+    return [path] if (path / MANIFEST).is_file() else sorted(p.parent for p in path.glob(f"*/{MANIFEST}")) or [path]
 
 
 def check(folder: Path) -> Manifest:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import types
 import typing
 from collections.abc import Mapping
@@ -97,7 +98,8 @@ def _mapping(args: tuple[Any, ...], value: Any, where: str) -> dict[str, Any]:
 
 def _sequence(inner: Any, value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise RecipeError(f"{where}: got {_show(value)}, wanted a list; write [{_brief(value)}]")
+        hint = f"; write [{json.dumps(value, ensure_ascii=False)}]" if isinstance(value, str | int) else ""
+        raise RecipeError(f"{where}: got {_show(value)}, wanted a list{hint}")
     return tuple(_value(inner, item, f"{where}[{i}]") for i, item in enumerate(value))
 
 

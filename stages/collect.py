@@ -33,6 +33,8 @@ REASONS = {
 HEALING = frozenset(
     {"rate_limited", "server_error", "timeout", "cut_short", "unreachable", "unresolved", "too_slow", "host_down"}
 )
+# What this machine refused, and not the other: worth another try once its rules have changed
+REFUSED = frozenset({"address_refused", "certificate"})
 
 STATUS = pa.schema(
     [

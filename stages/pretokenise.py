@@ -44,6 +44,10 @@ class PretokeniseParams:
     tokens: ImageTokens = field(default_factory=ImageTokens)
     max_tokens: int = 8192
 
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens: got {self.max_tokens}, wanted at least 1")
+
 
 class Pretokenised(NamedTuple):
     """A piece of a part: a batch of the shard, its index rows, a verdict per sample (first reason to drop it) and the

@@ -8,7 +8,7 @@ none, there is no answer: a guess that is wrong costs more than a question.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,7 +60,7 @@ def image_names(records: Sequence[Any], found: Shape) -> list[str]:
     """The names (or addresses) of images that these records refer to, as the shape's adapter finds them."""
     reading = Reading({**FORMATS[found.format].columns, **found.columns})
     refs = [ref for record in records if isinstance(record, Mapping) for ref in _refs(found.format, record, reading)]
-    return [ref.path for ref in refs if not ref.data and isinstance(ref.path, str) and ref.path]
+    return [ref.path for ref in refs if ref.data is None and isinstance(ref.path, str) and ref.path]
 
 
 def address_columns(records: Sequence[Any], found: Shape) -> dict[str, str]:
@@ -68,7 +68,7 @@ def address_columns(records: Sequence[Any], found: Shape) -> dict[str, str]:
     fields = {**FORMATS[found.format].columns, **found.columns}
     columns = _columns(records)
     column = fields.get("images", fields.get("image")) or ""
-    if not columns.get(column) or not all(map(is_address, columns[column])):
+    if not _mostly(is_address, columns.get(column, [])):
         return {}
     hashes = [name for name, values in columns.items() if values and all(map(_is_sha256, values))]
     return {"column": column, **({"sha256": hashes[0]} if len(hashes) == 1 else {})}
@@ -158,11 +158,16 @@ def _image_column(columns: Mapping[str, list[Any]], other: str) -> str | None:
 
     Addresses rarely end like a picture's name: a column of them is one of images if it is called so.
     """
-    found = [name for name, values in columns.items() if name != other and values and all(map(_is_image, values))]
+    found = [name for name, values in columns.items() if name != other and _mostly(_is_image, values)]
     if not found:
-        addresses = [name for name, values in columns.items() if values and all(map(is_address, values))]
+        addresses = [name for name, values in columns.items() if _mostly(is_address, values)]
         found = [name for name in addresses if any(word in name.lower() for word in _PICTURES)]
     return found[0] if len(found) == 1 else None
+
+
+def _mostly(test: Callable[[Any], bool], values: Sequence[Any]) -> bool:
+    """Nine in ten: some rows of every set are broken, and say nothing of the others."""
+    return bool(values) and sum(map(test, values)) >= 0.9 * len(values)
 
 
 def _is_image(value: Any) -> bool:

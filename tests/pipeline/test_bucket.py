@@ -252,7 +252,7 @@ def test_other_bytes_than_the_etag_says_are_refused(
     path = s3_recipe("s3://raw", "fine")
     context, steps = opened(path, tmp_path / "out")
     store.wire.edit = lambda data: data.replace(b"PAR1", b"PAR2")
-    with pytest.raises(StepError, match=r"wrong_content .*hash"):
+    with pytest.raises(StepError, match=r"wrong_content .*hash (?!d41d8cd9)"):
         run_step(steps[0], context, Serial())
     # an object encrypted with a key of KMS has an ETag that is no hash; size and version are all there is
     header = b"x-amz-server-side-encryption: aws:kms\r\nServer:"

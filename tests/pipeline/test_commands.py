@@ -93,7 +93,7 @@ def test_rejects_are_one_table(
     assert main(["rejects", str(path), "--save", "/dev/null/all.parquet"]) == 2
     # what was never finished, or has lost a row since, is no table
     assert main(["rejects", str(path), "--out", str(tmp_path / "new")]) == 2
-    assert "is not finished" in capsys.readouterr().err
+    assert "nothing of it is done" in capsys.readouterr().err
     copied = tmp_path / "copied"
     shutil.copytree(context.out, copied)
     ingest = next(s for s in steps if s.stage == "ingest" and read(context.out / s.folder).counts.rejected)
@@ -102,6 +102,57 @@ def test_rejects_are_one_table(
     )))  # fmt: skip
     assert main(["rejects", str(path), "--out", str(copied)]) == 1
     assert "rejects in its files" in capsys.readouterr().err
+
+
+def test_rejects_tell_what_made_stop_if_end_the_run(
+    corpus: Corpus, make_recipe: MakeRecipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = make_recipe(lambda mapping: mapping["run"].update(stop_if={"ingest.image_missing": 0.0}))
+    with pytest.raises(StepError, match="rejects RECIPE"):
+        run(path)
+    assert main(["rejects", str(path)]) == 2  # of the other sources nothing is done
+    only = make_recipe(lambda mapping: one_source(mapping, "llava"), "one.yaml")
+    with pytest.raises(StepError, match="--set"):
+        run(only)
+    assert main(["rejects", str(only)]) == 0
+    shown = capsys.readouterr()
+    missing = [d for d in corpus.truth["defects"] if (d["source"], d["reason"]) == ("llava", "image_missing")]
+    assert missing and all(f"llava/{d['file']}#{d['row']}\timage_missing" in shown.out for d in missing)
+    assert "ingest llava: is not finished" in shown.err
+    assert main(["rejects", str(only), "--save", "x.csv"]) == 2
+
+
+def one_source(mapping: dict[str, Any], name: str) -> None:
+    data = mapping["data"]
+    data["sources"] = {name: data["sources"][name]}
+    for stage in ("benchmarks", "decontaminate", "language", "dedupe", "quality"):
+        data.pop(stage)
+    mapping["run"]["locations"] = {k: v for k, v in mapping["run"]["locations"].items() if k in (name, "tokenizer")}
+    mapping["run"]["stop_if"] = {"ingest.image_missing": 0.0}
+
+
+def test_an_output_folder_among_the_data_is_no_data(
+    corpus: Corpus, make_recipe: MakeRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(corpus.folder / "raw" / "llava", tmp_path / "mine")
+
+    def edit(mapping: dict[str, Any]) -> None:
+        one_source(mapping, "llava")
+        mapping["data"]["sources"]["llava"]["files"] = ["*.json"]
+        mapping["run"] |= {"stop_if": {}, "out": str(tmp_path / "mine" / "out")}
+        mapping["run"]["locations"]["llava"] = str(tmp_path / "mine")
+
+    path = make_recipe(edit)
+    _, steps = run(path)
+    assert [step.identity for step in opened(path)[1]] == [step.identity for step in steps]
+    assert main(["plan", str(path), "--out", str(tmp_path / "mine")]) == 2
+    assert "is also the folder of llava" in capsys.readouterr().err
+
+
+def test_verify_takes_an_output_folder(finished_run: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+    _, context, steps = finished_run
+    assert main(["verify", str(context.out)]) == 0
+    assert capsys.readouterr().out.count(": sound.") == len(steps)
 
 
 def test_report_is_complete_and_escaped(finished_run: Finished, capsys: pytest.CaptureFixture[str]) -> None:

@@ -205,6 +205,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no such revision": ({"revision": "v9"}, "hub.revision: acme/pictures has no 'v9'"),
     "no such commit": ({"revision": "0" * 40}, "hub.revision: acme/pictures has no '0000"),
     "no file matches": ({"source": {"files": ["*.csv"]}}, "nothing below acme/pictures at"),
+    "no such config": ({"configs": ["shape"]}, "hub.configs: no folder 'shape' with record files; there is shapes ..."),
     "no images": ({"source": {"images": "pictures"}}, "data.sources.fine.images: pictures: no such folder"),
     "not a name": ({"dataset": "../x"}, "wanted owner/name"),
     "limit": ({"limit": 0}, "data.sources.fine.hub: limit: got 0"),

@@ -163,6 +163,26 @@ def test_images_by_address_are_proposed_to_be_fetched(
     assert source.column_map[columns] == urls["column"]
 
 
+def test_broken_rows_do_not_hide_the_shape(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"image_url": f"https://a.example/{n}", "caption": "x"} for n in range(19)]
+    written(tmp_path / "set" / "a.parquet", [*rows, {"image_url": "nonsense", "caption": "x"}])
+    assert proposed(tmp_path / "set", capsys, "16 of 16").urls is not None
+    talk = {"texts": [{"user": "q", "assistant": "a"}]}
+    empty = {**talk, "images": [{"bytes": b"", "path": "zero.jpg"}]}
+    written(tmp_path / "fine" / "a.parquet", [*[{**talk, "images": [INLINE]}] * 9, empty])
+    assert main(["probe", str(tmp_path / "fine")]) == 0
+    assert "nowhere" not in capsys.readouterr().out
+
+
+def test_images_beside_a_file_that_is_named_alone_are_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path / "set" / "a.json", [{"image": "x.png", "conversations": TALK}])
+    written(tmp_path / "set" / "b.json", [{"image": "x.png", "conversations": TALK}])
+    (tmp_path / "set" / "pictures").mkdir()
+    (tmp_path / "set" / "pictures" / "x.png").write_bytes(PNG)
+    source = proposed(tmp_path / "set" / "a.json", capsys, "1 of 1")
+    assert (source.files, source.images) == (("a.json",), "pictures")
+
+
 def test_columns_that_rate_the_row_become_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     row = {"jpg": PNG, "alt": "A red box.", "clip_similarity": 0.3, "aesthetic_score": 5, "width": 20}
     written(tmp_path / "set" / "a.parquet", [row, row])
@@ -217,7 +237,8 @@ def test_what_cannot_be_told_is_said_in_one_line(
 def test_a_place_without_data_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.csv").write_text("x")
     for path, message in (
-        (tmp_path, "no .parquet, .json, .jsonl or .tar in it, but .csv"),
+        (tmp_path, "no .parquet, .json, .jsonl or .tar in it, but .csv; convert tables to .parquet or .jsonl"),
+        (Path("s3:/lake"), "probe looks at folders of this machine"),
         (tmp_path / "x", "no such"),
     ):
         assert main(["probe", str(path)]) == 2

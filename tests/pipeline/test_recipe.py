@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pipeline import recipe
 from pipeline.cli import main
 from tests.pipeline.conftest import MakeRecipe, write_json
 
@@ -122,3 +123,8 @@ def test_a_job_refuses_a_folder_that_dies_with_it(
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({}))
     assert main(["plan", str(make_recipe()), "--out", "relative"]) == 2
     assert "run.out: 'relative' is relative" in capsys.readouterr().err
+
+
+def test_a_reason_of_stop_if_has_a_dot_of_its_own(make_recipe: MakeRecipe) -> None:
+    loaded = recipe.load(make_recipe(), sets=["run.stop_if.ingest.image_missing=0.05"])
+    assert loaded.run.stop_if == {"ingest.image_missing": 0.05}

@@ -83,7 +83,7 @@ def do(path: Path, out: Path) -> tuple[Context, dict[str, Step]]:
     context, _ = opened(path, out)
     for stage in ("download", "collect", "ingest"):
         for step in build(context.recipe.data, context.inventory):
-            if step.stage == stage and due(step, context.out):
+            if step.stage == stage and due(step, context):
                 run_step(step, context, Serial())
     return context, {step.stage: step for step in build(context.recipe.data, context.inventory)}
 
@@ -173,6 +173,21 @@ def statuses(context: Context, steps: dict[str, Step]) -> list[dict[str, Any]]:
     table = pq.read_table(context.out / steps["collect"].folder / "status-00000.parquet")
     found: list[dict[str, Any]] = table.to_pylist()
     return found
+
+
+def test_what_was_refused_here_is_asked_once_its_host_is_allowed(
+    web: FakeHub, urls_recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.cli.RayExecutor", Here)
+    refusing = ["run", str(urls_recipe), "--set", "run.allow_hosts=[]"]
+    assert main(refusing) == 0
+    assert "collect caps           1/1 parts  18 in, 0 kept" in capsys.readouterr().out and web.log == []
+    assert main(["collect", *refusing[1:]]) == 0  # asks again, to no avail
+    assert main(["run", str(urls_recipe)]) == 0
+    assert "18 in, 12 kept" in capsys.readouterr().out and web.log
+    web.log.clear()
+    assert main(["run", str(urls_recipe)]) == 0
+    assert "nothing to do" in capsys.readouterr().out and web.log == []
 
 
 def test_an_address_is_asked_once_for_all_rows_that_name_it(web: FakeHub, urls_recipe: Path, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_none_is_only_for_optional_fields() -> None:
         ({"name": "a", "limit": True}, "limit: got True (bool), wanted a number"),
         ({"name": "a", "side": True}, "side: got True (bool), wanted one of 1, 2"),
         ({"name": "a", "tiles": {"thumbnail": 1}}, "tiles.thumbnail: got 1 (int), wanted true or false"),
-        ({"name": "a", "tags": "x"}, "tags: got 'x' (str), wanted a list; write [x]"),
+        ({"name": "a", "tags": "x"}, "tags: got 'x' (str), wanted a list; write [\"x\"]"),
         ({"name": "a", "tags": ["x", 1]}, "tags[1]: got 1 (int), wanted text"),
         ({"name": "a", "tiles": [1]}, "tiles: got [1] (list), wanted a mapping"),
         ({"name": "a", "sources": {1: {}}}, "sources: got the key 1 (int), wanted text; put it in quotes"),
