@@ -1,8 +1,8 @@
 """Every row that never became a sample, of all sources, as one table: to the terminal, or to one parquet file.
 
 Reads `rejected-*.parquet` of the ingest steps, in the recipe's order of sources and the rows' own. What comes out is
-the number of rejects that the manifests state. Of a step that isn't finished (run.stop_if ended it, say) the finished
-parts are shown, and stderr says so; a step without any is an error, not a shorter table.
+the number of rejects that the manifests state. Of steps that aren't finished (run.stop_if ended the run, say) the
+finished parts are shown, and stderr says of each what is missing; where nothing is done there is no table but an error.
 """
 
 from __future__ import annotations
@@ -60,7 +60,10 @@ def save(steps: Sequence[Step], out: Path, path: Path) -> int:
 
 
 def _tables(steps: Sequence[Step], out: Path) -> Iterator[pa.Table]:
-    for step, files, stated in [_stated(step, out) for step in steps if step.stage == "ingest"]:
+    found_in = [_stated(step, out) for step in steps if step.stage == "ingest"]
+    if not any(files for _, files, _ in found_in):
+        raise MissingInput("nothing is ingested yet; run `python -m pipeline run RECIPE` first")
+    for step, files, stated in found_in:
         found = 0
         for name in files:
             table = pq.read_table(out / step.folder / name, schema=REJECT)
@@ -74,10 +77,8 @@ def _stated(step: Step, out: Path) -> tuple[Step, list[str], int]:
     """A step, its files of rejects, and how many rejects its manifest (or the records of its parts) state."""
     manifest = finished(step, out)
     records = [manifest] if manifest else records_in(out / step.folder, step.identity)
-    if not records:
-        raise MissingInput(f"{step.name}: nothing of it is done; run `python -m pipeline run RECIPE` first")
     if manifest is None:
-        print(f"{step.name}: is not finished; these are the rejects of {len(records):,} parts", file=sys.stderr)
+        print(f"note: {step.name} is not finished: {len(records):,} of its parts are here", file=sys.stderr)
     names = [file.name for record in records for file in record.files if file.name.startswith("rejected-")]
     return step, names, sum(sum(record.counts.rejected.values()) for record in records)
 

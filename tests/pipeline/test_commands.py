@@ -93,7 +93,7 @@ def test_rejects_are_one_table(
     assert main(["rejects", str(path), "--save", "/dev/null/all.parquet"]) == 2
     # what was never finished, or has lost a row since, is no table
     assert main(["rejects", str(path), "--out", str(tmp_path / "new")]) == 2
-    assert "nothing of it is done" in capsys.readouterr().err
+    assert "nothing is ingested yet" in capsys.readouterr().err
     copied = tmp_path / "copied"
     shutil.copytree(context.out, copied)
     ingest = next(s for s in steps if s.stage == "ingest" and read(context.out / s.folder).counts.rejected)
@@ -108,18 +108,16 @@ def test_rejects_tell_what_made_stop_if_end_the_run(
     corpus: Corpus, make_recipe: MakeRecipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = make_recipe(lambda mapping: mapping["run"].update(stop_if={"ingest.image_missing": 0.0}))
-    with pytest.raises(StepError, match="rejects RECIPE"):
+    with pytest.raises(StepError, match=r"ingest fine: .*rejects RECIPE.*--set"):
         run(path)
-    assert main(["rejects", str(path)]) == 2  # of the other sources nothing is done
-    only = make_recipe(lambda mapping: one_source(mapping, "llava"), "one.yaml")
-    with pytest.raises(StepError, match="--set"):
-        run(only)
-    assert main(["rejects", str(only)]) == 0
+    capsys.readouterr()
+    assert main(["rejects", str(path)]) == 0
     shown = capsys.readouterr()
-    missing = [d for d in corpus.truth["defects"] if (d["source"], d["reason"]) == ("llava", "image_missing")]
-    assert missing and all(f"llava/{d['file']}#{d['row']}\timage_missing" in shown.out for d in missing)
-    assert "ingest llava: is not finished" in shown.err
-    assert main(["rejects", str(only), "--save", "x.csv"]) == 2
+    missing = [d for d in corpus.truth["defects"] if (d["source"], d["reason"]) == ("fine", "image_missing")]
+    assert missing and all(f"fine/{d['file']}#{d['row']}\timage_missing" in shown.out for d in missing)
+    assert "ingest fine is not finished: 5 of its parts" in shown.err
+    assert "ingest llava is not finished: 0 of its parts" in shown.err
+    assert main(["rejects", str(path), "--save", "x.csv"]) == 2
 
 
 def one_source(mapping: dict[str, Any], name: str) -> None:
@@ -128,7 +126,6 @@ def one_source(mapping: dict[str, Any], name: str) -> None:
     for stage in ("benchmarks", "decontaminate", "language", "dedupe", "quality"):
         data.pop(stage)
     mapping["run"]["locations"] = {k: v for k, v in mapping["run"]["locations"].items() if k in (name, "tokenizer")}
-    mapping["run"]["stop_if"] = {"ingest.image_missing": 0.0}
 
 
 def test_an_output_folder_among_the_data_is_no_data(
@@ -139,7 +136,7 @@ def test_an_output_folder_among_the_data_is_no_data(
     def edit(mapping: dict[str, Any]) -> None:
         one_source(mapping, "llava")
         mapping["data"]["sources"]["llava"]["files"] = ["*.json"]
-        mapping["run"] |= {"stop_if": {}, "out": str(tmp_path / "mine" / "out")}
+        mapping["run"] |= {"out": str(tmp_path / "mine" / "out")}
         mapping["run"]["locations"]["llava"] = str(tmp_path / "mine")
 
     path = make_recipe(edit)
