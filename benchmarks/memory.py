@@ -243,7 +243,7 @@ CASES: dict[str, Case] = {
 
 # ---- measuring
 
-# 3.8 million conversations: to tokenise them takes an hour, and shows nothing that a part of 1,024 doesn't
+# 3.8 million conversations: to tokenise them takes long, and shows nothing that a part of 1,024 doesn't
 _INGEST_ONLY = ("download", "ingest")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline import addresses
-from pipeline.fetch import PARTIAL, Want
+from pipeline.fetch import Want, nameable
 from pipeline.hub import Server
 from pipeline.web import Patience
 from schemas.strict import RecipeError
@@ -85,8 +85,8 @@ class Bucket:
             file = entry["Key"].removeprefix(self.prefix)
             if not entry["Size"] and (not file or file.endswith("/")):
                 continue  # what consoles write to show an empty folder
-            if {"", ".", ".."} & set(file.split("/")) or "\0" in file or file.endswith((PARTIAL, f"{PARTIAL}.json")):
-                raise RecipeError(f"{self.where}: the object {entry['Key']!r} can't be a file's name here; rename it")
+            if not nameable(file):
+                raise RecipeError(f"{self.where}: the object {entry['Key']!a} can't be a file's name here; rename it")
             yield Found(file, entry["Size"], entry["ETag"].strip('"'))
 
     def _told(self, ask: Callable[[], Any]) -> Any:

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import RawIOBase
 from pathlib import Path
+from unicodedata import category
 
 from pipeline.web import Answer, Attempts, Failed, Trouble, Web, number, refusal, shown
 
@@ -37,6 +38,16 @@ _NOTED = 1 << 20
 _LEAST = 1 << 16
 # How many seconds a partial file that another process writes to is waited for
 _LINGERS = 30.0
+
+
+def nameable(path: str) -> bool:
+    """Whether a listed name can be a file's below a folder, beside partial files, and be shown to people.
+
+    A lone surrogate, which JSON can hold, has no bytes; a line end or an escape would forge what people read.
+    """
+    parts = path.split("/")
+    own = any(part.endswith((PARTIAL, f"{PARTIAL}.json")) for part in parts)
+    return not ({"", ".", ".."} & set(parts) or own or any(category(c) in ("Cc", "Cs") for c in path))
 
 
 @dataclass(frozen=True)

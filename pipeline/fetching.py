@@ -67,8 +67,9 @@ def shares(found: Sequence[download.Found]) -> list[list[download.Found]]:
 
 def no_room(folder: Path, todo: Sequence[Task]) -> str:
     """Before the first byte: why the files to be fetched don't fit; "" if they do."""
-    parts = [folder / (name + PARTIAL) for task in todo for name, _ in task.wants]
-    needed = sum(task.rows for task in todo) - sum(part.stat().st_size for part in parts if part.is_file())
+    # a file may be there whole, without the record that a killed run did not come to write
+    there = [folder / (name + end) for task in todo for name, _ in task.wants for end in ("", PARTIAL)]
+    needed = sum(task.rows for task in todo) - sum(path.stat().st_size for path in there if path.is_file())
     free = shutil.disk_usage(folder).free
     if needed <= free:
         return ""

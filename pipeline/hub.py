@@ -18,10 +18,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Any
-from unicodedata import category
 from urllib.parse import quote, urlsplit
 
-from pipeline.fetch import PARTIAL, Want
+from pipeline.fetch import Want, nameable
 from pipeline.web import Failed, Patience, Web, read
 from schemas.strict import RecipeError
 from stages.download import Found
@@ -168,10 +167,7 @@ class Repository:
             raise HubError(f"{self.where}: {path[:200]!r} is listed with {str(size)[:30]} bytes")
         if not re.fullmatch(r"[0-9a-f]{64}" if lfs is not entry else r"[0-9a-f]{40}", digest):
             raise HubError(f"{self.where}: {path!r} is listed with the hash {digest[:80]!r}")
-        parts = path.split("/")
-        own = any(part.endswith((PARTIAL, f"{PARTIAL}.json")) for part in parts)
-        # a lone surrogate, which JSON can hold, has no bytes; a line end or an escape would forge what people read
-        if {"", ".", ".."} & set(parts) or own or any(category(c) in ("Cc", "Cs") for c in path):
+        if not nameable(path):
             raise HubError(f"{self.where}: {path[:200]!a} can't be a file's name here")
         return Found(path, size, digest)
 

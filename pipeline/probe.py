@@ -61,9 +61,7 @@ def probe(path: Path) -> str:
         raise RecipeError(f"{path}: {_unknown(looked, asked)}")
     shape = Counter(str(one.shape) for one in known).most_common(1)[0][0]
     chosen = [one for one in known if str(one.shape) == shape]
-    source, notes = _source(root, files, looked, chosen)
-    if len(asked) == 1:
-        source = replace(source, files=tuple(asked))
+    source, notes = _source(root, files, asked, looked, chosen)
     left = [one for one in looked if one not in chosen and one.file not in source.image_patterns]
     notes += [f"not named: {one.file} ({one.problem or 'another shape'})" for one in left][:10]
     return _written(root, source, [*_tried(root, files, source, chosen), *notes])
@@ -100,13 +98,13 @@ def _unknown(looked: Sequence[_Looked], files: Sequence[str]) -> str:
 
 
 def _source(
-    root: Path, files: Sequence[str], looked: Sequence[_Looked], chosen: Sequence[_Looked]
+    root: Path, files: Sequence[str], asked: Sequence[str], looked: Sequence[_Looked], chosen: Sequence[_Looked]
 ) -> tuple[Source, list[str]]:
     shape = chosen[0].shape
     assert shape is not None
     names = [one.file for one in chosen]
     records = [record for one in chosen for record in one.records]
-    fields = {"format": shape.format, "files": _patterns(names, looked, files), "columns": shape.columns}
+    fields = {"format": shape.format, "files": _patterns(names, looked, asked), "columns": shape.columns}
     source = strict.build(Source, {**fields, "scores": guess.scores(records, shape)})
     if urls := guess.address_columns(records, shape):
         return replace(source, urls=strict.build(UrlColumn, urls)), ["images: fetched by address when the recipe runs"]

@@ -101,7 +101,7 @@ class _Folder:
         self._root, self._below, self._max_bytes = str(root), f"{root}".rstrip(os.sep) + os.sep, max_bytes
 
     def read(self, name: str) -> bytes | None:
-        try:  # texts, not Paths: half the time of a read
+        try:  # texts and not Paths, for this is done once an image
             path = os.path.realpath(os.path.join(self._root, name))  # noqa: PTH118
             found = os.stat(path)  # noqa: PTH116
         except FileNotFoundError:

@@ -78,7 +78,7 @@ class Draft:
     document: bool = False
 
 
-def kind(value: Any) -> str:
+def what_is(value: Any) -> str:
     """What a value is, in the words of JSON, for the detail of a reject."""
     if value is None:
         return "null"
@@ -97,7 +97,7 @@ def turn(role: Any, text: Any, split_placeholders: bool) -> dict[str, Any]:
     if not isinstance(role, str) or role.lower() not in ROLES:
         raise BadRow("unknown_role", f"role {role!r}; known: {', '.join(ROLES)}")
     if not isinstance(text, str):
-        raise BadRow("malformed_record", f"a turn's text is {kind(text)}")
+        raise BadRow("malformed_record", f"a turn's text is {what_is(text)}")
     pieces = text.split(PLACEHOLDER) if split_placeholders else [text]
     if len(pieces) > _MOST_IMAGES:
         raise BadRow("row_too_large", f"{len(pieces) - 1:,} placeholders in one turn")
@@ -134,7 +134,7 @@ def check(draft: Draft) -> int:
     for image in draft.images:
         _stored(image.path, "an image's path")
         if image.data is not None and not isinstance(image.data, bytes):
-            raise BadRow("malformed_record", f"an image's bytes are {kind(image.data)}")
+            raise BadRow("malformed_record", f"an image's bytes are {what_is(image.data)}")
     for name in draft.scores:
         _stored(name, "a score's name")
     blocks = [block for message in draft.messages for block in message["content"]]
@@ -152,7 +152,7 @@ def check(draft: Draft) -> int:
 def _stored(value: Any, what: str) -> int:
     """The bytes of a text that can be stored, or BadRow."""
     if value is not None and not isinstance(value, str):
-        raise BadRow("malformed_record", f"{what} is {kind(value)}, wanted text")
+        raise BadRow("malformed_record", f"{what} is {what_is(value)}, wanted text")
     try:
         return len((value or "").encode("utf-8"))
     except UnicodeEncodeError as error:
@@ -162,7 +162,7 @@ def _stored(value: Any, what: str) -> int:
 def mapping(value: Any, what: str) -> Mapping[str, Any]:
     """`value` if it is a mapping, else BadRow."""
     if not isinstance(value, Mapping):
-        raise BadRow("malformed_record", f"{what} is {kind(value)}, wanted a mapping")
+        raise BadRow("malformed_record", f"{what} is {what_is(value)}, wanted a mapping")
     return value
 
 
@@ -171,7 +171,7 @@ def listing(value: Any, what: str) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise BadRow("malformed_record", f"{what} is {kind(value)}, wanted a list")
+        raise BadRow("malformed_record", f"{what} is {what_is(value)}, wanted a list")
     return value
 
 
@@ -195,7 +195,7 @@ def image_refs(value: Any) -> list[ImageRef]:
 def from_base64(text: Any) -> bytes:
     """The bytes of base64 text, line breaks allowed; else BadRow."""
     if not isinstance(text, str):
-        raise BadRow("malformed_record", f"base64 data is {kind(text)}, wanted text")
+        raise BadRow("malformed_record", f"base64 data is {what_is(text)}, wanted text")
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
@@ -215,7 +215,7 @@ def ratings(record: Mapping[str, Any], columns: Iterable[str]) -> dict[str, floa
     found = {name: value for name, value in given.items() if value is not None and value == value}
     for name, value in found.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise BadRow("malformed_record", f"the score {name} is {kind(value)}, wanted a number")
+            raise BadRow("malformed_record", f"the score {name} is {what_is(value)}, wanted a number")
     try:
         return {name: float(value) for name, value in found.items()}
     except OverflowError:  # JSON has integers of any size

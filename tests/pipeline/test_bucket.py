@@ -283,6 +283,7 @@ def test_an_upload_in_parts_has_an_etag_that_is_no_hash(
         ("s3:///x", {}, "wanted s3://bucket/prefix"),
         ("gs://raw", {}, "wanted a folder or s3://bucket/prefix"),
         ("s3://odd", {}, "the object 'a//b.json' can't be a file's name here"),
+        ("s3://forged", {}, r"the object 'a\x1b[2J.json' can't be a file's name here"),
         ("s3://raw", {"out": "s3://raw/out"}, "only sources' locations may be s3://"),
     ],
 )
@@ -292,6 +293,7 @@ def test_what_can_t_be_is_said_in_one_line(
 ) -> None:  # fmt: skip
     store.put("raw", folder(corpus, "llava"))
     store.put("odd", {"a//b.json": b"[]"})
+    store.put("forged", {"a\x1b[2J.json": b"[]"})
     assert main(["plan", str(s3_recipe(place, **run))]) == 2
     err = capsys.readouterr().err
     assert wanted in err and err.count("\n") == 1 and SECRET not in err
