@@ -35,12 +35,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline import recipe, tasks
-from pipeline.graph import build
-from pipeline.inventory import Inventory
-from pipeline.ray_runner import RayExecutor
-from pipeline.runner import Serial, run_step
-from pipeline.task import Context, Record, Task
+from pipeline.graph.build import build
+from pipeline.graph.content import Inventory
+from pipeline.recipe import types as recipe
+from pipeline.run.ray_executor import RayExecutor
+from pipeline.run.runner import Serial, run_step
+from pipeline.run.task import Context, Record, Task
+from pipeline.steps import tasks
 
 _PARTS = 16
 # Pixels from one grain of noise to the next, and the layer's weight: 102 kB a picture, and about twice that

@@ -27,8 +27,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pipeline.fetch import Fetched, Want, fetch  # noqa: E402
-from pipeline.web import Web  # noqa: E402
+from pipeline.net.download_file import Fetched, Want, fetch  # noqa: E402
+from pipeline.net.http_client import Web  # noqa: E402
 from schemas.manifest import verify  # noqa: E402
 from tests.pipeline.hub_server import FakeHub, serving  # noqa: E402
 

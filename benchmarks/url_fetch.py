@@ -51,11 +51,11 @@ if __name__ == "__main__":
 
 _SERIAL = """
 import sys
-from pipeline import recipe
-from pipeline.graph import build
-from pipeline.inventory import Inventory
-from pipeline.runner import Serial, run_step
-from pipeline.task import Context
+from pipeline.recipe import types as recipe
+from pipeline.graph.build import build
+from pipeline.graph.content import Inventory
+from pipeline.run.runner import Serial, run_step
+from pipeline.run.task import Context
 loaded = recipe.load(sys.argv[1])
 context = Context(loaded, Inventory(loaded))
 step = next(s for s in build(loaded.data, context.inventory) if s.stage == "collect")

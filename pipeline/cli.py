@@ -16,20 +16,23 @@ from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from pipeline import plan, probe, recipe, rejects, report, show, storage, summary, verify
-from pipeline.bucket import BucketError
-from pipeline.graph import Step, build
-from pipeline.hub import HubError
-from pipeline.inventory import Inventory
-from pipeline.ray_runner import RayExecutor
-from pipeline.runner import MissingInput, StepError, due, finished, may_heal, run_step
-from pipeline.storage import OutputBusy
-from pipeline.task import Context
+from pipeline.commands import funnel as summary
+from pipeline.commands import plan, probe, rejects, report, show, verify
+from pipeline.graph.build import Step, build
+from pipeline.graph.content import Inventory
+from pipeline.net.bucket import BucketError
+from pipeline.net.hub import HubError
+from pipeline.recipe import types as recipe
+from pipeline.run.ray_executor import RayExecutor
+from pipeline.run.runner import MissingInput, StepError, due, finished, may_heal, run_step
+from pipeline.run.task import Context
+from pipeline.storage import commit as storage
+from pipeline.storage.commit import OutputBusy
 from schemas.manifest import ManifestError
 from schemas.strict import RecipeError
 from stages.catalogue import RAW, STAGES
 from stages.chat import ChatError
-from stages.sources.streams import DataError
+from stages.sources.records.streams import DataError
 
 # Where writing fails through no fault of this program: a full or read-only disk, a quota, a folder of somebody else's
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)

@@ -15,11 +15,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stages import collect, download, ingest, pretokenise
-from stages.decontaminate import DECONTAMINATE
-from stages.dedupe import DEDUPE
-from stages.language import LANGUAGE
-from stages.quality import QUALITY
+from stages import download, ingest, pretokenise
+from stages import fetch_images as collect
+from stages.filters.decontaminate import DECONTAMINATE
+from stages.filters.dedupe import DEDUPE
+from stages.filters.language import LANGUAGE
+from stages.filters.quality import QUALITY
 from stages.stage import Filter
 
 RAW = ("download", "collect")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from stages.sources.catalogue import Source
+from stages.sources.table import Source
 
 VERSION = 1
 

@@ -16,13 +16,13 @@ import pyarrow as pa
 
 from schemas.manifest import Counts
 from schemas.sample import REJECT, SAMPLE, sample_id
-from stages import images
-from stages.images import BadImage
-from stages.sources import draft
-from stages.sources.archive import ImageFiles
-from stages.sources.catalogue import FORMATS, Source
-from stages.sources.draft import BadRow, Draft, ImageRef
-from stages.sources.streams import Limits
+from stages.images import rules as images
+from stages.images.rules import BadImage
+from stages.sources.archives.image_files import ImageFiles
+from stages.sources.records.streams import Limits
+from stages.sources.shapes import draft
+from stages.sources.shapes.draft import BadRow, Draft, ImageRef
+from stages.sources.table import FORMATS, Source
 from stages.stage import check_reasons, grouped
 
 VERSION = 3

@@ -21,7 +21,7 @@ from schemas.shard import COUNTS, INDEX, SHARD
 from schemas.verdict import verdict_schema
 from stages.chat import ChatFormat, Encoded, ImageTokens, TemplateRefuses
 from stages.stage import check_reasons, grouped
-from stages.tiles import Grid, TileScheme, choose_grid
+from stages.tiles.internvl import Grid, TileScheme, choose_grid
 
 VERSION = 2
 

@@ -55,7 +55,7 @@ def test_ray_lives_in_one_file() -> None:
         for p in files(x)
         if any(n.split(".")[0] == "ray" for n in imports(p))
     }
-    assert users == {"pipeline/ray_runner.py"}
+    assert users == {"pipeline/run/ray_executor.py"}
 
 
 @pytest.mark.parametrize("package", PACKAGES)

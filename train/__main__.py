@@ -18,14 +18,15 @@ from typing import NoReturn
 from schemas.manifest import ManifestError
 from schemas.strict import RecipeError
 from stages.chat import ChatError
-from stages.images import BadImage
-from train import checkpoint, config, questions, trainer
+from stages.images.rules import BadImage
+from train import checkpoint, config, trainer
 from train.checkpoint import CheckpointError
-from train.collate import CollateError
 from train.config import Config
-from train.inference import Answerer, PromptError
-from train.plan import PlanError
-from train.questions import QuestionError, Row
+from train.data.collate import CollateError
+from train.data.packing import PlanError
+from train.evaluate import questions
+from train.evaluate.questions import QuestionError, Row
+from train.generate import Answerer, PromptError
 from train.trainer import TrainingError
 
 _WRONG = (RecipeError, CheckpointError, PlanError, QuestionError)

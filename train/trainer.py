@@ -19,14 +19,17 @@ from typing import Any
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from train import checkpoint, gradient, loader, log, optimiser
+from train import checkpoint, log
 from train.checkpoint import Record
 from train.config import Config
-from train.loader import Position, Step
+from train.data import loader
+from train.data.loader import Position, Step
+from train.data.packing import Plan, Rules
+from train.data.shards import Shards
+from train.distributed import gradient
 from train.log import Line
 from train.models import build
-from train.plan import Plan, Rules
-from train.shards import Shards
+from train.optim import optimiser
 
 
 class TrainingError(RuntimeError):

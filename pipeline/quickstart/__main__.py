@@ -19,12 +19,14 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from pipeline import cli, recipe, summary
-from pipeline.graph import build
-from pipeline.inventory import Inventory
+from pipeline import cli
+from pipeline.commands import funnel as summary
+from pipeline.graph.build import build
+from pipeline.graph.content import Inventory
 from pipeline.quickstart import tokenizer
 from pipeline.quickstart.defects import write_corpus
 from pipeline.quickstart.raw import SOURCES
+from pipeline.recipe import types as recipe
 
 RECIPE = Path("configs/quickstart.yaml")
 TRAINING = Path("configs/quickstart_train.yaml")

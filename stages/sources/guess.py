@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stages.sources.catalogue import FORMATS
-from stages.sources.draft import BadRow, ImageRef, Reading
+from stages.sources.shapes.draft import BadRow, ImageRef, Reading
+from stages.sources.table import FORMATS
 
 _QUESTIONS = ("question", "query", "inputs", "input", "instruction", "prompt", "problem", "質問", "問題", "問い")
 _ANSWERS = ("answer", "targets", "target", "output", "response", "completion", "回答", "答え", "解答")

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import recipe
-from pipeline.graph import Step, build
-from pipeline.inventory import Inventory
+from pipeline.graph.build import Step, build
+from pipeline.graph.content import Inventory
 from pipeline.quickstart import tokenizer
 from pipeline.quickstart.defects import write_corpus
-from pipeline.recipe import Recipe
-from pipeline.runner import Executor, Serial, finished, run_step
-from pipeline.tasks import Context
+from pipeline.recipe import types as recipe
+from pipeline.recipe.types import Recipe
+from pipeline.run.runner import Executor, Serial, finished, run_step
+from pipeline.steps.tasks import Context
 
 ROOT = Path(__file__).parent.parent.parent
 

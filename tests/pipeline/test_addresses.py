@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from pipeline import addresses
-from pipeline.fetch import Fetched, Want, fetch
-from pipeline.hub import HubError, Repository, Server
-from pipeline.web import Failed, Patience, Web
+from pipeline.net import public_address as addresses
+from pipeline.net.download_file import Fetched, Want, fetch
+from pipeline.net.http_client import Failed, Patience, Web
+from pipeline.net.hub import HubError, Repository, Server
 from stages.sources.remote import HubDataset
 from tests.pipeline.hub_server import FakeHub, Fault, serving
 

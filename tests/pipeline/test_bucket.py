@@ -17,11 +17,11 @@ import pytest
 import urllib3
 from moto.server import ThreadedMotoServer
 
-from pipeline.bucket import BucketError
 from pipeline.cli import main
-from pipeline.graph import Step
-from pipeline.runner import Serial, StepError, finished, run_step
-from pipeline.task import Context
+from pipeline.graph.build import Step
+from pipeline.net.bucket import BucketError
+from pipeline.run.runner import Serial, StepError, finished, run_step
+from pipeline.run.task import Context
 from schemas.manifest import read, verify
 from schemas.strict import RecipeError
 from tests.pipeline.conftest import Corpus, MakeRecipe, manifests, opened

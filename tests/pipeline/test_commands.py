@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cli import main
-from pipeline.graph import Step
-from pipeline.runner import Serial, StepError, finished, run_step
-from pipeline.tasks import Context
+from pipeline.graph.build import Step
+from pipeline.run.runner import Serial, StepError, finished, run_step
+from pipeline.steps.tasks import Context
 from schemas.manifest import ManifestError, read
 from schemas.sample import REJECT
 from schemas.strict import RecipeError
 from stages.catalogue import STAGES
-from stages.sources.streams import DataError
+from stages.sources.records.streams import DataError
 from tests.pipeline.conftest import Corpus, MakeRecipe, opened, run, write_json
 
 Finished = tuple[Path, Context, list[Step]]

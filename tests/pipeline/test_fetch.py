@@ -15,8 +15,8 @@ from urllib.parse import quote
 
 import pytest
 
-from pipeline.fetch import Fetched, Want, fetch
-from pipeline.web import Failed, Patience, Web
+from pipeline.net.download_file import Fetched, Want, fetch
+from pipeline.net.http_client import Failed, Patience, Web
 from tests.pipeline.conftest import ROOT
 from tests.pipeline.hub_server import FakeHub, Fault, blob_sha1, serving
 
@@ -191,7 +191,8 @@ def test_a_beginning_of_another_file_is_not_used(hub: FakeHub, web: Web, tmp_pat
 def test_kill_9_in_the_middle_goes_on_where_it_was(hub: FakeHub, web: Web, tmp_path: Path) -> None:
     hub.fault(NAME, Fault("stall", 2_345_678))
     script = (
-        "import sys; from pathlib import Path; from pipeline.web import Web; from pipeline.fetch import Want, fetch\n"
+        "import sys; from pathlib import Path; from pipeline.net.http_client import Web\n"
+        "from pipeline.net.download_file import Want, fetch\n"
         "fetch(Want(sys.argv[1], int(sys.argv[2]), sys.argv[3]), Path(sys.argv[4]), Web(('127.0.0.1', 'localhost')))"
     )
     wanted, place = want(hub), tmp_path / "f"

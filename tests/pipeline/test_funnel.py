@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipeline import summary
-from pipeline.graph import Step
-from pipeline.tasks import Context, parts_of
+from pipeline.commands import funnel as summary
+from pipeline.graph.build import Step
+from pipeline.steps.tasks import Context, parts_of
 from schemas.manifest import Counts, read
 from tests.pipeline.conftest import Corpus
 

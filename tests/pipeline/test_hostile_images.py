@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline import collect
-from pipeline.collect import Crowd, Row
-from pipeline.web import Patience, Web
-from stages.collect import HEALING
+from pipeline.net import fetch_many as collect
+from pipeline.net.fetch_many import Crowd, Row
+from pipeline.net.http_client import Patience, Web
+from stages.fetch_images import HEALING
 from stages.sources.remote import UrlColumn
 
 Answer = Callable[[socket.socket], object]

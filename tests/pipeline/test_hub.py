@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 from rich.filesize import decimal
 
-from pipeline import fetching
 from pipeline.cli import main
-from pipeline.graph import Step
-from pipeline.runner import Serial, StepError, finished, run_step
-from pipeline.tasks import Context
+from pipeline.graph.build import Step
+from pipeline.run.runner import Serial, StepError, finished, run_step
+from pipeline.steps import fetching
+from pipeline.steps.tasks import Context
 from schemas.manifest import read, verify
 from tests.pipeline.conftest import ROOT, Corpus, MakeRecipe, manifests, opened
 from tests.pipeline.hub_server import FakeHub, Fault, serving

@@ -14,9 +14,9 @@ from urllib.parse import quote
 
 import pytest
 
-from pipeline.fetch import Fetched, Want, fetch
-from pipeline.hub import HubError, Repository, Revision, Server
-from pipeline.web import Failed, Patience, Web
+from pipeline.net.download_file import Fetched, Want, fetch
+from pipeline.net.http_client import Failed, Patience, Web
+from pipeline.net.hub import HubError, Repository, Revision, Server
 from stages.sources.remote import HubDataset
 from tests.pipeline.rogue_server import Pieces, Rogue, Script, answer, as_json, misbehaving
 

@@ -8,8 +8,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from pipeline.graph import Step
-from pipeline.tasks import Context
+from pipeline.graph.build import Step
+from pipeline.steps.tasks import Context
 
 NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
 

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline import recipe
 from pipeline.cli import main
-from stages.sources.catalogue import Source
+from pipeline.recipe import types as recipe
+from stages.sources.table import Source
 
 
 def picture(shade: int = 0) -> bytes:

@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.graph import Step
-from pipeline.ray_runner import RayExecutor
-from pipeline.tasks import Context, Record, Task
+from pipeline.graph.build import Step
+from pipeline.run.ray_executor import RayExecutor
+from pipeline.steps.tasks import Context, Record, Task
 from tests.pipeline.conftest import ROOT, MakeRecipe, manifests
 
 Finished = tuple[Path, Context, list[Step]]
@@ -48,8 +48,8 @@ def _one(task: Task) -> Record:
 
 def test_an_unreachable_cluster_is_a_sentence() -> None:
     script = (
-        "from pipeline.ray_runner import RayExecutor\n"
-        "from pipeline.runner import StepError\n"
+        "from pipeline.run.ray_executor import RayExecutor\n"
+        "from pipeline.run.runner import StepError\n"
         "try: list(RayExecutor('127.0.0.1:1', None).run(print, [1]))\n"
         "except StepError as error: print('said', error)"
     )

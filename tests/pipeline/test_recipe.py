@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import recipe
 from pipeline.cli import main
+from pipeline.recipe import types as recipe
 from tests.pipeline.conftest import MakeRecipe, write_json
 
 Edit = Callable[[dict[str, Any]], object]

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import tasks
-from pipeline.graph import Step
-from pipeline.runner import Serial, finished, run_step
-from pipeline.storage import OutputBusy, lock
-from pipeline.tasks import Context, Record, Task
+from pipeline.graph.build import Step
+from pipeline.run.runner import Serial, finished, run_step
+from pipeline.steps import tasks
+from pipeline.steps.tasks import Context, Record, Task
+from pipeline.storage.commit import OutputBusy, lock
 from tests.pipeline.conftest import ROOT, MakeRecipe, manifests, opened, run
 
 Finished = tuple[Path, Context, list[Step]]
@@ -150,7 +150,7 @@ def test_tasks_carry_names_not_data(finished_run: Finished) -> None:
 
 def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
     script = (
-        "import sys, time, pathlib; from pipeline.storage import lock\n"
+        "import sys, time, pathlib; from pipeline.storage.commit import lock\n"
         "with lock(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen(

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import recipe
 from pipeline.cli import main
-from pipeline.graph import build
+from pipeline.graph.build import build
+from pipeline.recipe import types as recipe
 from schemas import strict
 from stages.download import role
-from stages.sources.catalogue import Source
+from stages.sources.table import Source
 from tests.pipeline.conftest import ROOT, MakeRecipe, opened
 
 FILES = sorted((ROOT / "configs" / "sources").glob("*.yaml"))

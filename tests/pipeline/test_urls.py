@@ -21,9 +21,9 @@ import pytest
 from PIL import Image
 
 from pipeline.cli import main
-from pipeline.graph import Step, build
-from pipeline.runner import Serial, due, run_step
-from pipeline.task import Context
+from pipeline.graph.build import Step, build
+from pipeline.run.runner import Serial, due, run_step
+from pipeline.run.task import Context
 from schemas.manifest import read, verify
 from tests.pipeline.conftest import ROOT, MakeRecipe, manifests, opened
 from tests.pipeline.hub_server import FakeHub, Fault, serving

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from schemas.manifest import Counts
 from schemas.sample import SAMPLE
-from stages.images import inspect
+from stages.images.rules import inspect
 
 ORIENTATION = 0x0112
 

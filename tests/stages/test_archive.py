@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from stages.images import BadImage
-from stages.sources.archive import ImageFiles, Place, places
-from stages.sources.streams import DataError
+from stages.images.rules import BadImage
+from stages.sources.archives.image_files import ImageFiles, Place, places
+from stages.sources.records.streams import DataError
 
 CONTENT = b"picture " * 50
 

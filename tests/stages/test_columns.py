@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.strict import RecipeError
-from stages.sources.catalogue import Source
-from stages.sources.columns import check
-from stages.sources.records import slices
+from stages.sources.column_check import check
+from stages.sources.records.slices import slices
+from stages.sources.table import Source
 
 
 def written(folder: Path, name: str, rows: list[dict[str, Any]]) -> Path:

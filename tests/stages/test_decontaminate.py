@@ -7,7 +7,7 @@ from typing import Any
 from pictures import bar_chart, encoded, photo, sample, table
 from PIL import Image
 
-from stages.decontaminate import DECONTAMINATE, DecontaminateParams, load
+from stages.filters.decontaminate import DECONTAMINATE, DecontaminateParams, load
 from stages.stage import Assets
 
 BENCHMARK = [photo(seed, 320, 240) for seed in range(50, 60)]

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pictures import bar_chart, encoded, photo, sample, table, talk
 from PIL import Image
 
-from stages.dedupe import DEDUPE, DedupeParams
-from stages.matching import Match
+from stages.filters.dedupe import DEDUPE, DedupeParams
+from stages.filters.image_match import Match
 
 
 def judged(*samples: dict[str, Any], params: DedupeParams | None = None) -> dict[str, tuple[Any, Any, Any]]:

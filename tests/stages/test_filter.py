@@ -12,7 +12,7 @@ from pictures import encoded, photo, sample, table
 
 from schemas.manifest import Counts
 from stages.catalogue import FILTERS, STAGES
-from stages.language import bundled_model
+from stages.filters.language import bundled_model
 from stages.stage import Assets, Filter, UndeclaredReason, check_reasons, check_verdict, counts
 
 SAMPLES = table(sample("b", [encoded(photo(1))]), sample("a"), sample("c", [encoded(photo(1))]), sample("d", answer=""))

@@ -18,8 +18,8 @@ import pytest
 from pictures import encoded, photo, turned
 from PIL import Image, ImageFile, PngImagePlugin
 
-from stages import images
-from stages.images import REASONS, BadImage, ImageInfo, inspect, open_rgb
+from stages.images import rules as images
+from stages.images.rules import REASONS, BadImage, ImageInfo, inspect, open_rgb
 
 ANY_SIZE = 10**9
 
@@ -252,7 +252,7 @@ def gif(screen: tuple[int, int], *frames: tuple[int, int, int, int], disposal: i
 
 @pytest.mark.parametrize("frame", [(0, 0, 65535, 65535), (65535, 65535, 1, 1)])
 def test_a_gif_whose_frame_is_huge_is_refused_before_it_has_room_made(frame: tuple[int, int, int, int]) -> None:
-    tracked = "import sys; from stages.images import BadImage, inspect\n"
+    tracked = "import sys; from stages.images.rules import BadImage, inspect\n"
     tracked += "try: inspect(sys.stdin.buffer.read(), 10**8)\nexcept BadImage as error: print(error.reason)\n"
     # of this program alone: ru_maxrss would begin with the memory of the process that started it
     tracked += "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
@@ -596,7 +596,12 @@ def test_damaged_files_are_refused_with_a_reason_or_open(name: str, data: bytes)
 
 
 def test_what_is_no_image_is_said_so_by_a_process_that_has_seen_none() -> None:
-    script = "from stages.images import open_rgb\ntry: open_rgb(b'no picture')\nexcept Exception as error: print(error)"
+    lines = (
+        "from stages.images.rules import open_rgb",
+        "try: open_rgb(b'no picture')",
+        "except Exception as e: print(e)",
+    )
+    script = "\n".join(lines)
     root = Path(__file__).parent.parent.parent
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("image_unreadable: not an image")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pictures import sample, table, talk
 
-from stages.language import LANGUAGE, LanguageParams, bundled_model, detect, load
+from stages.filters.language import LANGUAGE, LanguageParams, bundled_model, detect, load
 from stages.stage import Assets
 
 SENTENCES = {

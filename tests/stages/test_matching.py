@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages import matching
-from stages.matching import Match, Pictures, alike, components
+from stages.filters import image_match as matching
+from stages.filters.image_match import Match, Pictures, alike, components
 
 
 def pictures(seed: int, count: int) -> Pictures:

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages.sources import parquet_records
-from stages.sources.draft import BadRow
-from stages.sources.parquet_records import count, read
-from stages.sources.streams import Limits
+from stages.sources.records import parquet as parquet_records
+from stages.sources.records.parquet import count, read
+from stages.sources.records.streams import Limits
+from stages.sources.shapes.draft import BadRow
 
 MIB = 1024 * 1024
 SCHEMA = pa.schema(

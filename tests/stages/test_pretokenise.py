@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from schemas.shard import COUNTS, INDEX, SHARD
 from stages.chat import ChatFormat, ImageTokens
 from stages.pretokenise import VERDICT, PretokeniseParams, first_drop, pretokenise, totals
-from stages.tiles import TileScheme, choose_grid
+from stages.tiles.internvl import TileScheme, choose_grid
 
 TEMPLATE = (
     "{% for m in messages %}"

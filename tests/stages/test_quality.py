@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pictures import sample, table, talk
 
-from stages.quality import QUALITY, QualityParams
+from stages.filters.quality import QUALITY, QualityParams
 
 
 def info(width: int, height: int) -> dict[str, Any]:

@@ -14,9 +14,9 @@ import pytest
 from pictures import encoded, joined, photo
 
 from stages.ingest import IngestParams, ingest
-from stages.sources.archive import ImageFiles
-from stages.sources.catalogue import Source
-from stages.sources.records import read, slices
+from stages.sources.archives.image_files import ImageFiles
+from stages.sources.records.slices import read, slices
+from stages.sources.table import Source
 
 ROOT = Path(__file__).parent.parent.parent
 PNG = encoded(photo(1, 20, 10))
@@ -124,7 +124,7 @@ def test_ids_that_are_not_unique_make_samples_of_their_own(tmp_path: Path) -> No
 _PEAK = """
 import sys
 from pathlib import Path
-from stages.sources.records import read, slices
+from stages.sources.records.slices import read, slices
 path = Path(sys.argv[1])
 part = slices(path, path.name, 64)[-1]
 rows = sum(1 for _ in read(path, part))

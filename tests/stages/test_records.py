@@ -15,10 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.sources import json_records, streams
-from stages.sources.draft import BadRow
-from stages.sources.records import read, slices
-from stages.sources.streams import DataError, Limits
+from stages.sources.records import json_spans as json_records
+from stages.sources.records import streams
+from stages.sources.records.slices import read, slices
+from stages.sources.records.streams import DataError, Limits
+from stages.sources.shapes.draft import BadRow
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -375,7 +376,7 @@ def test_long_lines_of_a_compressed_file_are_read_once(tmp_path: Path, monkeypat
 _PEAK = """
 import sys
 from pathlib import Path
-from stages.sources.records import read, slices
+from stages.sources.records.slices import read, slices
 path = Path(sys.argv[1])
 parts = slices(path, path.name, 1024)
 rows = sum(1 for part in parts for _ in read(path, part))

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pictures import encoded, joined, photo
 
-from stages.images import REASONS as IMAGE_REASONS
+from stages.images.rules import REASONS as IMAGE_REASONS
 from stages.ingest import REASONS, IngestParams, ingest
-from stages.sources.archive import ImageFiles
-from stages.sources.catalogue import FORMATS, Source
-from stages.sources.draft import BadRow, Draft, ImageRef, check
+from stages.sources.archives.image_files import ImageFiles
+from stages.sources.shapes.draft import BadRow, Draft, ImageRef, check
+from stages.sources.table import FORMATS, Source
 
 IMAGE = "image"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pictures import photo
 from PIL import Image
 
-from stages.tiles import Grid, TileScheme, choose_grid, cut
+from stages.tiles.internvl import Grid, TileScheme, choose_grid, cut
 
 SIDES = st.integers(1, 20_000)
 LLMJP = TileScheme(tile=512, patch=16)

@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from stages.images import open_rgb
-from stages.tiles import cut
-from train.collate import IGNORED, CollateError, collate
-from train.shards import Sample, Shards
+from stages.images.rules import open_rgb
+from stages.tiles.internvl import cut
+from train.data.collate import IGNORED, CollateError, collate
+from train.data.shards import Sample, Shards
 
 
 @pytest.fixture(scope="module")

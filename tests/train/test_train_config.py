@@ -10,7 +10,7 @@ import yaml
 
 from train import config
 from train.__main__ import main
-from train.optimiser import learning_rate
+from train.optim.optimiser import learning_rate
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from tiny_shards import COLOURS, CONFIG, SIZES, merged, png
 
 from train import checkpoint, config, trainer
 from train.__main__ import main
-from train.inference import Answerer, Prompt
+from train.generate import Answerer, Prompt
 
 LEARN = {"data.epochs": 12, "data.max_tokens_per_pack": 400, "run.checkpoint_every": 1000}
 

@@ -15,11 +15,11 @@ from tiny_shards import CONFIG, merged
 from torch import Tensor
 
 from schemas import strict
-from train.collate import Pack, collate
 from train.config import Config, ModelConfig
+from train.data.collate import Pack, collate
+from train.data.shards import Shards
 from train.models import build
 from train.models.internvl_siglip import InternVLSiglip, pixel_shuffle
-from train.shards import Shards
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.plan import Plan, PlanError, Rules, deal, epoch_order
+from train.data.packing import Plan, PlanError, Rules, deal, epoch_order
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 100), st.integers(0, 13)), min_size=1, max_size=80)
 

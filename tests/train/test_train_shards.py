@@ -13,7 +13,7 @@ from tiny_shards import SCHEME, TOKENS, png, row, talks
 from schemas.manifest import ManifestError
 from schemas.strict import RecipeError
 from stages.chat import ChatFormat
-from train.shards import Shards
+from train.data.shards import Shards
 
 
 @pytest.fixture

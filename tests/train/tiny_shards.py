@@ -24,7 +24,7 @@ from schemas.identity import fingerprint
 from schemas.manifest import Counts, Manifest, describe
 from schemas.shard import INDEX, SHARD
 from stages.chat import ChatFormat, ImageTokens
-from stages.tiles import TileScheme, choose_grid
+from stages.tiles.internvl import TileScheme, choose_grid
 
 SCHEME = TileScheme("internvl", tile=16, patch=4, merge=2, max_tiles=4, thumbnail=True)
 TOKENS = ImageTokens("<image>", "<img>", "</img>")

@@ -11,9 +11,9 @@ import torch
 from transformers import Qwen3Config, SiglipVisionConfig
 
 from train.config import Language, ModelConfig, Vision
+from train.data.shards import Facts
 from train.models.attention import VARLEN
 from train.models.internvl_siglip import InternVLSiglip
-from train.shards import Facts
 
 
 def build(model: ModelConfig, facts: Facts) -> InternVLSiglip:

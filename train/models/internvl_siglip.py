@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 from transformers import Qwen3Config, Qwen3ForCausalLM, SiglipVisionConfig, SiglipVisionModel
 from transformers.cache_utils import Cache
 
-from train.collate import Pack
+from train.data.collate import Pack
 
 
 def pixel_shuffle(x_NPPv: Tensor, merge: int) -> Tensor:

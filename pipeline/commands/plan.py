@@ -1,0 +1,89 @@
+"""What a run would do: each step with its folder, whether it is done, and if not, what changed since it last was.
+
+The reason is found by comparing the step's parameters and inputs with the newest other finished folder of the same
+stage and source: the keys that moved are named.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from pipeline.graph.build import Step
+from pipeline.run.runner import due, finished
+from pipeline.run.task import Context, record_name
+from schemas.manifest import MANIFEST, Manifest, ManifestError, read
+from stages.catalogue import STAGES
+
+
+def state(step: Step, context: Context) -> tuple[str, str]:
+    """("done" or "to do", why)."""
+    out = context.out
+    if not due(step, context):
+        return "done", ""
+    if finished(step, out) is not None:
+        return "to do", "some addresses failed in a way that may have healed"
+    begun = sum(1 for _ in (out / step.folder).glob(record_name(0).replace("00000", "*")))
+    if begun:
+        return "to do", f"interrupted: {begun} parts are done and stay"
+    older = _older(step, out)
+    return "to do", f"changed: {', '.join(_moved(step, older))}" if older else "never run"
+
+
+def plain_or_terminal() -> Console:
+    """A console as wide as the terminal; wide enough for a table where the output is read by a program."""
+    return Console(width=None if sys.stdout.isatty() else 200)
+
+
+def show(steps: Sequence[Step], context: Context, console: Console | None = None) -> None:
+    """Print the plan as a table."""
+    table = Table(title=f"Steps in {context.out}", title_justify="left")
+    for name in ("step", "folder, ending in the identity", "state", "why"):
+        table.add_column(name, overflow="fold", no_wrap=name.startswith("folder"))
+    for step in steps:
+        what, why = state(step, context)
+        if what == "to do" and step.stage == "download" and context.fetched(step.label):
+            why += f"; {_to_fetch(step, context)}"
+        table.add_row(step.name, step.folder, what, why, style=None if what == "done" else "bold")
+    (console or plain_or_terminal()).print(table)
+
+
+def _to_fetch(step: Step, context: Context) -> str:
+    """How much a download is, before it begins."""
+    sizes = [f.size for f in context.inventory.named(step.label, step.params)]
+    return f"{len(sizes):,} files, {decimal(sum(sizes))} to fetch"
+
+
+def _older(step: Step, out: Path) -> Manifest | None:
+    """The newest finished folder of the same stage and source with another identity."""
+    found = [p for p in out.glob(f"{step.prefix}-*/{MANIFEST}") if p.parent.name[: -len("-12345678")] == step.prefix]
+    for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            return read(path.parent)
+        except ManifestError:
+            continue  # not comparable; `verify` is what reports a broken manifest
+    return None
+
+
+def _moved(step: Step, older: Manifest) -> list[str]:
+    now, then = dict(_flat(json.loads(json.dumps(step.parameters)))), dict(_flat(older.parameters))
+    keys = [key for key in sorted({*now, *then}) if now.get(key) != then.get(key)]
+    if older.version != STAGES[step.stage].version:
+        keys.append(f"version of the stage ({older.version} -> {STAGES[step.stage].version})")
+    inputs = {folder[:-9] for folder in {s.folder for s in (*step.inputs, *step.benchmarks)} ^ set(older.inputs)}
+    return keys + [f"input {name}" for name in sorted(inputs)] or ["order of the inputs"]
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, item in value.items():
+        if isinstance(item, Mapping) and item:
+            yield from _flat(item, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", item

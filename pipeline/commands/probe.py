@@ -1,0 +1,204 @@
+"""`python -m pipeline probe PATH`: looks at unknown data and prints a recipe for it, or says what it cannot tell.
+
+Some records are read from the beginning of some of the files; the shape that they share becomes the proposal, and the
+same adapters that a run uses are tried on them, so that the first lines of the answer say how many would become
+samples. Nothing is written and nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.recipe.types import RESERVED
+from schemas import strict
+from schemas.strict import RecipeError
+from stages.images.rules import BadImage
+from stages.ingest import IngestParams, ingest
+from stages.sources import guess
+from stages.sources.archives.image_files import ImageFiles, places
+from stages.sources.archives.zip_and_tar import WHOLE
+from stages.sources.guess import Shape
+from stages.sources.records.slices import SUFFIXES, TAR_SUFFIXES, head
+from stages.sources.records.streams import DataError
+from stages.sources.remote import UrlColumn
+from stages.sources.shapes import draft
+from stages.sources.shapes.draft import BadRow
+from stages.sources.shapes.webdataset import is_sample
+from stages.sources.table import FORMATS, Source
+
+_FILES, _RECORDS = 32, 64
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """One file: its first records and their shape, or why there is none."""
+
+    file: str
+    records: list[Any]
+    shape: Shape | None
+    problem: str = ""
+
+
+def probe(path: Path) -> str:
+    """A recipe as YAML, with what was seen as comments. Raises RecipeError for data it can't tell."""
+    if re.match(r"\w+:/", str(path)):
+        raise RecipeError(f"{path}: probe looks at folders of this machine; fetch some of the files first")
+    if not path.exists():
+        raise RecipeError(f"{path}: no such file or folder")
+    root = path if path.is_dir() else path.parent
+    files = _listed(root)
+    asked = files if path.is_dir() else [path.name]
+    looked = [_look(root, file) for file in _spread([f for f in asked if f.endswith((*SUFFIXES, *TAR_SUFFIXES))])]
+    known = [one for one in looked if one.shape is not None]
+    if not known:
+        raise RecipeError(f"{path}: {_unknown(looked, asked)}")
+    shape = Counter(str(one.shape) for one in known).most_common(1)[0][0]
+    chosen = [one for one in known if str(one.shape) == shape]
+    source, notes = _source(root, files, asked, looked, chosen)
+    left = [one for one in looked if one not in chosen and one.file not in source.image_patterns]
+    notes += [f"not named: {one.file} ({one.problem or 'another shape'})" for one in left][:10]
+    return _written(root, source, [*_tried(root, files, source, chosen), *notes])
+
+
+def _listed(root: Path) -> list[str]:
+    return sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+
+
+def _spread(files: list[str]) -> list[str]:
+    """Some of the files, from all over the folder."""
+    return files[:: max(1, -(-len(files) // _FILES))]
+
+
+def _look(root: Path, file: str) -> _Looked:
+    try:
+        records = head(root / file, _RECORDS)
+    except DataError as error:
+        return _Looked(file, [], None, " ".join(str(error).split()))
+    if file.endswith(TAR_SUFFIXES):
+        found = Shape("webdataset") if any(map(is_sample, records)) else None
+        return _Looked(file, records, found, "" if found else "no text in it: images, perhaps")
+    found = guess.shape(records)
+    return _Looked(file, records, found, "" if found else f"columns: {guess.described(records)}")
+
+
+def _unknown(looked: Sequence[_Looked], files: Sequence[str]) -> str:
+    if not looked:
+        kinds = sorted({Path(file).suffix or "no suffix" for file in files})[:8]
+        found = f"but {', '.join(kinds)}; convert tables to .parquet or .jsonl" if kinds else "and nothing else"
+        return f"no .parquet, .json, .jsonl or .tar in it, {found}"
+    seen = "; ".join(f"{one.file}: {one.problem}" for one in looked[:3])
+    return f"can't tell which column is which; {seen}; write a recipe with `columns`"
+
+
+def _source(
+    root: Path, files: Sequence[str], asked: Sequence[str], looked: Sequence[_Looked], chosen: Sequence[_Looked]
+) -> tuple[Source, list[str]]:
+    shape = chosen[0].shape
+    assert shape is not None
+    names = [one.file for one in chosen]
+    records = [record for one in chosen for record in one.records]
+    fields = {"format": shape.format, "files": _patterns(names, looked, asked), "columns": shape.columns}
+    source = strict.build(Source, {**fields, "scores": guess.scores(records, shape)})
+    if urls := guess.address_columns(records, shape):
+        return replace(source, urls=strict.build(UrlColumn, urls)), ["images: fetched by address when the recipe runs"]
+    wanted = guess.image_names(records, shape)
+    if not wanted:
+        return source, []
+    images = _images(root, files, wanted, set(names))
+    if images is None:
+        return source, [f"images: {wanted[0]} is nowhere below the folder; say where they lie with `images`"]
+    return replace(source, images=images), []
+
+
+def _patterns(names: Sequence[str], looked: Sequence[_Looked], files: Sequence[str]) -> list[str]:
+    """A pattern where every file of its kind that was looked at has the shape, or else the names."""
+    suffixes = sorted({next(s for s in (*SUFFIXES, *TAR_SUFFIXES)[::-1] if name.endswith(s)) for name in names})
+    patterns = [f"*{suffix}" for suffix in suffixes]
+    same = all(one.file in names for one in looked if any(fnmatchcase(one.file, pattern) for pattern in patterns))
+    return patterns if same and len(files) > 1 else list(names)
+
+
+def _images(root: Path, files: Sequence[str], wanted: Sequence[str], records: set[str]) -> str | tuple[str, ...] | None:
+    """The folder or the archives in which the names are found; None if nowhere."""
+    some = list(dict.fromkeys(wanted))[:8]
+    if any((root / name).is_file() for name in some):
+        return "."
+    folders = sorted({file[: -len(some[0]) - 1] for file in files if file.endswith(f"/{some[0]}")})
+    if folders:
+        return folders[0]
+    archives = [file for file in files if file.endswith(WHOLE) and file not in records]
+    having = tuple(archive for archive in archives if _has(root, archive, some))
+    return (having[0] if len(having) == 1 else having) or None
+
+
+def _has(root: Path, archive: str, names: Iterable[str]) -> bool:
+    try:
+        files = ImageFiles(places(root, [archive], [archive]))
+    except DataError:
+        return False
+    try:
+        return any(_readable(files, name) for name in names)
+    finally:
+        files.close()
+
+
+def _readable(files: ImageFiles, name: str) -> bool:
+    try:
+        return bool(files.read(name))
+    except BadImage:
+        return False
+
+
+def _tried(root: Path, files: Sequence[str], source: Source, chosen: Sequence[_Looked]) -> list[str]:
+    """What becomes of the records that were read. Images by address are not asked for: the records alone are tried."""
+    if source.urls is not None:
+        read = [record for one in chosen for record in one.records[:16]]
+        sound = sum(_sound(record, source) for record in read)
+        return [f"{sound} of {len(read)} records that were read are sound; their images were not looked at"]
+    opened = ImageFiles(places(root, source.image_patterns, files))
+    tried = [ingest(enumerate(one.records[:16]), "probe", one.file, source, opened, IngestParams()) for one in chosen]
+    counts = [piece.counts for pieces in tried for piece in pieces]
+    opened.close()
+    rows, kept = sum(c.rows_in for c in counts), sum(c.kept for c in counts)
+    rejected: Counter[str] = Counter()
+    for count in counts:
+        rejected.update(count.rejected)
+    why = ", ".join(f"{reason} {number}" for reason, number in sorted(rejected.items()))
+    return [f"{kept} of {rows} records that were read become samples" + (f"; rejected: {why}" if why else "")]
+
+
+def _sound(record: Any, source: Source) -> bool:
+    try:
+        draft.check(FORMATS[source.format].adapt(draft.mapping(record, "the record"), source.reading))
+    except BadRow:
+        return False
+    return True
+
+
+def _written(root: Path, source: Source, notes: Sequence[str]) -> str:
+    """The recipe as YAML."""
+    name = re.sub(r"[^a-z0-9]+", "_", root.resolve().name.lower()).strip("_") or "data"
+    name = f"{name}_data" if name in RESERVED else name
+    fields: dict[str, Any] = {"format": source.format, "files": list(source.files)}
+    if source.images:
+        fields["images"] = source.images if isinstance(source.images, str) else list(source.images)
+    if source.columns:
+        fields["columns"] = source.columns
+    if source.scores:
+        fields["scores"] = list(source.scores)
+    if source.urls:
+        fields["urls"] = {k: v for k, v in asdict(source.urls).items() if k in ("column", "sha256") and v}
+    recipe = {
+        "data": {"sources": {name: {**fields, "licence": "unknown"}}, "dedupe": {}, "quality": {}, "pretokenise": {}},
+        "run": {"out": f"out/{name}", "locations": {name: str(root), "tokenizer": "path/to/tokenizer"}},
+    }
+    comments = "".join(f"# {''.join(c if c.isprintable() else '?' for c in note)}\n" for note in notes)
+    return comments + yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=110)

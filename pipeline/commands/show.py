@@ -1,0 +1,166 @@
+"""One sample, whole: origin, messages, images, every verdict with its evidence, tile grid, decoded tokens with targets.
+
+Finds a sample by its id (`source/file#row`) in the parts of its source; a row that never became a sample is found among
+the rejects, with its reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.markup import escape
+
+from pipeline.graph.build import Step
+from pipeline.run.runner import finished
+from pipeline.steps.tasks import parts_of
+from pipeline.storage.part_writer import row_groups
+from schemas.manifest import read
+from schemas.strict import RecipeError
+from stages.catalogue import FILTERS
+from stages.chat import ChatFormat, ImageTokens
+
+# Dataset text may hold terminal control sequences; they are shown, not obeyed.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def show(steps: Sequence[Step], out: Path, sample_id: str, console: Console | None = None) -> None:
+    """Print what is known of `sample_id`. Raises RecipeError if no source has such a row."""
+    console = console or Console()
+    last = steps[-1]
+    ready = [s for s in (*last.inputs, last) if finished(s, out) is not None]
+    if not any(s.stage == "ingest" for s in ready):
+        raise RecipeError(f"{sample_id}: nothing is ingested yet; run `python -m pipeline run RECIPE` first")
+    ingested = [s for s in ready if s.stage == "ingest"]
+    if reject := _rejected(ingested, out, sample_id):
+        _print_fields(console, "rejected at ingest", reject)
+        return
+    place = _place(last, ingested, out, sample_id)
+    if place is None:
+        raise RecipeError(f"{sample_id}: no such row; an id is source/file#row, e.g. {_example(ingested, out)}")
+    number, path, row = place
+    _print_sample(console, _row(path, row))
+    for step in ready:
+        if step.stage in FILTERS or step is last:
+            verdict = pq.read_table(out / step.folder / f"verdict-{number:05d}.parquet").slice(row, 1).to_pylist()[0]
+            _print_verdict(console, step.stage, verdict)
+    if last in ready:
+        _print_tokens(console, out / last.folder, number, sample_id)
+
+
+def _rejected(ingested: Sequence[Step], out: Path, sample_id: str) -> dict[str, Any] | None:
+    for step in ingested:
+        for path in sorted((out / step.folder).glob("rejected-*.parquet")):
+            table = pq.read_table(path)
+            row = pc.index(table["sample_id"], sample_id).as_py()
+            if row >= 0:
+                return dict(table.slice(row, 1).to_pylist()[0])
+    return None
+
+
+def _place(last: Step, ingested: Sequence[Step], out: Path, sample_id: str) -> tuple[int, str, int] | None:
+    """(part number, file, row in it) of a sample; part numbers count over all sources."""
+    if len(ingested) < sum(s.stage == "ingest" for s in last.inputs):
+        return None
+    for number, part in enumerate(parts_of(last, out)):
+        row = pc.index(pq.read_table(part.path, columns=["sample_id"])["sample_id"], sample_id).as_py()
+        if row >= 0:
+            return number, part.path, row
+    return None
+
+
+def _row(path: str, row: int) -> dict[str, Any]:
+    """One row of a part, without the images of the others."""
+    for table in row_groups(path):
+        if row < table.num_rows:
+            return dict(table.slice(row, 1).to_pylist()[0])
+        row -= table.num_rows
+    raise ValueError(f"{path}: has no row {row}")
+
+
+def _example(ingested: Sequence[Step], out: Path) -> str:
+    for step in ingested:
+        for path in sorted((out / step.folder).glob("part-*.parquet")):
+            ids = pq.read_table(path, columns=["sample_id"])["sample_id"]
+            if len(ids):
+                return str(ids[0].as_py())
+    return "llava/conversations.json#0"
+
+
+def _print_sample(console: Console, sample: Mapping[str, Any]) -> None:
+    fields = {
+        name: sample[name] for name in ("sample_id", "source", "subset", "licence", "declared_language", "scores")
+    }
+    _print_fields(console, "sample", fields)
+    for message in sample["messages"]:
+        text = "".join("[image]" if b["type"] == "image" else b["text"] for b in message["content"])
+        console.print(f"  [bold]{message['role']}[/bold]  {_safe(text)}", highlight=False)
+    for image, info in zip(sample["images"], sample["image_info"], strict=True):
+        size = f"{info['width']} x {info['height']} {info['format']} {info['mode']}"
+        notes = f"orientation {info['orientation']}, {info['frames']} frame(s), {len(image['bytes']):,} bytes"
+        console.print(
+            f"  image {_safe(str(image['path']))}: {size}, {notes}, sha256 {info['sha256'][:16]}", highlight=False
+        )
+
+
+def _print_verdict(console: Console, stage: str, verdict: Mapping[str, Any]) -> None:
+    evidence = {k: v for k, v in verdict.items() if k not in ("sample_id", "reason") and v is not None}
+    outcome = "[green]keep[/green]" if verdict["reason"] is None else f"[red]drop: {verdict['reason']}[/red]"
+    console.print(
+        f"{stage:<14} {outcome}  {_safe(', '.join(f'{k} {v}' for k, v in evidence.items()))}", highlight=False
+    )
+
+
+def _print_tokens(console: Console, folder: Path, number: int, sample_id: str) -> None:
+    with pa.memory_map(str(folder / f"shard-{number:05d}.arrow")) as source:
+        table = pa.ipc.open_file(source).read_all()
+        row = pc.index(table["sample_id"], sample_id).as_py()
+        if row < 0:
+            return
+        sample = table.slice(row, 1).drop_columns(["images"]).to_pylist()[0]
+    facts = read(folder).facts
+    chat = ChatFormat.load(folder / "tokenizer", ImageTokens(**facts["tokens"]))
+    for tile in sample["tiles"]:
+        thumbnail = " + thumbnail" if tile["thumbnail"] else ""
+        size = f"an image {tile['width']} wide and {tile['height']} high"
+        grid = f"{tile['rows']} rows x {tile['cols']} columns{thumbnail}"
+        console.print(f"tiles          {grid} of {size}, {tile['num_tokens']} tokens", highlight=False)
+    parts = f"{sample['num_text_tokens']} text + {sample['num_image_tokens']} image"
+    targets = f"{sample['num_target_tokens']} of them targets ({'reversed' if console.is_terminal else 'in « »'} below)"
+    console.print(f"tokens         {sample['num_tokens']} = {parts}, {targets}", highlight=False)
+    marks = ("[reverse]", "[/reverse]") if console.is_terminal else ("«", "»")
+    console.print(_marked(chat, sample, facts["image_token_id"], marks), highlight=False)
+
+
+def _marked(chat: ChatFormat, sample: Mapping[str, Any], image: int, marks: tuple[str, str]) -> str:
+    """The decoded ids, runs of image tokens shortened, targets between the marks."""
+    ids, text, start = sample["input_ids"], "", 0
+    for begin, end in [*map(tuple, sample["target_spans"]), (len(ids), len(ids))]:
+        text += _plain(chat, ids[start:begin], image)
+        target = _safe(chat.decode(ids[begin:end], False))
+        text += f"{marks[0]}{target}{marks[1]}" if target else ""
+        start = end
+    return text
+
+
+def _plain(chat: ChatFormat, ids: Sequence[int], image: int) -> str:
+    token = chat.image_tokens.image
+    decoded = chat.decode(ids, False)
+    return _safe(re.sub(f"({re.escape(token)})+", lambda m: f"{token} x {m.group().count(token)}", decoded))
+
+
+def _print_fields(console: Console, title: str, fields: Mapping[str, Any]) -> None:
+    console.print(f"[bold]{title}[/bold]")
+    for name, value in fields.items():
+        if value not in (None, []):
+            console.print(f"  {name:<18} {_safe(str(value))}", highlight=False)
+
+
+def _safe(text: str) -> str:
+    return escape(_CONTROL.sub(lambda match: f"\\x{ord(match.group()):02x}", text))

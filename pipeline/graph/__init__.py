@@ -1,0 +1,1 @@
+"""From a recipe and what lies at its locations to steps with an identity and a folder."""

@@ -1,0 +1,208 @@
+"""What lies at the recipe's locations, as content: names, sizes and sha256 of every file that a source names.
+
+Identity is content, so a plan hashes the files first. Hashes are remembered in `<out>/inventory.json` by path, size and
+modification time: planning again costs one `stat` per file. A dataset on the Hub is listed there at its commit; the
+listing of a commit can't change and is remembered as well. A bucket is listed each time; its content is names, sizes
+and ETags.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from pipeline.net.bucket import SCHEME, Bucket
+from pipeline.net.hub import Repository, Revision, Server
+from pipeline.recipe.types import Recipe
+from pipeline.storage import commit as storage
+from schemas.identity import fingerprint
+from schemas.manifest import MANIFEST, hash_file, read
+from schemas.strict import RecipeError
+from stages.download import Found, role, select
+from stages.filters.language import bundled_model
+from stages.sources.archives.image_files import places
+from stages.sources.records.streams import DataError
+from stages.sources.table import Source
+
+_TOKENIZER_FILES = ("tokenizer", "special_tokens", "added_tokens", "chat_template", "vocab", "merges", "spiece")
+
+
+class Inventory:
+    """The files of every source and the hashes of the assets. Raises RecipeError for what isn't there."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe, self._store = recipe, recipe.out / "inventory.json"
+        self._known: dict[str, list[Any]] = _load(self._store)
+        self._seen: dict[str, list[Any]] = {}
+        self.commits: dict[str, str] = {}
+        self.remotes: dict[str, Bucket | Revision] = {}
+        self._server = self._hub_server()
+        self.language_model = self._language_model()
+        self.tokenizer = self._tokenizer()
+        self.sources = {name: self._survey(name, s) for name, s in recipe.data.sources.items()}
+        self.benchmarks = {name: self._survey(name, s) for name, s in recipe.data.benchmarks.items()}
+
+    def named(self, name: str, source: Source) -> list[Found]:
+        """The files of a source that its declaration names, by name."""
+        found = self.sources.get(name) or self.benchmarks[name]
+        return [file for file in sorted(found) if role(file.file, source)]
+
+    def collected(self, folder: str) -> str:
+        """The hash of what a collect step has fetched: statuses and packs; "" before it is done."""
+        path = self._recipe.out / folder
+        if not (path / MANIFEST).is_file():
+            return ""
+        return fingerprint({file.name: file.sha256 for file in read(path).files})
+
+    def save(self) -> None:
+        """Remember the hashes for the next plan."""
+        if self._seen != self._known:
+            storage.commit_text(self._store, json.dumps(self._seen, indent=0, sort_keys=True))
+
+    def _survey(self, name: str, source: Source) -> list[Found]:
+        if source.hub is None:
+            place = self._recipe.run.locations[name]
+            return self._bucket(name, place, source) if place.startswith(SCHEME) else self._folder(name, source)
+        assert self._server is not None
+        repository = Repository(self._server, self._server.web(), f"data.sources.{name}.hub", source.hub)
+        listed = self._listed(name, repository)
+        _check_configs(repository, source, listed)
+        found = select(listed, source)
+        self.remotes[name] = Revision(self._server, source.hub, self.commits[name])
+        _check_fetched(name, f"{source.hub.dataset} at {self.commits[name]}", source, found)
+        return found
+
+    def _bucket(self, name: str, place: str, source: Source) -> list[Found]:
+        """Every object below the location's prefix."""
+        run = self._recipe.run
+        self.remotes[name] = bucket = Bucket.at(f"run.locations.{name}", place, run.allow_hosts, run.patience)
+        found = bucket.files()
+        _check_fetched(name, place, source, found)
+        return found
+
+    def _listed(self, name: str, repository: Repository) -> list[Found]:
+        """The files of a repository at the recipe's revision; its commit goes to `commits`."""
+        hub = repository.hub
+        if hub.pinned and (known := self._known.get(f"{hub.dataset}@{hub.revision}")):
+            commit, found = hub.revision, [Found(*entry) for entry in known]
+        else:
+            commit = repository.commit()
+            key = f"{hub.dataset}@{commit}"
+            found = [Found(*e) for e in self._known.get(key, [])] or repository.files(commit)
+        self._seen[f"{hub.dataset}@{commit}"] = [list(entry) for entry in found]
+        self.commits[name] = commit
+        repository.web.close()
+        if not hub.pinned:
+            what = f"{hub.revision!r} is no commit and may move; now it is {commit}"
+            print(f"note: {repository.where}.revision: {what}; write revision: {commit} to keep it", file=sys.stderr)
+        return found
+
+    def _hub_server(self) -> Server | None:
+        data, run = self._recipe.data, self._recipe.run
+        if all(source.hub is None for source in (*data.sources.values(), *data.benchmarks.values())):
+            return None
+        return Server.here(run.allow_hosts, run.patience)
+
+    def _folder(self, name: str, source: Source) -> list[Found]:
+        """Every file below the source's folder; only named ones are hashed."""
+        root = self._place(name)
+        if not root.is_dir():
+            what = "is a file, wanted its folder" if root.is_file() else "no such folder"
+            raise RecipeError(f"run.locations.{name}: {root}: {what}")
+        out = self._recipe.out.resolve()
+        if out == root.resolve():
+            raise RecipeError(f"run.out: {self._recipe.out} is also the folder of {name}; give another --out")
+        found = []
+        for folder, folders, files in os.walk(root):
+            # what this program writes is no data, even where it lies among them
+            folders[:] = sorted(one for one in folders if (Path(folder) / one).resolve() != out)
+            for file in sorted(files):
+                path = Path(folder) / file
+                if path.is_file():
+                    relative = path.relative_to(root).as_posix()
+                    digest = self._hash(path) if role(relative, source) else ""
+                    found.append(Found(relative, path.stat().st_size, digest))
+        _check(name, root, source, found)
+        return found
+
+    def _tokenizer(self) -> str:
+        folder = self._place("tokenizer")
+        if not (folder / "tokenizer.json").is_file():
+            raise RecipeError(f"run.locations.tokenizer: {folder}: no tokenizer.json there; wanted a tokenizer folder")
+        files = sorted(p for p in folder.iterdir() if p.is_file() and p.name.startswith(_TOKENIZER_FILES))
+        return fingerprint({path.name: self._hash(path) for path in files})
+
+    def _language_model(self) -> str | None:
+        if self._recipe.data.language is None:
+            return None
+        path = language_model(self._recipe)
+        if not path.is_file():
+            raise RecipeError(f"run.locations.language_model: {path}: no such file")
+        return self._hash(path)
+
+    def _place(self, name: str) -> Path:
+        return Path(self._recipe.run.locations[name]).expanduser()
+
+    def _hash(self, path: Path) -> str:
+        status = path.stat()
+        key, stamp = str(path.absolute()), [status.st_size, status.st_mtime_ns]
+        known = self._known.get(key)
+        digest = known[2] if known and known[:2] == stamp else hash_file(path)
+        self._seen[key] = [*stamp, digest]
+        return str(digest)
+
+
+def language_model(recipe: Recipe) -> Path:
+    """The fastText model: the recipe's, or the one in the wheel."""
+    place = recipe.run.locations.get("language_model")
+    return Path(place) if place else bundled_model()
+
+
+def _check(name: str, root: Path, source: Source, found: list[Found]) -> None:
+    _check_records(name, str(root), source, found)
+    try:
+        places(root, source.image_patterns, [f.file for f in found])
+    except DataError as error:
+        raise RecipeError(f"data.sources.{name}.images: {error}") from None
+
+
+def _check_configs(repository: Repository, source: Source, listed: list[Found]) -> None:
+    """Every config must name a folder that holds record files."""
+    records = [f.file for f in listed if role(f.file, source) == "records"]
+    for config in repository.hub.configs:
+        if not any(file.startswith(f"{config}/") for file in records):
+            there = sorted({file.rpartition("/")[0] for file in records} - {""})
+            near = difflib.get_close_matches(config, there, n=1) or there[:12]
+            some = ", ".join(near) + (" ..." if len(there) > len(near) else "")
+            raise RecipeError(f"{repository.where}.configs: no folder {config!r} with record files; there is {some}")
+
+
+def _check_fetched(name: str, place: str, source: Source, found: list[Found]) -> None:
+    _check_records(name, place, source, found)
+    if source.images and not any(role(f.file, source) == "images" for f in found):
+        raise RecipeError(f"data.sources.{name}.images: {source.images}: no such folder or file in {place}")
+
+
+def _check_records(name: str, place: str, source: Source, found: list[Found]) -> None:
+    records = [f.file for f in found if role(f.file, source) == "records"]
+    if not records:
+        some = ", ".join(f.file for f in found[:3]) or "nothing"
+        raise RecipeError(
+            f"data.sources.{name}.files: nothing below {place} matches {list(source.files)}; it has {some}"
+        )
+    odd = [file for file in records if not file.endswith(source.suffixes)]
+    if odd:
+        wanted = ", ".join(source.suffixes)
+        raise RecipeError(f"data.sources.{name}.files: {odd[0]}: got another kind, {source.format} wants {wanted}")
+
+
+def _load(store: Path) -> dict[str, list[Any]]:
+    try:
+        loaded = json.loads(store.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # only a memory of hashes: without it every file is hashed again
+    return loaded if isinstance(loaded, dict) else {}

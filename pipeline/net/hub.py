@@ -1,0 +1,191 @@
+"""A dataset on the Hub: its commit first, then its files as that commit lists them.
+
+Everything after the first question names the commit, so a branch that moves meanwhile can't mix two revisions. The
+listing promises size and hash of each file (sha256 for LFS, git's blob sha1 for small ones); fetch.py proves them. A
+commit and its listing are content: which server answered is not. `HF_ENDPOINT` names the server, `HF_TOKEN` (or
+`hf auth login`) the token. huggingface_hub is not used to ask: it gives up at the first 503, follows redirects without
+looking where to, and reads `HF_ENDPOINT` when it is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from pipeline.net.download_file import Want, nameable
+from pipeline.net.http_client import Failed, Patience, Web, read
+from schemas.strict import RecipeError
+from stages.download import Found
+from stages.sources.remote import HubDataset
+
+_PUBLIC = "https://huggingface.co"
+_NEXT = re.compile(r'<([^>]*)>\s*;\s*rel="?next"?')
+# 1000 entries a page: more than that many pages is a server that never ends
+_MOST_PAGES = 10_000
+# A page that is not there by then, in all its attempts, is a server that drips
+_PAGE_SECONDS = 900.0
+_LARGEST = 1 << 60
+
+
+class HubError(Exception):
+    """The Hub can't be asked just now: one line."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """Whom to ask for files, and how. The token is never shown; it travels to workers beside the names of files."""
+
+    endpoint: str
+    allowed: tuple[str, ...] = ()
+    patience: Patience = field(default_factory=Patience)
+    token: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def here(cls, allowed: tuple[str, ...], patience: Patience) -> Server:
+        """The server that this machine's environment names."""
+        from huggingface_hub import get_token  # slow to import, and only Hub sources need it
+
+        endpoint = os.environ.get("HF_ENDPOINT", "").strip().rstrip("/") or _PUBLIC
+        if urlsplit(endpoint).scheme not in ("http", "https"):
+            raise RecipeError(f"HF_ENDPOINT: got {endpoint!r}, wanted an address like {_PUBLIC}")
+        return cls(endpoint, allowed, patience, get_token())
+
+    def web(self) -> Web:
+        return Web(self.allowed, self.patience)
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A dataset on a server; `where` names it in errors as the recipe does."""
+
+    server: Server
+    web: Web
+    where: str
+    hub: HubDataset
+
+    def commit(self) -> str:
+        """The commit that the recipe's revision means now. Raises RecipeError or HubError."""
+        body, _ = self._ask(f"{self._api}/revision/{quote(self.hub.revision, safe='')}")
+        sha = body.get("sha") if isinstance(body, dict) else None
+        if not isinstance(sha, str) or not re.fullmatch(r"[0-9a-f]{40}", sha):
+            raise HubError(f"{self.where}: {self.server.endpoint} names no commit for {self.hub.revision!r}")
+        if self.hub.pinned and sha != self.hub.revision:
+            raise HubError(f"{self.where}: asked for commit {self.hub.revision}, {self.server.endpoint} gives {sha}")
+        return sha
+
+    def files(self, commit: str) -> list[Found]:
+        """Every file of a commit. Raises RecipeError or HubError."""
+        url: str | None = f"{self._api}/tree/{commit}?recursive=true&expand=false"
+        found: list[Found] = []
+        asked = {url}
+        for _ in range(_MOST_PAGES):
+            page, link = self._ask(str(url))
+            found += self._entries(page)
+            match = _NEXT.search(link)
+            if match is None:
+                return self._consistent(found)
+            # a mirror may pass on the original's addresses: keep asking the server that we were given
+            split = urlsplit(match.group(1))
+            url = self._base + split.path + (f"?{split.query}" if split.query else "")
+            if url in asked:
+                break
+            asked.add(url)
+        raise HubError(f"{self.where}: the listing at {self.server.endpoint} does not end")
+
+    def _consistent(self, found: list[Found]) -> list[Found]:
+        """The files of all pages, if each can lie on a disk beside the others."""
+        found = sorted(found)
+        names = {f.file for f in found}
+        folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
+        if len(names) < len(found):
+            twice = next(one.file for one, other in pairwise(found) if one.file == other.file)
+            raise HubError(f"{self.where}: {twice!r} is listed twice at {self.server.endpoint}")
+        if both := sorted(names & folders):
+            raise HubError(f"{self.where}: {both[0]!r} is listed as a file and as a folder at {self.server.endpoint}")
+        return found
+
+    @property
+    def _api(self) -> str:
+        return f"{self.server.endpoint}/api/datasets/{self.hub.dataset}"
+
+    @property
+    def _base(self) -> str:
+        split = urlsplit(self.server.endpoint)
+        return f"{split.scheme}://{split.netloc}"
+
+    def _ask(self, url: str) -> tuple[Any, str]:
+        """(JSON, Link header) of an address."""
+        done = read(self.web, url, self.server.token, deadline=time.monotonic() + _PAGE_SECONDS)
+        if isinstance(done, Failed):
+            raise self._error(done)
+        if urlsplit(url).scheme == "https" != urlsplit(done[1].url).scheme:
+            # hashes vouch for files, but nothing vouches for the listing that names them
+            raise HubError(f"{self.where}: {self.server.endpoint} leads to an address without https; nothing is read")
+        try:
+            return json.loads(done[0]), done[1].headers.get("Link", "")
+        except (ValueError, RecursionError):
+            raise HubError(
+                f"{self.where}: {self.server.endpoint} answers without JSON; is HF_ENDPOINT right?"
+            ) from None
+
+    def _error(self, failed: Failed) -> Exception:
+        name, place = self.hub.dataset, self.server.endpoint
+        if failed.code == "RevisionNotFound":
+            return RecipeError(f"{self.where}.revision: {name} has no {self.hub.revision!r}")
+        if failed.code == "GatedRepo" or failed.status == 403:
+            return RecipeError(
+                f"{self.where}.dataset: {name} is gated; accept its terms at {place}/datasets/{name} and set HF_TOKEN"
+            )
+        if failed.status in (401, 404):
+            hint = "the token may not see it" if self.server.token else "or it is private: then set HF_TOKEN"
+            return RecipeError(f"{self.where}.dataset: no {name} at {place}, {hint}")
+        if failed.reason == "address_refused":
+            return RecipeError(f"{self.where}: {failed.detail}")
+        return HubError(f"{self.where}: {failed.detail} ({failed.reason}); run again later")
+
+    def _entries(self, page: Any) -> Iterator[Found]:
+        for entry in page if isinstance(page, list) else [None]:
+            if not isinstance(entry, dict) or "type" not in entry:
+                raise HubError(f"{self.where}: {self.server.endpoint} answers with another listing than the Hub's")
+            if entry["type"] == "file":
+                yield self._entry(entry)
+
+    def _entry(self, entry: dict[str, Any]) -> Found:
+        path, lfs = entry.get("path"), entry.get("lfs") or entry
+        size, digest = (lfs.get("size"), lfs.get("oid")) if isinstance(lfs, dict) else (None, None)
+        if not isinstance(path, str) or not isinstance(size, int) or not isinstance(digest, str):
+            raise HubError(f"{self.where}: a listed file lacks path, size or hash")
+        if not 0 <= size < _LARGEST:
+            raise HubError(f"{self.where}: {path[:200]!r} is listed with {str(size)[:30]} bytes")
+        if not re.fullmatch(r"[0-9a-f]{64}" if lfs is not entry else r"[0-9a-f]{40}", digest):
+            raise HubError(f"{self.where}: {path!r} is listed with the hash {digest[:80]!r}")
+        if not nameable(path):
+            raise HubError(f"{self.where}: {path[:200]!a} can't be a file's name here")
+        return Found(path, size, digest)
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A dataset at a commit, its files listed."""
+
+    server: Server
+    hub: HubDataset
+    commit: str
+
+    def want(self, found: Found) -> Want:
+        """What to fetch for a listed file."""
+        path = f"{self.hub.dataset}/resolve/{self.commit}/{quote(found.file)}"
+        return Want(f"{self.server.endpoint}/datasets/{path}", found.size, found.digest)
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """Where the files come from, for run.json: server and name are circumstances, the commit is identity."""
+        return {"endpoint": self.server.endpoint, "dataset": self.hub.dataset, "revision": self.hub.revision}

@@ -1,0 +1,1 @@
+"""The recipe: what a run is to make (`data`) and how (`run`)."""

@@ -1,0 +1,1 @@
+"""Doing steps: the queue of tasks, their records, who executes them, what a person sees."""

@@ -1,0 +1,145 @@
+"""The only file that imports ray: runs tasks as plain 1-CPU Ray tasks, as many at a time as the cluster has CPUs.
+
+Plain tasks, not actors: an actor pool that holds every CPU starves what feeds it and waits for ever (ray#44687). A task
+carries names and returns counts, so nothing of an image passes through the object store. Ray is started when the first
+task is due, so a finished recipe never pays for it. A worker that dies (out of memory, a lost node) is tried again
+twice; an error in a task ends the step.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.run.runner import StepError
+from pipeline.run.task import Record, Task
+
+_RETRIES = 2
+_PATIENCE = 30.0
+
+
+class RayExecutor:
+    """Executes on this machine's Ray (default) or on the cluster at `address`."""
+
+    def __init__(self, address: str | None, workers: int | None) -> None:
+        self._address, self._wanted = address, workers
+        self._workers: int | None = None
+
+    def run(self, function: Callable[[Task], Record], todo: Iterable[Task]) -> Iterator[Record | None]:
+        """Yield records as they come, None once a second. Raises StepError if the cluster can't hold one task."""
+        waiting = iter(todo)
+        head = list(itertools.islice(waiting, 1))
+        if not head:
+            return
+        waiting = itertools.chain(head, waiting)
+        workers = self._start()
+        import ray
+
+        remote = ray.remote(num_cpus=1, max_retries=_RETRIES)(function)
+        running: list[Any] = []
+        begun, first = time.monotonic(), True
+        while True:
+            running += [remote.remote(task) for task in itertools.islice(waiting, workers - len(running))]
+            if not running:
+                return
+            done, running = ray.wait(running, timeout=1.0)
+            for reference in done:
+                first = False
+                yield _result(reference)
+            if first and time.monotonic() - begun > _PATIENCE:
+                first = False
+                free = ray.available_resources().get("CPU", 0)
+                print(f"waiting for Ray: no part is done after {_PATIENCE:.0f} s; {free:.0f} CPUs are free", flush=True)
+            yield None
+
+    def close(self) -> None:
+        """Leave Ray; a cluster at an address keeps running."""
+        if self._workers is not None:
+            import ray
+
+            ray.shutdown()
+
+    def _start(self) -> int:
+        """Connect once; the number of tasks to run at a time."""
+        if self._workers is None:
+            _connect(self._address)
+            self._workers = _fit(self._wanted)
+        return self._workers
+
+
+def _connect(address: str | None) -> None:
+    inside_job = os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") is not None
+    _knock(address)
+    _set_environment(address)
+    import ray
+
+    # The packages lie flat in this folder; workers elsewhere get them shipped, a submitted job has them already.
+    root = str(Path(__file__).parent.parent.parent)
+    environment = {"working_dir": root, "excludes": [".git", ".venv", "out"]} if address and not inside_job else None
+    try:
+        ray.init(
+            # "local": a cluster that happens to run on this machine is joined only when asked for
+            address=address or ("auto" if inside_job else "local"),
+            runtime_env=environment,
+            include_dashboard=None if address or inside_job else False,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        hint = "; if it asks for a token, set RAY_AUTH_TOKEN" if address else ""
+        where = address or "this machine"
+        raise StepError(f"Ray at {where} can't be reached: {str(error).splitlines()[0]}{hint}") from None
+
+
+def _set_environment(address: str | None) -> None:
+    """What Ray reads when it is imported: so this comes before any `import ray`."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address and (os.environ.get("RAY_AUTH_TOKEN") or Path("~/.ray/auth_token").expanduser().is_file()):
+        # Clusters ask for a token by default, but a client sends its own only in this mode.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def _knock(address: str | None) -> None:
+    """Ray ends the whole process where nobody answers, so ask first. Raises StepError."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return  # this machine, or "auto"
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise StepError(f"Ray at {address} can't be reached: {error}; is `ray start --head` running there?") from None
+
+
+def _fit(wanted: int | None) -> int:
+    import ray
+
+    cpus = int(ray.cluster_resources().get("CPU", 0))
+    if cpus < (wanted or 1):
+        raise StepError(
+            f"run.workers: {wanted or 1} parts at a time need {wanted or 1} CPUs and the Ray cluster has {cpus}; "
+            "lower run.workers or add nodes"
+        )
+    return wanted or cpus
+
+
+def _result(reference: object) -> Record:
+    import ray
+
+    try:
+        return ray.get(reference)  # type: ignore[no-any-return]
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+    except ray.exceptions.WorkerCrashedError as error:
+        raise StepError(f"a worker died {_RETRIES + 1} times on one part, most likely out of memory: {error}") from None
+    except ray.exceptions.OutOfMemoryError as error:
+        raise StepError(
+            "a worker ran out of memory on one part; lower run.workers or data.ingest.max_row_bytes "
+            f"({str(error).splitlines()[0]})"
+        ) from None

@@ -1,0 +1,72 @@
+"""How the files of a part are written, table by table: parquet in row groups, shards in record batches.
+
+Every table that comes is a row group of its own, or a record batch, so a file of any size takes the memory of its
+largest table. Reading goes by row groups as well.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.storage import commit as storage
+from schemas.manifest import FileEntry, describe
+
+_IMAGE_BYTES = "images.list.element.bytes"
+
+
+class Files:
+    """The files of one task, and what is to be recorded of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.entries: list[FileEntry] = []
+
+    def write(self, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+        """One file, whole or absent: a shard if it is called `.arrow`, else parquet."""
+        rows = 0
+
+        def counted() -> Iterator[pa.Table]:
+            nonlocal rows
+            for table in tables:
+                rows += table.num_rows
+                yield table
+
+        write = _write_shard if name.endswith(".arrow") else write_parquet
+        storage.commit(self.folder / name, lambda temporary: write(counted(), schema, temporary))
+        self.entries.append(describe(self.folder, name, rows))
+
+
+def write_parquet(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> None:
+    names = [field.name for field in schema if pa.types.is_dictionary(field.type)]
+    compression = {name: "NONE" if name == _IMAGE_BYTES else "ZSTD" for name in _leaves(schema)}
+    with pq.ParquetWriter(path, schema, compression=compression, use_dictionary=names) as sink:
+        for table in filter(len, tables):
+            sink.write_table(table)
+
+
+@functools.cache
+def _leaves(schema: pa.Schema) -> list[str]:
+    """Parquet's leaf columns of an Arrow schema, as pyarrow names them."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), sink)
+    parquet = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
+    return [parquet.column(i).path for i in range(len(parquet))]
+
+
+def _write_shard(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> None:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        for table in filter(len, tables):
+            # One chunk per batch: a batch must not split where from_pylist happened to chunk.
+            writer.write_table(table.combine_chunks())
+
+
+def row_groups(path: str | Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """A parquet file of ours, row group by row group."""
+    with pq.ParquetFile(path) as file:
+        for number in range(file.num_row_groups):
+            yield file.read_row_group(number, columns)

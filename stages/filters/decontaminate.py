@@ -1,0 +1,85 @@
+"""Drop samples that show a benchmark's image, so that evaluation measures something.
+
+Benchmarks are sources of their own in the recipe, ingested like the others. A sample is contaminated if any of its
+images has the bytes of a benchmark image or matches one by sight (stages/matching.py), whatever the question.
+
+Reads image_info. Evidence: the benchmark sample that shows the image, and the Hamming distance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from stages.filters.image_match import Match, Pictures, alike
+from stages.stage import Assets, Filter
+
+
+@dataclass(frozen=True)
+class DecontaminateParams:
+    """When a picture counts as a benchmark's."""
+
+    match: Match = field(default_factory=Match)
+
+
+REASONS = {"benchmark_image": "shows an image of a benchmark"}
+
+EVIDENCE = pa.schema([("benchmark_id", pa.string()), ("distance", pa.int32())])
+
+
+class Index(NamedTuple):
+    """The benchmarks' images: who shows them, their hashes, their pictures."""
+
+    sample_ids: list[str]
+    by_sha256: dict[str, str]
+    pictures: Pictures
+
+
+def load(params: DecontaminateParams, assets: Assets) -> Index:
+    """Index the benchmark samples (sample_id, image_info)."""
+    rows = [] if assets.benchmarks is None else assets.benchmarks.select(["sample_id", "image_info"]).to_pylist()
+    images = [(row["sample_id"], info) for row in rows for info in row["image_info"]]
+    by_sha256: dict[str, str] = {}
+    for sample_id, info in images:
+        by_sha256.setdefault(info["sha256"], sample_id)
+    return Index([sample_id for sample_id, _ in images], by_sha256, Pictures.of([info for _, info in images]))
+
+
+def judge(table: pa.Table, params: DecontaminateParams, index: Index) -> tuple[list[str | None], pa.Table]:
+    """Verdicts for the samples of one part; `table` has image_info."""
+    infos = table["image_info"].to_pylist()
+    owners = [row for row, images in enumerate(infos) for _ in images]
+    leaks: dict[int, tuple[str, int]] = {}
+    for row, hit in zip(owners, _hits([info for images in infos for info in images], index, params.match), strict=True):
+        if hit is not None and (row not in leaks or hit[1] < leaks[row][1]):
+            leaks[row] = hit
+    rows = [leaks.get(row) for row in range(len(infos))]
+    evidence = pa.table([[hit and hit[0] for hit in rows], [hit and hit[1] for hit in rows]], schema=EVIDENCE)
+    return ["benchmark_image" if hit else None for hit in rows], evidence
+
+
+def _hits(images: list[dict[str, Any]], index: Index, match: Match) -> list[tuple[str, int] | None]:
+    """Per image the nearest benchmark sample and its distance, or None."""
+    hits: list[tuple[str, int] | None] = [
+        (index.by_sha256[info["sha256"]], 0) if info["sha256"] in index.by_sha256 else None for info in images
+    ]
+    i, j, distance = alike(Pictures.of(images), index.pictures, match)
+    for image, other, bits in zip(i.tolist(), j.tolist(), distance.tolist(), strict=True):
+        best = hits[image]
+        if best is None or bits < best[1]:
+            hits[image] = (index.sample_ids[other], bits)
+    return hits
+
+
+DECONTAMINATE = Filter(
+    name="decontaminate",
+    version=1,
+    params=DecontaminateParams,
+    reasons=REASONS,
+    columns=("image_info",),
+    evidence=EVIDENCE,
+    judge=judge,
+    load=load,
+)

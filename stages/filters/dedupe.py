@@ -1,0 +1,131 @@
+"""Drop samples that say the same about the same picture; keep one of each, and say which.
+
+Two samples are duplicates only if their conversations are equal after normalisation AND their images match one by one:
+the same image with another question is another sample. Images match by their bytes (`duplicate`) or by sight
+(`near_duplicate`: re-encoded, resized; see stages/matching.py). Of a cluster the sample with the most pixels stays,
+then the one whose id sorts first, whatever the order of the parts.
+
+Reads messages and image_info; sees all parts at once. Evidence: the kept sample's id, and the Hamming distance to it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from stages.filters.image_match import Match, Pictures, alike, components
+from stages.filters.text_key import conversation_key
+from stages.stage import Filter
+
+
+@dataclass(frozen=True)
+class DedupeParams:
+    """When two pictures count as one."""
+
+    match: Match = field(default_factory=Match)
+
+
+REASONS = {
+    "duplicate": "the same conversation about byte-identical images stands elsewhere",
+    "near_duplicate": "the same conversation about the same pictures, re-encoded or resized, stands elsewhere",
+}
+
+EVIDENCE = pa.schema([("kept_id", pa.string()), ("distance", pa.int32())])
+
+
+@dataclass
+class _Row:
+    """One sample as dedupe sees it; `kept` is the sample it duplicates."""
+
+    sample_id: str
+    infos: list[dict[str, Any]]
+    reason: str | None = None
+    kept: str | None = None
+    distance: int | None = None
+
+    @property
+    def rank(self) -> tuple[int, str]:
+        """Sorts the one to keep first."""
+        return (-sum(info["width"] * info["height"] for info in self.infos), self.sample_id)
+
+
+def judge(table: pa.Table, params: DedupeParams, loaded: None) -> tuple[list[str | None], pa.Table]:
+    """Verdicts for all samples at once; `table` has sample_id, messages, image_info."""
+    rows, groups = [], defaultdict(list)
+    for item in table.select(["sample_id", "messages", "image_info"]).to_pylist():
+        rows.append(_Row(item["sample_id"], item["image_info"]))
+        groups[conversation_key(item["messages"])].append(rows[-1])
+    for group in groups.values():
+        if len(group) > 1:
+            _near(_exact(group), params.match)
+            _follow(group)
+    evidence = pa.table([[row.kept for row in rows], [row.distance for row in rows]], schema=EVIDENCE)
+    return [row.reason for row in rows], evidence
+
+
+def _exact(group: Sequence[_Row]) -> list[_Row]:
+    """Mark byte-identical copies; the rows that stay, best first."""
+    first: dict[tuple[str, ...], _Row] = {}
+    for row in sorted(group, key=lambda row: row.rank):
+        kept = first.setdefault(tuple(info["sha256"] for info in row.infos), row)
+        if kept is not row:
+            _drop(row, kept, "duplicate", 0)
+    return list(first.values())
+
+
+def _near(rows: Sequence[_Row], match: Match) -> None:
+    """Mark rows whose images all match by sight; `rows` share one conversation, so the number of images too."""
+    num_images = len(rows[0].infos)
+    if len(rows) < 2 or num_images == 0:
+        return
+    distances = _pairs(rows, num_images, match)
+    if not distances:
+        return
+    i, j = np.array(list(distances)).T
+    clusters = components(len(rows), i, j)
+    keeper: dict[int, int] = {}
+    for index in sorted({*i.tolist(), *j.tolist()}, key=lambda index: rows[index].rank):
+        kept = keeper.setdefault(int(clusters[index]), index)
+        if kept != index:
+            # None: it matches the kept one only through others of the cluster
+            _drop(rows[index], rows[kept], "near_duplicate", distances.get((min(kept, index), max(kept, index))))
+
+
+def _follow(group: Sequence[_Row]) -> None:
+    """Where the original of a byte-identical copy is itself a near duplicate, name the one that stays."""
+    dropped = {row.sample_id: row for row in group if row.reason == "near_duplicate"}
+    for row in group:
+        if row.reason == "duplicate" and (original := dropped.get(row.kept or "")) is not None:
+            row.kept, row.distance = original.kept, original.distance
+
+
+def _pairs(rows: Sequence[_Row], num_images: int, match: Match) -> dict[tuple[int, int], int]:
+    """(i, j), i < j -> largest Hamming distance, for rows that match in every image position."""
+    common: dict[tuple[int, int], int] | None = None
+    for position in range(num_images):
+        pictures = Pictures.of([row.infos[position] for row in rows])
+        i, j, distance = alike(pictures, pictures, match)
+        here = {(a, b): d for a, b, d in zip(i.tolist(), j.tolist(), distance.tolist(), strict=True) if a < b}
+        common = here if common is None else {p: max(d, here[p]) for p, d in common.items() if p in here}
+    return common or {}
+
+
+def _drop(row: _Row, kept: _Row, reason: str, distance: int | None) -> None:
+    row.reason, row.kept, row.distance = reason, kept.sample_id, distance
+
+
+DEDUPE = Filter(
+    name="dedupe",
+    version=1,
+    params=DedupeParams,
+    reasons=REASONS,
+    columns=("messages", "image_info"),
+    evidence=EVIDENCE,
+    judge=judge,
+    scope="all",
+)

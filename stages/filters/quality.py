@@ -1,0 +1,87 @@
+"""Drop samples that teach nothing: empty answers, low ratings, images too small or too long to see anything in.
+
+Reads messages, image_info and scores. Evidence: the numbers the rules look at. Every rule is off unless it can only
+hit broken rows (empty answers) or the recipe sets its number. Ratings are the source's own (FineVision's `*_min`, 1
+to 5); its authors found that thresholding on them never beat the unfiltered set, so there is no default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from stages.filters.text_key import texts
+from stages.stage import Filter
+
+
+@dataclass(frozen=True)
+class QualityParams:
+    """Numbers below or above which a sample is dropped; none means no limit."""
+
+    min_scores: dict[str, float] = field(default_factory=dict)
+    min_image_side: int = 1
+    max_aspect: float | None = None
+    max_characters: int | None = None
+
+
+REASONS = {
+    "empty_answer": "an assistant turn says nothing",
+    "low_rating": "the source rates it below a minimum of the recipe",
+    "small_image": "an image's shorter side is below min_image_side",
+    "extreme_aspect": "an image is longer than max_aspect times its width, or wider than that",
+    "long_text": "more than max_characters of text",
+}
+
+EVIDENCE = pa.schema(
+    [
+        ("characters", pa.int32()),
+        ("shortest_answer", pa.int32()),
+        ("smallest_side", pa.int32()),
+        ("largest_aspect", pa.float32()),
+    ]
+)
+
+
+def judge(table: pa.Table, params: QualityParams, loaded: None) -> tuple[list[str | None], pa.Table]:
+    """Verdicts for the samples of one part; `table` has messages, image_info, scores."""
+    rows = table.select(["messages", "image_info", "scores"]).to_pylist()
+    measured = [_measure(row["messages"], row["image_info"]) for row in rows]
+    scores = [{score["name"]: score["value"] for score in row["scores"] or []} for row in rows]
+    reasons = [_reason(m, rated, params) for m, rated in zip(measured, scores, strict=True)]
+    return reasons, pa.Table.from_pylist(measured, schema=EVIDENCE)
+
+
+def _measure(messages: list[dict[str, Any]], infos: list[dict[str, Any]]) -> dict[str, Any]:
+    answers = [" ".join(texts([m])).strip() for m in messages if m["role"] == "assistant"]
+    sides = [(info["width"], info["height"]) for info in infos]
+    return {
+        "characters": sum(map(len, texts(messages))),
+        "shortest_answer": min(map(len, answers), default=0),
+        "smallest_side": min((min(side) for side in sides), default=None),
+        "largest_aspect": max((max(side) / min(side) for side in sides), default=None),
+    }
+
+
+def _reason(measured: dict[str, Any], scores: dict[str, float], params: QualityParams) -> str | None:
+    side, aspect = measured["smallest_side"], measured["largest_aspect"]
+    checks = {
+        "empty_answer": measured["shortest_answer"] == 0,
+        "low_rating": any(scores[name] < least for name, least in params.min_scores.items() if name in scores),
+        "small_image": side is not None and side < params.min_image_side,
+        "extreme_aspect": None not in (aspect, params.max_aspect) and aspect > params.max_aspect,
+        "long_text": params.max_characters is not None and measured["characters"] > params.max_characters,
+    }
+    return next((reason for reason, fails in checks.items() if fails), None)
+
+
+QUALITY = Filter(
+    name="quality",
+    version=1,
+    params=QualityParams,
+    reasons=REASONS,
+    columns=("messages", "image_info", "scores"),
+    evidence=EVIDENCE,
+    judge=judge,
+)

@@ -1,0 +1,1 @@
+"""What is done to one image file, from its bytes to upright RGB."""

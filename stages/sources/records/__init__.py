@@ -1,0 +1,1 @@
+"""Files of records, cut into slices and read slice by slice in bounded memory."""

@@ -1,0 +1,175 @@
+"""Rows of a parquet file, one after the other, in memory that the size of a row group doesn't matter to.
+
+Parquet can only be read forwards from the beginning of a row group, page by page; arrow puts values together until a
+batch of rows is whole. So rows of images come one to a batch, and the bytes that a batch takes are metered. What no
+reader of parquet gets around is the size of a page: it is held up to three times (compressed, as it is, as a
+dictionary). So pages above the cap cost their row group: every row of it is a BadRow, since nobody can tell them apart.
+
+A row group larger than a slice stays open in the process, at its place, so that slices done in order read it once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.sources.records.parquet_pages import largest
+from stages.sources.records.streams import DataError, Limits
+from stages.sources.shapes.draft import BadRow
+
+# Pages are read through a buffer, one after the other. Both settings are needed; with either alone pyarrow 26 holds
+# the whole column of the row group.
+_OPTIONS: dict[str, Any] = {"buffer_size": 1024 * 1024, "pre_buffer": False}
+_BATCH = 64
+_LARGE_ROW = 16 * 1024  # on average over its row group; smaller rows cost less to read than a batch for each
+_MOST_BATCH = 64 * 1024 * 1024  # of small rows; where they are large after all, they come one by one
+_MOST_PAGE = 1024 * 1024 * 1024  # writers put 100 rows into a page; a row may need two such (dictionary and data)
+
+
+def columns(path: Path) -> list[str]:
+    """The names of the top-level columns."""
+    return list(_opened(path, path).schema_arrow.names)
+
+
+def count(path: Path) -> int:
+    """The number of rows. Raises DataError for what is no parquet."""
+    return int(_opened(path, path).metadata.num_rows)
+
+
+def read(path: Path, first: int, rows: int, limits: Limits) -> Iterator[tuple[int, Any]]:
+    """(row, record) of rows [first, first + rows), or of those that are there."""
+    sizes = _opened(path, path).metadata
+    start = 0
+    for number in range(sizes.num_row_groups):
+        end = start + sizes.row_group(number).num_rows
+        wanted = range(max(first, start), min(first + rows, end))
+        if wanted:
+            group = _kept(path, number, start, wanted.start, limits)
+            yield from group.records(wanted)
+            _last.clear()
+            if wanted.stop < end:
+                _last[group.key] = group
+        start = end
+
+
+class _TooMuch(Exception):
+    """A batch asks for more bytes than its rows may have."""
+
+
+class _Group:
+    """One row group being read: the batch that holds its next rows, and what comes after it."""
+
+    def __init__(self, path: Path, number: int, start: int, limits: Limits) -> None:
+        self.key, self._path, self._number, self._limits = _key(path, number, limits), path, number, limits
+        self._meter = _Meter(path)
+        self._file = _opened(self._meter, path)
+        about = self._file.metadata.row_group(number)
+        page = max((self._largest(about.column(i)) for i in range(about.num_columns)), default=0)
+        problem = f"a page of {page:,} bytes in its row group, at most {_MOST_PAGE:,}; write it with smaller pages"
+        self._stuck = _TooMuch(problem) if page > _MOST_PAGE else None
+        self._size = _BATCH if about.total_byte_size <= _LARGE_ROW * about.num_rows else 1
+        self._open(start)
+
+    def _largest(self, column: pq.ColumnChunkMetaData) -> int:
+        """The bytes of the column's largest page, where it may be above the cap."""
+        if column.total_uncompressed_size <= _MOST_PAGE:
+            return 0
+        begin = column.data_page_offset if column.dictionary_page_offset is None else column.dictionary_page_offset
+        return largest(self._path, begin, column.total_compressed_size)
+
+    def records(self, wanted: range) -> Iterator[tuple[int, Any]]:
+        row = wanted.start
+        while row < wanted.stop:
+            try:
+                self._reach(row)
+            except _TooMuch as error:
+                yield from ((left, BadRow("row_too_large", str(error))) for left in range(row, wanted.stop))
+                return
+            end = min(wanted.stop, self.place + self._batch.num_rows)
+            for record in _records(self._batch.slice(row - self.place, end - row), self._limits):
+                yield row, record
+                row += 1
+
+    def _open(self, start: int) -> None:
+        self._start = self.place = start
+        self._batch: pa.RecordBatch = pa.record_batch([], names=[])
+        self._batches = self._file.iter_batches(self._size, row_groups=[self._number], use_threads=False)
+
+    def _reach(self, row: int) -> None:
+        """Read on to the batch that has a row. Raises _TooMuch at the row that can't be read, and ever after."""
+        if self._stuck is not None:
+            raise self._stuck
+        while self.place + self._batch.num_rows <= row:
+            self.place += self._batch.num_rows
+            self._batch = pa.record_batch([], names=[])
+            try:
+                self._meter.taken, self._meter.most = 0, 2 * _MOST_PAGE if self._size == 1 else _MOST_BATCH
+                self._batch = next(self._batches)
+            except _TooMuch as error:
+                if self._size == 1:
+                    self._stuck = _TooMuch(
+                        f"row {self.place:,} {error}, so no row from there on in its row group can be read"
+                    )
+                    raise self._stuck from None
+                self._size = 1
+                self._open(self._start)
+            except (pa.ArrowInvalid, OSError, StopIteration) as error:
+                problem = "the row group ends" if isinstance(error, StopIteration) else error
+                raise DataError(f"{self._path}: damaged at row {self.place:,} ({problem}); fetch it again") from None
+
+
+class _Meter:
+    """The file as arrow reads it, page by page; a batch may take `most` bytes of it."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream = pa.OSFile(str(path))
+        self.most, self.taken = 2 * _MOST_PAGE, 0
+        self.seek, self.tell, self.close = self._stream.seek, self._stream.tell, self._stream.close
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._stream.closed)
+
+    def read(self, size: int) -> bytes:
+        self.taken += size
+        if self.taken > self.most:
+            raise _TooMuch(f"takes {self.taken:,} bytes or more at once")
+        return bytes(self._stream.read(size))
+
+
+_Key = tuple[str, int, int, int, Limits]
+_last: dict[_Key, _Group] = {}
+
+
+def _key(path: Path, number: int, limits: Limits) -> _Key:
+    status = path.stat()
+    return str(path), status.st_size, status.st_mtime_ns, number, limits
+
+
+def _kept(path: Path, number: int, start: int, row: int, limits: Limits) -> _Group:
+    """The row group, at the place where the last slice left it if that isn't behind the row."""
+    kept = _last.pop(_key(path, number, limits), None)
+    return kept if kept is not None and kept.place <= row else _Group(path, number, start, limits)
+
+
+def _opened(source: Any, path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(source, **_OPTIONS)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: not a readable parquet file ({error}); fetch it again") from None
+
+
+def _records(batch: pa.RecordBatch, limits: Limits) -> list[Any]:
+    """The rows of a batch; one with a value that Python can't hold (text that isn't UTF-8) is a BadRow."""
+    if batch.num_rows == 1 and batch.nbytes > limits.row:
+        return [BadRow("row_too_large", f"{batch.nbytes:,} bytes, at most {limits.row:,}")]
+    try:
+        return list(batch.to_pylist())
+    except (ValueError, OverflowError) as error:
+        if batch.num_rows == 1:
+            return [BadRow("malformed_record", f"a value can't be read: {error}")]
+        return [record for row in range(batch.num_rows) for record in _records(batch.slice(row, 1), limits)]

@@ -1,0 +1,1 @@
+"""One file per shape of raw record: a record in, a draft of a sample out."""

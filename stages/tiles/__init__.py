@@ -1,0 +1,1 @@
+"""(width, height) to a grid of tiles, and the crops themselves."""

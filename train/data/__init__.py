@@ -1,0 +1,1 @@
+"""From shards to packs: samples by index, the plan, tensors, the order of steps."""

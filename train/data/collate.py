@@ -1,0 +1,101 @@
+"""One pack of samples -> flat tensors, and the proof that images and image tokens belong together.
+
+Samples lie end to end in one row, without padding. Models only compare the *number* of image tokens with the number
+of features; two images swapped, or a tile too few here and one too many there, would train without an error. So the
+runs of image tokens are checked image by image before a tensor is made.
+
+Letters in names of shapes: T tokens, N tiles, S side of a tile in pixels, M image tokens, K target tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.images.rules import open_rgb
+from stages.tiles.internvl import TileScheme, cut
+from train.data.shards import Facts, ImageSpan, Sample
+
+IGNORED = -100
+
+
+class CollateError(ValueError):
+    """A sample contradicts itself: one line with its sample_id."""
+
+
+@dataclass(frozen=True)
+class Pack:
+    """What a model's forward takes. `sample_ends` = [0, end of sample 0, end of sample 1, ...]."""
+
+    input_ids: Tensor  # [1, T] int64
+    position_ids: Tensor  # [1, T] int64, restarting at 0 with each sample
+    labels: Tensor  # [1, T] int64, IGNORED outside target spans
+    tiles: Tensor  # [N, S, S, 3] uint8
+    image_positions: Tensor  # [M] int64, where input_ids holds image tokens
+    target_positions: Tensor  # [K] int64, where labels are not IGNORED
+    sample_ends: list[int]
+
+    @property
+    def num_targets(self) -> int:
+        return len(self.target_positions)
+
+
+def collate(samples: Sequence[Sample], facts: Facts) -> Pack:
+    for sample in samples:
+        check(sample, facts)
+    input_ids = torch.from_numpy(np.concatenate([sample.input_ids for sample in samples]))
+    labels = torch.from_numpy(np.concatenate([_labels(sample) for sample in samples]))
+    return Pack(
+        input_ids=input_ids[None],
+        position_ids=torch.cat([torch.arange(len(sample.input_ids)) for sample in samples])[None],
+        labels=labels[None],
+        tiles=torch.from_numpy(cut_tiles(samples, facts.scheme)),
+        image_positions=(input_ids == facts.image_token_id).nonzero()[:, 0],
+        target_positions=(labels != IGNORED).nonzero()[:, 0],
+        sample_ends=[0, *np.cumsum([len(sample.input_ids) for sample in samples]).tolist()],
+    )
+
+
+def cut_tiles(samples: Sequence[Sample], scheme: TileScheme) -> np.ndarray:
+    """uint8 [N, S, S, 3], in the order of the image tokens."""
+    tiles = [
+        cut(open_rgb(image), span.grid, scheme)
+        for sample in samples
+        for image, span in zip(sample.images, sample.image_spans, strict=True)
+    ]
+    return np.concatenate(tiles) if tiles else np.empty((0, scheme.tile, scheme.tile, 3), np.uint8)
+
+
+def _labels(sample: Sample) -> np.ndarray:
+    labels = np.full(len(sample.input_ids), IGNORED, np.int64)
+    for start, end in sample.target_spans:
+        labels[start:end] = sample.input_ids[start:end]
+    return labels
+
+
+def check(sample: Sample, facts: Facts) -> None:
+    """Raise CollateError unless targets lie inside the sample and every image owns exactly the tokens of its grid."""
+    length, spans = len(sample.input_ids), sample.target_spans
+    if len(spans) and not (spans.min() >= 1 and spans.max() <= length):
+        raise CollateError(f"{sample.sample_id}: target spans {spans.tolist()} leave [1, {length}]; write it again")
+    if len(sample.images) != len(sample.image_spans):
+        raise CollateError(f"{sample.sample_id}: {len(sample.images)} images, tiles of {len(sample.image_spans)}")
+    is_image = sample.input_ids == facts.image_token_id
+    for number, span in enumerate(sample.image_spans):
+        _check_image(f"{sample.sample_id} image {number}", is_image, span, facts.scheme)
+    owned = sum(span.grid.num_tiles for span in sample.image_spans) * facts.scheme.tokens_per_tile
+    if is_image.sum() != owned:
+        raise CollateError(f"{sample.sample_id}: {is_image.sum()} image tokens, its grids make {owned}; write it again")
+
+
+def _check_image(name: str, is_image: np.ndarray, span: ImageSpan, scheme: TileScheme) -> None:
+    got = int(is_image[span.start : span.start + span.num_tokens].sum())
+    wanted = span.grid.num_tiles * scheme.tokens_per_tile
+    if got != wanted:
+        raise CollateError(
+            f"{name}: its range holds {got} image tokens, its grid makes {wanted}; write the shard again"
+        )

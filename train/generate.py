@@ -1,0 +1,118 @@
+"""A checkpoint -> greedy answers to questions about images, by the path the shards were made by.
+
+Prompts come from `stages.chat`, tiles from `stages.images` and `stages.tiles`, with the tokenizer and the facts
+stored in the checkpoint: the shards are not needed. Prompts of exactly equal length run together, so there is neither
+padding nor a mask, and a batch answers as single prompts do.
+
+Letters in names of shapes: B prompts, T tokens of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import DynamicCache
+
+from schemas import strict
+from stages.chat import ChatFormat
+from stages.images.rules import BadImage, open_rgb
+from stages.tiles.internvl import choose_grid
+from train import checkpoint
+from train.config import ModelConfig
+from train.data.collate import check, cut_tiles
+from train.data.shards import Facts, ImageSpan, Sample
+from train.models import build
+
+MAX_NEW_TOKENS = 64
+_BATCH = 32
+
+
+class PromptError(ValueError):
+    """A prompt that can't be answered: one line with its question."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A question with its images, as encoded files."""
+
+    text: str
+    images: tuple[bytes, ...] = ()
+
+
+class Answerer:
+    """A model in evaluation mode with its chat format."""
+
+    def __init__(self, folder: Path) -> None:
+        record = checkpoint.read(folder)
+        self.facts = strict.build(Facts, record.facts, "facts")
+        self.chat = ChatFormat.load(folder / checkpoint.TOKENIZER, self.facts.tokens)
+        model = strict.build(ModelConfig, record.identity["model"], "model")
+        self.model = build.build(model, self.facts).eval()
+        checkpoint.load(folder, self.model)
+        self._stops = torch.tensor(self.chat.stop_ids)
+
+    def answer(self, prompts: Sequence[Prompt]) -> list[str]:
+        """Greedy answers, in the order of the prompts."""
+        samples = [self._sample(prompt) for prompt in prompts]
+        answers = [""] * len(prompts)
+        for numbers in _equal_lengths(samples):
+            replies = self._greedy([samples[number] for number in numbers])
+            for number, ids in zip(numbers, replies, strict=True):
+                answers[number] = self.chat.decode(ids).strip()
+        return answers
+
+    def _sample(self, prompt: Prompt) -> Sample:
+        """The prompt in the shape of a training sample, without targets; images come before the text."""
+        scheme = self.facts.scheme
+        grids = [choose_grid(*_size(prompt, number), scheme) for number in range(len(prompt.images))]
+        blocks: list[dict[str, Any]] = [{"type": "image"} for _ in grids]
+        message = {"role": "user", "content": [*blocks, {"type": "text", "text": prompt.text}]}
+        encoded = self.chat.encode_prompt([message], [grid.num_tiles * scheme.tokens_per_tile for grid in grids])
+        spans = tuple(ImageSpan(grid, *span) for grid, span in zip(grids, encoded.image_spans, strict=True))
+        ids, no_targets = np.asarray(encoded.input_ids, np.int64), np.empty((0, 2), np.int64)
+        sample = Sample(prompt.text, ids, no_targets, prompt.images, spans)
+        check(sample, self.facts)
+        return sample
+
+    @torch.inference_mode()
+    def _greedy(self, samples: Sequence[Sample]) -> list[list[int]]:
+        """Samples of one length -> the ids after each, up to its first stop id."""
+        ids_BT = torch.from_numpy(np.stack([sample.input_ids for sample in samples]))
+        positions = (ids_BT.flatten() == self.facts.image_token_id).nonzero()[:, 0]
+        tiles = torch.from_numpy(cut_tiles(samples, self.facts.scheme))
+        cache, embeddings = DynamicCache(), self.model.embed(ids_BT, positions, tiles)
+        new: list[torch.Tensor] = []
+        open_B = torch.ones(len(samples), dtype=torch.bool)
+        while open_B.any() and len(new) < MAX_NEW_TOKENS:
+            next_B = self.model.next_logits(embeddings, cache).argmax(-1)
+            new.append(next_B)
+            open_B &= ~torch.isin(next_B, self._stops)
+            embeddings = self.model.language.get_input_embeddings()(next_B[:, None])
+        return [_until(row, self._stops.tolist()) for row in torch.stack(new, 1).tolist()]
+
+
+def _size(prompt: Prompt, number: int) -> tuple[int, int]:
+    try:
+        return open_rgb(prompt.images[number]).size
+    except BadImage as error:
+        raise PromptError(f"{prompt.text!r}, image {number + 1}: {error}") from None
+
+
+def _equal_lengths(samples: Sequence[Sample]) -> Iterator[list[int]]:
+    """Numbers of samples in batches of one length each."""
+    by_length: dict[int, list[int]] = {}
+    for number, sample in enumerate(samples):
+        by_length.setdefault(len(sample.input_ids), []).append(number)
+    for numbers in by_length.values():
+        yield from (numbers[first : first + _BATCH] for first in range(0, len(numbers), _BATCH))
+
+
+def _until(ids: Sequence[int], stops: Sequence[int]) -> list[int]:
+    """The ids before the first stop id."""
+    end = next((at for at, token in enumerate(ids) if token in stops), len(ids))
+    return list(ids[:end])
