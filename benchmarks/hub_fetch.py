@@ -26,9 +26,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from pipeline.graph.task import Task, do  # noqa: E402
 from pipeline.net.hub import Revision, Server  # noqa: E402
-from pipeline.run.task import Task  # noqa: E402
-from pipeline.steps.fetching import do_download, shares  # noqa: E402
+from pipeline.steps.download import DOWNLOAD, FetchJob, shares  # noqa: E402
 from stages.download import Found  # noqa: E402
 from stages.sources.remote import HubDataset  # noqa: E402
 from tests.pipeline.hub_server import FakeHub, serving  # noqa: E402
@@ -69,10 +69,8 @@ def curl(revision: Revision, found: list[Found], folder: Path, sync: bool = Fals
 def ours(revision: Revision, found: list[Found], folder: Path) -> None:
     for number, files in enumerate(shares(found)):
         wants = tuple((f.file, revision.want(f)) for f in files)
-        places = {"name": "fine"}
-        done = do_download(
-            Task("download", "", str(folder), number, 0, None, places=places, wants=wants, server=revision.server)
-        )
+        job = FetchJob(amount=0, source="fine", wants=wants, server=revision.server)
+        done = do(Task("", str(folder), number, DOWNLOAD.phases[0].do, job))
         assert not done.problem, done.problem
 
 

@@ -36,12 +36,14 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from pipeline.graph.build import build
-from pipeline.graph.content import Inventory
+from pipeline.graph.content import Content
+from pipeline.graph.context import Context
+from pipeline.graph.task import Record, Task, do
 from pipeline.recipe import types as recipe
+from pipeline.run import runner
 from pipeline.run.ray_executor import RayExecutor
-from pipeline.run.runner import Serial, run_step
-from pipeline.run.task import Context, Record, Task
-from pipeline.steps import tasks
+from pipeline.run.runner import Serial
+from pipeline.steps.table import STAGES
 
 _PARTS = 16
 # Pixels from one grain of noise to the next, and the layer's weight: 102 kB a picture, and about twice that
@@ -111,10 +113,13 @@ def planned(folder: Path, out: Path, rows_per_part: int) -> list[Task]:
     path = folder.parent / "recipe.yaml"
     path.write_text(json.dumps(mapping), encoding="utf-8")
     loaded = recipe.load(path)
-    context = Context(loaded, Inventory(loaded))
-    steps = build(loaded.data, context.inventory)
-    run_step(steps[0], context, Serial())
-    return tasks.split(steps[1], context)
+    context = Context(loaded, Content(loaded))
+    download, ingest, *_ = build(context, STAGES)
+    runner.run([download], context, Serial())
+    ingest.resolve(context)
+    (phase,) = ingest.stage.phases
+    jobs = phase.split(ingest, context, [])
+    return [Task(ingest.identity, str(out / "part"), number, phase.do, job) for number, job in enumerate(jobs)]
 
 
 def elsewhere(found: list[Task], out: Path) -> list[Task]:
@@ -122,12 +127,18 @@ def elsewhere(found: list[Task], out: Path) -> list[Task]:
     return [dataclasses.replace(task, folder=str(out / "part")) for task in found]
 
 
+def taking(found: list[Task]) -> Callable[[], Task | None]:
+    """Tasks as an executor asks for them."""
+    waiting = iter(found)
+    return lambda: next(waiting, None)
+
+
 def on_pool(pool: multiprocessing.pool.Pool, found: list[Task]) -> list[Record]:
-    return list(pool.imap_unordered(tasks.do, found))
+    return list(pool.imap_unordered(do, found))
 
 
 def on_ray(executor: RayExecutor, found: list[Task]) -> list[Record]:
-    return [record for record in executor.run(tasks.do, found) if record is not None]
+    return [ended[1] for ended in executor.run(taking(found)) if ended is not None]
 
 
 def works(
@@ -136,7 +147,7 @@ def works(
     """What is measured; each takes the place to write to."""
     return {
         "bare": lambda out: [bare(paths[i::_PARTS], out.with_suffix(f".{i}.parquet")) for i in range(_PARTS)],
-        "ours": lambda out: list(Serial().run(tasks.do, elsewhere(found, out))),
+        "ours": lambda out: list(Serial().run(taking(elsewhere(found, out)))),
         "pool": lambda out: on_pool(pool, elsewhere(found, out)),
         "ray": lambda out: on_ray(executor, elsewhere(found, out)),
     }
@@ -158,7 +169,7 @@ def main() -> None:
     times: dict[str, list[float]] = {"bare": [], "ours": [], "pool": [], "ray": []}
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         bare(paths[:8], top / "warm.parquet")
-        list(Serial().run(tasks.do, elsewhere(found[:1], top / "warm")))
+        list(Serial().run(taking(elsewhere(found[:1], top / "warm"))))
         on_pool(pool, elsewhere(found[:2], top / "warm"))
         on_ray(executor, elsewhere(found[:2], top / "warm"))
         for number in range(given.rounds):

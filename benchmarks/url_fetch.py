@@ -53,13 +53,15 @@ _SERIAL = """
 import sys
 from pipeline.recipe import types as recipe
 from pipeline.graph.build import build
-from pipeline.graph.content import Inventory
-from pipeline.run.runner import Serial, run_step
-from pipeline.run.task import Context
+from pipeline.graph.content import Content
+from pipeline.graph.context import Context
+from pipeline.run import runner
+from pipeline.run.runner import Serial
+from pipeline.steps.table import STAGES
 loaded = recipe.load(sys.argv[1])
-context = Context(loaded, Inventory(loaded))
-step = next(s for s in build(loaded.data, context.inventory) if s.stage == "collect")
-run_step(step, context, Serial())
+context = Context(loaded, Content(loaded))
+step = next(s for s in build(context, STAGES) if s.stage.makes == "images")
+runner.run([step], context, Serial())
 """
 
 

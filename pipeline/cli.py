@@ -12,25 +12,25 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from pipeline.commands import funnel as summary
-from pipeline.commands import plan, probe, rejects, report, show, verify
-from pipeline.graph.build import Step, build
-from pipeline.graph.content import Inventory
+from pipeline.commands import funnel, plan, probe, rejects, report, show, verify
+from pipeline.graph.build import build
+from pipeline.graph.content import Content
+from pipeline.graph.context import Context
+from pipeline.graph.errors import MissingInput, StepError
+from pipeline.graph.stage import Step
 from pipeline.net.bucket import BucketError
 from pipeline.net.hub import HubError
 from pipeline.recipe import types as recipe
+from pipeline.run import runner
 from pipeline.run.ray_executor import RayExecutor
-from pipeline.run.runner import MissingInput, StepError, due, finished, may_heal, run_step
-from pipeline.run.task import Context
-from pipeline.storage import commit as storage
-from pipeline.storage.commit import OutputBusy
+from pipeline.steps.table import STAGES
+from pipeline.storage.commit import OutputBusy, lock
 from schemas.manifest import ManifestError
 from schemas.strict import RecipeError
-from stages.catalogue import RAW, STAGES
 from stages.chat import ChatError
 from stages.sources.records.streams import DataError
 
@@ -107,49 +107,31 @@ def _parser() -> argparse.ArgumentParser:
 
 def _open(given: argparse.Namespace) -> tuple[Context, list[Step]]:
     loaded = recipe.load(given.recipe, given.out, given.address, given.sets)
-    context = Context(loaded, Inventory(loaded))
-    return context, build(loaded.data, context.inventory)
+    context = Context(loaded, Content(loaded))
+    return context, build(context, STAGES)
 
 
 def _run(given: argparse.Namespace) -> int:
     started = time.monotonic()
     context, steps = _open(given)
-    stage = getattr(given, "stage", None)
-    chosen = [step for step in steps if stage in (None, step.stage)]
-    if not chosen:
-        what = "no source with urls" if stage == "collect" else f"no section data.{stage}"
-        raise RecipeError(f"{stage}: the recipe has {what}, so there is nothing to run; see README.md")
-    with storage.lock(context.out):
-        context.inventory.save()
-        done, steps = _do({step.stage for step in chosen}, context)
+    alone: str | None = getattr(given, "stage", None)
+    chosen = [step for step in steps if alone in (None, step.stage.name)]
+    if alone is not None and not chosen:
+        raise RecipeError(f"{alone}: the recipe has {STAGES[alone].absent}, so there is nothing to run; see README.md")
+    executor = RayExecutor(context.recipe.run.address, context.recipe.run.workers)
+    try:
+        with lock(context.out):
+            context.content.save()
+            done = runner.run(chosen, context, executor, again=alone is not None)
+    finally:
+        executor.close()
     seconds = time.monotonic() - started
-    if stage is None:
-        summary.show(summary.funnel(steps, context.out))
+    if alone is None:
+        funnel.show(funnel.funnel(steps, context))
     before = f", {len(chosen) - done} were finished before" if done < len(chosen) else ""
     what = f"{done} steps done{before}" if done else f"nothing to do: all {len(chosen)} steps are finished"
     print(f"{what} in {seconds:.1f} s")
     return 0
-
-
-def _do(stages: Container[str], context: Context) -> tuple[int, list[Step]]:
-    """Run the steps of some stages that aren't finished; how many, and all steps as they are named then."""
-    executor, done = RayExecutor(context.recipe.run.address, context.recipe.run.workers), 0
-    try:
-        for raw in (True, False):
-            # what was fetched by address is content, and names the steps after it: so they are built again
-            steps = build(context.recipe.data, context.inventory)
-            for step in steps:
-                if step.stage not in stages or (step.stage in RAW) != raw:
-                    continue
-                if due(step, context, again=stages == {"collect"}):
-                    run_step(step, context, executor)
-                    done += 1
-                elif (manifest := finished(step, context.out)) and (failed := may_heal(step, manifest)):
-                    how = "`python -m pipeline collect RECIPE` asks again"
-                    print(f"{step.name}: {failed:,} rows failed that may heal, the last try healed none; {how}")
-    finally:
-        executor.close()
-    return done, steps
 
 
 def _plan(given: argparse.Namespace) -> int:
@@ -160,23 +142,23 @@ def _plan(given: argparse.Namespace) -> int:
 
 def _report(given: argparse.Namespace) -> int:
     context, steps = _open(given)
-    for path in report.write(steps, context.out):
+    for path in report.write(steps, context):
         print(path)
     return 0
 
 
 def _show(given: argparse.Namespace) -> int:
     context, steps = _open(given)
-    show.show(steps, context.out, given.sample)
+    show.show(steps, context, given.sample)
     return 0
 
 
 def _rejects(given: argparse.Namespace) -> int:
     context, steps = _open(given)
     if given.save is None:
-        rejects.show(steps, context.out)
+        rejects.show(steps, context)
     else:
-        print(f"{given.save}: {rejects.save(steps, context.out, given.save):,} rejects")
+        print(f"{given.save}: {rejects.save(steps, context, given.save):,} rejects")
     return 0
 
 

@@ -51,6 +51,8 @@ class Filter:
     evidence  schema of the columns it adds to VERDICT
     scope     "part": rows of one part are enough; "all": it must see the rows of every part at once
     load      builds what `judge` needs once per worker (a model, an index); `assets` names the files it may open
+    scores    names of the ratings that its parameters ask for
+    against_benchmarks   whether it reads the benchmarks' samples
     """
 
     name: str
@@ -63,6 +65,8 @@ class Filter:
     scope: Literal["part", "all"] = "part"
     load: Callable[[Any, Assets], Any] | None = None
     assets: tuple[str, ...] = ()
+    scores: Callable[[Any], Iterable[str]] = lambda params: ()
+    against_benchmarks: bool = False
 
     def verdicts(self, table: pa.Table, params: Any, loaded: Any) -> pa.Table:
         """Judge `table` (sample_id + columns) and return checked VERDICT rows with evidence."""

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.graph.build import Step
-from pipeline.run.runner import MissingInput, finished
-from schemas.manifest import Counts, Manifest
-from stages.catalogue import STAGES
+from pipeline.graph.context import Context
+from pipeline.graph.stage import Step
+from pipeline.steps.table import STAGES
+from pipeline.storage import layout
+from schemas.manifest import Counts, ManifestError
 
 
 @dataclass(frozen=True)
@@ -34,35 +34,30 @@ class Funnel:
         return sum(self.sources.values(), Counts())
 
 
-def funnel(steps: Sequence[Step], out: Path) -> Funnel:
+def funnel(steps: Sequence[Step], context: Context) -> Funnel:
     """The funnel of a finished recipe. Raises MissingInput while a step is missing."""
-    manifests = {step.folder: _finished(step, out) for step in steps}
+    for step in steps:
+        context.finished(step)
     last = steps[-1]
-    end = manifests[last.folder]
-    sources = {}
-    for step in last.inputs:
-        if step.stage == "ingest":
-            start = manifests[step.folder].counts
-            rest = end.by_source.get(step.label, Counts())
-            if start.kept != rest.rows_in:
-                raise ValueError(f"{step.label}: ingest kept {start.kept:,} samples, pretokenise saw {rest.rows_in:,}")
-            sources[step.label] = Counts(start.rows_in, rest.kept, rest.dropped, start.rejected)
-    shards = sum(file.name.endswith(".arrow") for file in end.files)
-    return Funnel(sources, end.facts["totals"], shards, str(out / last.folder))
-
-
-def _finished(step: Step, out: Path) -> Manifest:
-    manifest = finished(step, out)
-    if manifest is None:
-        raise MissingInput(f"{step.folder} is not finished; run `python -m pipeline run RECIPE` first")
-    return manifest
+    end = context.finished(last)
+    sources: dict[str, Counts] = {}
+    for step in last.making("samples"):
+        start = context.finished(step).counts
+        rest = end.by_source.get(step.label, Counts())
+        if start.kept != rest.rows_in:
+            raise ManifestError(
+                f"{step.label}: {step.stage.name} kept {start.kept:,}, {last.name} saw {rest.rows_in:,}"
+            )
+        sources[step.label] = Counts(start.rows_in, rest.kept, rest.dropped, start.rejected)
+    shards = sum(layout.is_a("shard", file.name) for file in end.files)
+    return Funnel(sources, end.facts["totals"], shards, str(context.out / last.folder))
 
 
 def rows(funnel: Funnel) -> list[tuple[str, list[int]]]:
     """(what, [per source ..., all]) lines of the table, in the order of the funnel."""
     ledgers = [*funnel.sources.values(), funnel.all]
     lines = [("rows in", [c.rows_in for c in ledgers])]
-    for word, name in (("rejected", "ingest."), ("dropped", "")):
+    for word, name in (("rejected", "ingest."), ("dropped", "")):  # reasons of a drop name their stage already
         reasons: dict[str, Any] = {}
         for ledger in ledgers:
             reasons |= getattr(ledger, word)

@@ -13,27 +13,27 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.filesize import decimal
 from rich.table import Table
 
-from pipeline.graph.build import Step
-from pipeline.run.runner import due, finished
-from pipeline.run.task import Context, record_name
+from pipeline.graph.context import Context
+from pipeline.graph.stage import Step
+from pipeline.storage import layout
 from schemas.manifest import MANIFEST, Manifest, ManifestError, read
-from stages.catalogue import STAGES
 
 
 def state(step: Step, context: Context) -> tuple[str, str]:
     """("done" or "to do", why)."""
-    out = context.out
-    if not due(step, context):
-        return "done", ""
-    if finished(step, out) is not None:
-        return "to do", "some addresses failed in a way that may have healed"
-    begun = sum(1 for _ in (out / step.folder).glob(record_name(0).replace("00000", "*")))
+    if not step.identity:
+        waits = [needed.name for needed in step.contents.values() if context.manifest(needed) is None]
+        return "to do", f"named by what {', '.join(waits)} brings" if waits else "named when its inputs are"
+    manifest = context.manifest(step)
+    if manifest is not None:
+        why = step.stage.again(step, manifest, context, False)
+        return ("to do", why) if why else ("done", "")
+    begun = len(layout.records(context.out / step.folder))
     if begun:
-        return "to do", f"interrupted: {begun} parts are done and stay"
-    older = _older(step, out)
+        return "to do", f"interrupted: {begun:,} parts are done and stay"
+    older = _older(step, context.out)
     return "to do", f"changed: {', '.join(_moved(step, older))}" if older else "never run"
 
 
@@ -49,16 +49,10 @@ def show(steps: Sequence[Step], context: Context, console: Console | None = None
         table.add_column(name, overflow="fold", no_wrap=name.startswith("folder"))
     for step in steps:
         what, why = state(step, context)
-        if what == "to do" and step.stage == "download" and context.fetched(step.label):
-            why += f"; {_to_fetch(step, context)}"
+        if what == "to do" and (much := step.stage.much(step, context)):
+            why += f"; {much}"
         table.add_row(step.name, step.folder, what, why, style=None if what == "done" else "bold")
     (console or plain_or_terminal()).print(table)
-
-
-def _to_fetch(step: Step, context: Context) -> str:
-    """How much a download is, before it begins."""
-    sizes = [f.size for f in context.inventory.named(step.label, step.params)]
-    return f"{len(sizes):,} files, {decimal(sum(sizes))} to fetch"
 
 
 def _older(step: Step, out: Path) -> Manifest | None:
@@ -73,10 +67,10 @@ def _older(step: Step, out: Path) -> Manifest | None:
 
 
 def _moved(step: Step, older: Manifest) -> list[str]:
-    now, then = dict(_flat(json.loads(json.dumps(step.parameters)))), dict(_flat(older.parameters))
+    now, then = dict(_flat(json.loads(json.dumps(step.resolved)))), dict(_flat(older.parameters))
     keys = [key for key in sorted({*now, *then}) if now.get(key) != then.get(key)]
-    if older.version != STAGES[step.stage].version:
-        keys.append(f"version of the stage ({older.version} -> {STAGES[step.stage].version})")
+    if older.version != step.stage.version:
+        keys.append(f"version of the stage ({older.version} -> {step.stage.version})")
     inputs = {folder[:-9] for folder in {s.folder for s in (*step.inputs, *step.benchmarks)} ^ set(older.inputs)}
     return keys + [f"input {name}" for name in sorted(inputs)] or ["order of the inputs"]
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from pipeline.commands import funnel as summary
-from pipeline.graph.build import Step
-from pipeline.storage import commit as storage
-from schemas.manifest import read
-from stages.catalogue import STAGES
+from pipeline.commands.funnel import Funnel, funnel, rows
+from pipeline.graph.context import Context
+from pipeline.graph.stage import Step
+from pipeline.steps.table import STAGES
+from pipeline.storage.commit import commit_text
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Tessera report</title> <style> body { font: 15px/1.5 system-ui,
@@ -45,38 +45,37 @@ step.identity[:16] }}</code></td></tr>{% endfor %}</table> <p class="note">Shard
 """
 
 
-def write(steps: Sequence[Step], out: Path) -> tuple[Path, Path]:
-    """Write report.json and report.html into `out`; their paths. Raises MissingInput while a step is missing."""
-    funnel = summary.funnel(steps, out)
-    content = _content(funnel, steps, out)
+def write(steps: Sequence[Step], context: Context) -> tuple[Path, Path]:
+    """Write report.json and report.html; their paths. Raises MissingInput while a step is missing."""
+    content = _content(funnel(steps, context), steps, context)
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string(_PAGE)
-    json_path, html_path = out / "report.json", out / "report.html"
-    storage.commit_text(json_path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    storage.commit_text(html_path, page.render(**content))
+    json_path, html_path = context.out / "report.json", context.out / "report.html"
+    commit_text(json_path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    commit_text(html_path, page.render(**content))
     return json_path, html_path
 
 
-def _content(funnel: summary.Funnel, steps: Sequence[Step], out: Path) -> dict[str, Any]:
-    total = funnel.all.rows_in or 1
+def _content(of: Funnel, steps: Sequence[Step], context: Context) -> dict[str, Any]:
+    total = of.all.rows_in or 1
     lines: list[dict[str, Any]] = [
         {"what": what, "numbers": numbers, "share": numbers[-1] / total, "css": {"rows in": "in"}.get(what, what)}
-        for what, numbers in summary.rows(funnel)
+        for what, numbers in rows(of)
     ]
     used = {line["what"].split(" ", 1)[1] for line in lines if "." in line["what"]}
     meanings = {f"{stage}.{r}": text for stage, entry in STAGES.items() for r, text in entry.reasons.items()}
     return {
-        "sources": list(funnel.sources),
-        "all": asdict(funnel.all),
-        "by_source": {name: asdict(counts) for name, counts in funnel.sources.items()},
+        "sources": list(of.sources),
+        "all": asdict(of.all),
+        "by_source": {name: asdict(counts) for name, counts in of.sources.items()},
         "rows": lines,
-        "totals": funnel.totals,
-        "num_shards": funnel.num_shards,
-        "shards": funnel.shards,
+        "totals": of.totals,
+        "num_shards": of.num_shards,
+        "shards": of.shards,
         "reasons": {name: text for name, text in meanings.items() if name in used},
-        "steps": [_step(step, out) for step in steps],
+        "steps": [_step(step, context) for step in steps],
     }
 
 
-def _step(step: Step, out: Path) -> dict[str, Any]:
-    counts = read(out / step.folder).counts
+def _step(step: Step, context: Context) -> dict[str, Any]:
+    counts = context.finished(step).counts
     return {"folder": step.folder, "identity": step.identity, "rows_in": counts.rows_in, "kept": counts.kept}

@@ -17,41 +17,42 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.markup import escape
 
-from pipeline.graph.build import Step
-from pipeline.run.runner import finished
-from pipeline.steps.tasks import parts_of
+from pipeline.graph.context import Context
+from pipeline.graph.stage import Step
+from pipeline.steps.samples import parts_of
+from pipeline.storage import layout
 from pipeline.storage.part_writer import row_groups
 from schemas.manifest import read
 from schemas.strict import RecipeError
-from stages.catalogue import FILTERS
 from stages.chat import ChatFormat, ImageTokens
 
 # Dataset text may hold terminal control sequences; they are shown, not obeyed.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-def show(steps: Sequence[Step], out: Path, sample_id: str, console: Console | None = None) -> None:
+def show(steps: Sequence[Step], context: Context, sample_id: str, console: Console | None = None) -> None:
     """Print what is known of `sample_id`. Raises RecipeError if no source has such a row."""
     console = console or Console()
     last = steps[-1]
-    ready = [s for s in (*last.inputs, last) if finished(s, out) is not None]
-    if not any(s.stage == "ingest" for s in ready):
+    ready = [step for step in (*last.inputs, last) if context.manifest(step) is not None]
+    ingested = [step for step in ready if step.stage.makes == "samples"]
+    if not ingested:
         raise RecipeError(f"{sample_id}: nothing is ingested yet; run `python -m pipeline run RECIPE` first")
-    ingested = [s for s in ready if s.stage == "ingest"]
-    if reject := _rejected(ingested, out, sample_id):
+    if reject := _rejected(ingested, context.out, sample_id):
         _print_fields(console, "rejected at ingest", reject)
         return
-    place = _place(last, ingested, out, sample_id)
+    place = _place(last, context, sample_id)
     if place is None:
-        raise RecipeError(f"{sample_id}: no such row; an id is source/file#row, e.g. {_example(ingested, out)}")
+        example = _example(ingested, context)
+        raise RecipeError(f"{sample_id}: no such row; an id is source/file#row, e.g. {example}")
     number, path, row = place
     _print_sample(console, _row(path, row))
     for step in ready:
-        if step.stage in FILTERS or step is last:
-            verdict = pq.read_table(out / step.folder / f"verdict-{number:05d}.parquet").slice(row, 1).to_pylist()[0]
-            _print_verdict(console, step.stage, verdict)
+        if step.stage.makes in ("verdicts", "shards"):
+            verdict = pq.read_table(context.out / step.folder / layout.verdict(number)).slice(row, 1).to_pylist()[0]
+            _print_verdict(console, step.stage.name, verdict)
     if last in ready:
-        _print_tokens(console, out / last.folder, number, sample_id)
+        _print_tokens(console, context.out / last.folder, number, sample_id)
 
 
 def _rejected(ingested: Sequence[Step], out: Path, sample_id: str) -> dict[str, Any] | None:
@@ -64,11 +65,12 @@ def _rejected(ingested: Sequence[Step], out: Path, sample_id: str) -> dict[str, 
     return None
 
 
-def _place(last: Step, ingested: Sequence[Step], out: Path, sample_id: str) -> tuple[int, str, int] | None:
+def _place(last: Step, context: Context, sample_id: str) -> tuple[int, str, int] | None:
     """(part number, file, row in it) of a sample; part numbers count over all sources."""
-    if len(ingested) < sum(s.stage == "ingest" for s in last.inputs):
+    sources = last.making("samples")
+    if not all(map(context.manifest, sources)):
         return None
-    for number, part in enumerate(parts_of(last, out)):
+    for number, part in enumerate(parts_of(sources, context)):
         row = pc.index(pq.read_table(part.path, columns=["sample_id"])["sample_id"], sample_id).as_py()
         if row >= 0:
             return number, part.path, row
@@ -84,12 +86,11 @@ def _row(path: str, row: int) -> dict[str, Any]:
     raise ValueError(f"{path}: has no row {row}")
 
 
-def _example(ingested: Sequence[Step], out: Path) -> str:
-    for step in ingested:
-        for path in sorted((out / step.folder).glob("part-*.parquet")):
-            ids = pq.read_table(path, columns=["sample_id"])["sample_id"]
-            if len(ids):
-                return str(ids[0].as_py())
+def _example(ingested: Sequence[Step], context: Context) -> str:
+    for part in parts_of(ingested, context):
+        ids = pq.read_table(part.path, columns=["sample_id"])["sample_id"]
+        if len(ids):
+            return str(ids[0].as_py())
     return "llava/conversations.json#0"
 
 
@@ -118,7 +119,7 @@ def _print_verdict(console: Console, stage: str, verdict: Mapping[str, Any]) -> 
 
 
 def _print_tokens(console: Console, folder: Path, number: int, sample_id: str) -> None:
-    with pa.memory_map(str(folder / f"shard-{number:05d}.arrow")) as source:
+    with pa.memory_map(str(folder / layout.shard(number))) as source:
         table = pa.ipc.open_file(source).read_all()
         row = pc.index(table["sample_id"], sample_id).as_py()
         if row < 0:

@@ -18,9 +18,9 @@ from typing import Any
 from pipeline.net.bucket import SCHEME, Bucket
 from pipeline.net.hub import Repository, Revision, Server
 from pipeline.recipe.types import Recipe
-from pipeline.storage import commit as storage
+from pipeline.storage.commit import commit_text
 from schemas.identity import fingerprint
-from schemas.manifest import MANIFEST, hash_file, read
+from schemas.manifest import hash_file
 from schemas.strict import RecipeError
 from stages.download import Found, role, select
 from stages.filters.language import bundled_model
@@ -31,7 +31,7 @@ from stages.sources.table import Source
 _TOKENIZER_FILES = ("tokenizer", "special_tokens", "added_tokens", "chat_template", "vocab", "merges", "spiece")
 
 
-class Inventory:
+class Content:
     """The files of every source and the hashes of the assets. Raises RecipeError for what isn't there."""
 
     def __init__(self, recipe: Recipe) -> None:
@@ -41,27 +41,29 @@ class Inventory:
         self.commits: dict[str, str] = {}
         self.remotes: dict[str, Bucket | Revision] = {}
         self._server = self._hub_server()
-        self.language_model = self._language_model()
         self.tokenizer = self._tokenizer()
         self.sources = {name: self._survey(name, s) for name, s in recipe.data.sources.items()}
         self.benchmarks = {name: self._survey(name, s) for name, s in recipe.data.benchmarks.items()}
 
+    def found(self, name: str) -> list[Found]:
+        """Every file of a source."""
+        return self.sources.get(name) or self.benchmarks[name]
+
     def named(self, name: str, source: Source) -> list[Found]:
         """The files of a source that its declaration names, by name."""
-        found = self.sources.get(name) or self.benchmarks[name]
-        return [file for file in sorted(found) if role(file.file, source)]
+        return [file for file in sorted(self.found(name)) if role(file.file, source)]
 
-    def collected(self, folder: str) -> str:
-        """The hash of what a collect step has fetched: statuses and packs; "" before it is done."""
-        path = self._recipe.out / folder
-        if not (path / MANIFEST).is_file():
-            return ""
-        return fingerprint({file.name: file.sha256 for file in read(path).files})
+    def asset(self, name: str) -> tuple[Path, str]:
+        """Where a file that a filter needs lies, and its hash."""
+        path = language_model(self._recipe)
+        if not path.is_file():
+            raise RecipeError(f"run.locations.{name}: {path}: no such file")
+        return path, self._hash(path)
 
     def save(self) -> None:
         """Remember the hashes for the next plan."""
         if self._seen != self._known:
-            storage.commit_text(self._store, json.dumps(self._seen, indent=0, sort_keys=True))
+            commit_text(self._store, json.dumps(self._seen, indent=0, sort_keys=True))
 
     def _survey(self, name: str, source: Source) -> list[Found]:
         if source.hub is None:
@@ -135,14 +137,6 @@ class Inventory:
             raise RecipeError(f"run.locations.tokenizer: {folder}: no tokenizer.json there; wanted a tokenizer folder")
         files = sorted(p for p in folder.iterdir() if p.is_file() and p.name.startswith(_TOKENIZER_FILES))
         return fingerprint({path.name: self._hash(path) for path in files})
-
-    def _language_model(self) -> str | None:
-        if self._recipe.data.language is None:
-            return None
-        path = language_model(self._recipe)
-        if not path.is_file():
-            raise RecipeError(f"run.locations.language_model: {path}: no such file")
-        return self._hash(path)
 
     def _place(self, name: str) -> Path:
         return Path(self._recipe.run.locations[name]).expanduser()

@@ -20,13 +20,15 @@ import yaml
 from rich.console import Console
 
 from pipeline import cli
-from pipeline.commands import funnel as summary
+from pipeline.commands import funnel
 from pipeline.graph.build import build
-from pipeline.graph.content import Inventory
+from pipeline.graph.content import Content
+from pipeline.graph.context import Context
 from pipeline.quickstart import tokenizer
 from pipeline.quickstart.defects import write_corpus
 from pipeline.quickstart.raw import SOURCES
 from pipeline.recipe import types as recipe
+from pipeline.steps.table import STAGES
 
 RECIPE = Path("configs/quickstart.yaml")
 TRAINING = Path("configs/quickstart_train.yaml")
@@ -92,7 +94,8 @@ def _close(out: Path, sets: Sequence[str], seconds: float) -> int:
     console = Console()
     loaded = recipe.load(RECIPE, str(out), None, sets)
     console.rule("[bold]done")
-    summary.show(summary.funnel(build(loaded.data, Inventory(loaded)), loaded.out), console)
+    context = Context(loaded, Content(loaded))
+    funnel.show(funnel.funnel(build(context, STAGES), context), console)
     fit = _read(out / "model" / "summary.json")
     answers = _read(out / "answers.summary.json")
     console.print(f"training loss {fit['first_loss']:.3f} -> {fit['last_loss']:.3f}", highlight=False)

@@ -1,7 +1,8 @@
-"""What a person sees while a step runs: stage, parts, samples/s (or MB/s), time left, what was dropped so far.
+"""What a person sees while steps run: parts, samples/s (or MB/s), time left, what was left out so far.
 
-On a terminal one line is rewritten every second; elsewhere (a log file, a Ray job) a line is printed every ten seconds.
-Every step ends with one line that stays.
+On a terminal a line per step at work is rewritten; elsewhere (a log file, a Ray job) each prints a line every ten
+seconds. Every step ends with one line that stays. A rate counts from when the first task began its work: starting Ray
+and its workers is no matter of the data.
 """
 
 from __future__ import annotations
@@ -9,82 +10,119 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from typing import Literal, TextIO
+from typing import TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
 
 from schemas.manifest import Counts
 
+_EVERY = 10.0  # seconds between the lines of a log
 
-class Progress:
-    """Counts finished parts of one step and prints. `live`: how much of unfinished parts is there already."""
+
+class StepProgress:
+    """One step at work. `amount`: of all parts, in `unit`; `live`: how much of unfinished parts is there already."""
 
     def __init__(
-        self,
-        name: str,
-        parts: int,
-        amount: int,
-        resumed: int = 0,
-        stream: TextIO | None = None,
-        unit: Literal["samples", "bytes"] = "samples",
-        live: Callable[[], int] = lambda: 0,
+        self, name: str, parts: int, amount: int, unit: str = "samples", live: Callable[[], int] = lambda: 0
     ) -> None:
         self.name, self.parts, self.amount, self.unit, self.live = name, parts, amount, unit, live
-        self.stream = stream or sys.stdout
-        self.every = 1.0 if self.stream.isatty() else 10.0
-        self.done, self.resumed = resumed, resumed
-        self.counts, self.old, self.fresh = Counts(), 0, 0
+        self.done = self.resumed = self.old = self.fresh = 0
+        self.counts = Counts()
         self.begun = live()
-        self.started = self.printed = time.monotonic()
+        self.opened, self.started = time.monotonic(), None  # type: tuple[float, float | None]
 
-    def add(self, counts: Counts, amount: int, resumed: bool = False, parts: int = 1) -> None:
-        """A task is finished, in this run or (resumed) in an earlier one; of a download it may be several parts."""
+    def add(self, counts: Counts, amount: int, parts: int, seconds: float | None) -> None:
+        """A task is finished; `seconds` it took, none if that was in an earlier run."""
         self.counts += counts
-        if resumed:
+        self.done += parts
+        if seconds is None:
+            self.resumed += parts
             self.old += amount
-        else:
-            self.done += parts
-            self.fresh += amount
+            return
+        self.fresh += amount
+        if self.started is None:
+            self.started = time.monotonic() - seconds
 
-    def tick(self) -> None:
-        """Print if it is time to."""
-        now = time.monotonic()
-        if now - self.printed >= self.every:
-            self.printed = now
-            self._print(self._line(now), end="\r" if self.stream.isatty() else "\n")
-
-    def close(self, note: str = "") -> None:
-        """The line that stays."""
-        resumed = f" ({self.resumed} from an earlier run)" if self.resumed else ""
-        seconds = time.monotonic() - self.started
-        rate = f"{self._rate(self.fresh / seconds)}, " if self.fresh and seconds > 0.05 else ""
-        done = f"{self.name:<22} {self.done}/{self.parts} {self._parts}{resumed}"
-        self._print(f"{done}  {_outcome(self.counts)}  {rate}{seconds:.1f} s{note}")
-
-    def _line(self, now: float) -> str:
-        here = self.live()
-        done = f"{self.name:<22} {self.done}/{self.parts} {self._parts}"
+    def line(self) -> str:
+        """How far it is."""
+        here, now = self.live(), time.monotonic()
         if not self.fresh + here:
-            return f"{done}  waiting for the first {self._parts[:-1]}  {_outcome(self.counts)}"
-        rate = max(self.fresh + here - self.begun, 0) / max(now - self.started, 1e-9)
+            return f"{self._head}  waiting for the first {self._word[:-1]}  {outcome(self.counts)}"
+        began = self.opened if self.started is None else self.started
+        rate = max(self.fresh + here - self.begun, 0) / max(now - began, 1e-9)
         left = (self.amount - self.old - self.fresh - here) / rate if rate else None
         clock = "time left unknown" if left is None else f"{int(left) // 60}:{int(left) % 60:02d} left"
-        return (
-            f"{self.name:<22} {self.done}/{self.parts} {self._parts}  {self._rate(rate)}  {clock}  "
-            f"{_outcome(self.counts)}"
-        )
+        return f"{self._head}  {self._rate(rate)}  {clock}  {outcome(self.counts)}"
+
+    def last(self, note: str = "") -> str:
+        """The line that stays."""
+        resumed = f" ({self.resumed} from an earlier run)" if self.resumed else ""
+        now = time.monotonic()
+        worked = now - (self.started or now)
+        rate = f"{self._rate(self.fresh / worked)}, " if self.fresh and worked > 0.05 else ""
+        return f"{self._head}{resumed}  {outcome(self.counts)}  {rate}{now - self.opened:.1f} s{note}"
 
     @property
-    def _parts(self) -> str:
+    def _head(self) -> str:
+        return f"{self.name:<22} {self.done:,}/{self.parts:,} {self._word}"
+
+    @property
+    def _word(self) -> str:
         return "files" if self.unit == "bytes" else "parts"
 
     def _rate(self, rate: float) -> str:
         return f"{rate / 1e6:,.1f} MB/s" if self.unit == "bytes" else f"{rate:,.0f} samples/s"
 
-    def _print(self, text: str, end: str = "\n") -> None:
-        clear = "\x1b[2K" if self.stream.isatty() else ""
-        print(f"{clear}{text}", end=end, file=self.stream, flush=True)
+
+class Screen:
+    """Shows the steps at work; used as a context, so that the terminal is left as it was."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stdout
+        self._steps: list[StepProgress] = []
+        self._console = Console(file=self._stream, markup=False, highlight=False, emoji=False)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True) if self._stream.isatty() else None
+        self._printed = time.monotonic()
+
+    def __enter__(self) -> Screen:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def begin(self, step: StepProgress) -> None:
+        self._steps.append(step)
+
+    def end(self, step: StepProgress, note: str = "") -> None:
+        """Print the line of a step that stays."""
+        self._steps.remove(step)
+        self.say(step.last(note))
+
+    def say(self, text: str) -> None:
+        """Print a line above those of the steps at work."""
+        if self._live:
+            self._console.print(Text(text), soft_wrap=True)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def tick(self, every: float = _EVERY) -> None:
+        """Show how far the steps are, if it is time to."""
+        if self._live:
+            self._live.update(Text("\n".join(step.line() for step in self._steps), overflow="ellipsis", no_wrap=True))
+            self._live.refresh()
+        elif time.monotonic() - self._printed >= every:
+            self._printed = time.monotonic()
+            for step in self._steps:
+                self.say(step.line())
 
 
-def _outcome(counts: Counts) -> str:
+def outcome(counts: Counts) -> str:
+    """The ledger in a few words."""
     parts = [f"{counts.rows_in:,} in", f"{counts.kept:,} kept"]
     for word, reasons in (("dropped", counts.dropped), ("rejected", counts.rejected)):
         if reasons:

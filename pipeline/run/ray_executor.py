@@ -8,17 +8,17 @@ twice; an error in a task ends the step.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.run.runner import StepError
-from pipeline.run.task import Record, Task
+from pipeline.graph.errors import StepError
+from pipeline.graph.task import Record, Task, do
+from pipeline.run.runner import Take
 
 _RETRIES = 2
 _PATIENCE = 30.0
@@ -31,29 +31,28 @@ class RayExecutor:
         self._address, self._wanted = address, workers
         self._workers: int | None = None
 
-    def run(self, function: Callable[[Task], Record], todo: Iterable[Task]) -> Iterator[Record | None]:
-        """Yield records as they come, None once a second. Raises StepError if the cluster can't hold one task."""
-        waiting = iter(todo)
-        head = list(itertools.islice(waiting, 1))
-        if not head:
+    def run(self, take: Take) -> Iterator[tuple[Task, Record] | None]:
+        """Yield tasks and records as they come, None once a second. Raises StepError if the cluster can't hold one."""
+        first = take()
+        if first is None:
             return
-        waiting = itertools.chain(head, waiting)
         workers = self._start()
         import ray
 
-        remote = ray.remote(num_cpus=1, max_retries=_RETRIES)(function)
-        running: list[Any] = []
-        begun, first = time.monotonic(), True
+        remote = ray.remote(num_cpus=1, max_retries=_RETRIES)(do)
+        running: dict[Any, Task] = {remote.remote(first): first}
+        begun, silent = time.monotonic(), True
         while True:
-            running += [remote.remote(task) for task in itertools.islice(waiting, workers - len(running))]
+            while len(running) < workers and (task := take()) is not None:
+                running[remote.remote(task)] = task
             if not running:
                 return
-            done, running = ray.wait(running, timeout=1.0)
+            done, _ = ray.wait(list(running), timeout=1.0)
             for reference in done:
-                first = False
-                yield _result(reference)
-            if first and time.monotonic() - begun > _PATIENCE:
-                first = False
+                silent = False
+                yield running.pop(reference), _result(reference)
+            if silent and time.monotonic() - begun > _PATIENCE:
+                silent = False
                 free = ray.available_resources().get("CPU", 0)
                 print(f"waiting for Ray: no part is done after {_PATIENCE:.0f} s; {free:.0f} CPUs are free", flush=True)
             yield None

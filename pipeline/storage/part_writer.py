@@ -13,17 +13,17 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.storage import commit as storage
+from pipeline.storage.commit import commit
 from schemas.manifest import FileEntry, describe
 
 _IMAGE_BYTES = "images.list.element.bytes"
 
 
-class Files:
-    """The files of one task, and what is to be recorded of them."""
+class PartWriter:
+    """The files of one task, and what is to be recorded of them. `number`: the task's, and of the files it writes."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, number: int = 0) -> None:
+        self.folder, self.number = folder, number
         self.entries: list[FileEntry] = []
 
     def write(self, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
@@ -37,7 +37,11 @@ class Files:
                 yield table
 
         write = _write_shard if name.endswith(".arrow") else write_parquet
-        storage.commit(self.folder / name, lambda temporary: write(counted(), schema, temporary))
+        commit(self.folder / name, lambda temporary: write(counted(), schema, temporary))
+        self.add(name, rows)
+
+    def add(self, name: str, rows: int | None = None) -> None:
+        """Record a file that lies in the folder already."""
         self.entries.append(describe(self.folder, name, rows))
 
 

@@ -82,4 +82,5 @@ DECONTAMINATE = Filter(
     evidence=EVIDENCE,
     judge=judge,
     load=load,
+    against_benchmarks=True,
 )

@@ -84,4 +84,5 @@ QUALITY = Filter(
     columns=("messages", "image_info", "scores"),
     evidence=EVIDENCE,
     judge=judge,
+    scores=lambda params: params.min_scores,
 )

@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.graph.build import Step, build
-from pipeline.graph.content import Inventory
+from pipeline.graph.build import build
+from pipeline.graph.content import Content
+from pipeline.graph.context import Context
+from pipeline.graph.stage import Step
 from pipeline.quickstart import tokenizer
 from pipeline.quickstart.defects import write_corpus
 from pipeline.recipe import types as recipe
 from pipeline.recipe.types import Recipe
-from pipeline.run.runner import Executor, Serial, finished, run_step
-from pipeline.steps.tasks import Context
+from pipeline.run import runner
+from pipeline.run.runner import Executor, Serial
+from pipeline.steps.table import STAGES
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -71,17 +74,26 @@ def make_recipe(corpus: Corpus, tmp_path: Path) -> MakeRecipe:
 def opened(path: Path, out: Path | None = None) -> tuple[Context, list[Step]]:
     """A recipe's context and steps."""
     loaded: Recipe = recipe.load(path, str(out) if out else None)
-    context = Context(loaded, Inventory(loaded))
-    return context, build(loaded.data, context.inventory)
+    context = Context(loaded, Content(loaded))
+    return context, build(context, STAGES)
 
 
 def run(path: Path, out: Path | None = None, executor: Executor | None = None) -> tuple[Context, list[Step]]:
     """Run what isn't finished, in this process."""
     context, steps = opened(path, out)
-    for step in steps:
-        if finished(step, context.out) is None:
-            run_step(step, context, executor or Serial())
+    runner.run(steps, context, executor or Serial())
     return context, steps
+
+
+def do(
+    path: Path, out: Path | None, stages: Sequence[str], executor: Executor | None = None
+) -> tuple[Context, list[Step]]:
+    """Run what isn't finished of some stages; their steps."""
+    context, steps = opened(path, out)
+    chosen = [step for step in steps if step.stage.name in stages]
+    runner.run(chosen, context, executor or Serial())
+    context.content.save()
+    return context, chosen
 
 
 @pytest.fixture(scope="session")

@@ -18,12 +18,15 @@ import urllib3
 from moto.server import ThreadedMotoServer
 
 from pipeline.cli import main
-from pipeline.graph.build import Step
+from pipeline.graph.context import Context
+from pipeline.graph.errors import StepError
+from pipeline.graph.stage import Step
 from pipeline.net.bucket import BucketError
-from pipeline.run.runner import Serial, StepError, finished, run_step
-from pipeline.run.task import Context
+from pipeline.run import runner
+from pipeline.run.runner import Serial
 from schemas.manifest import read, verify
 from schemas.strict import RecipeError
+from tests.pipeline import conftest
 from tests.pipeline.conftest import Corpus, MakeRecipe, manifests, opened
 
 SECRET = "verysecretkey"
@@ -150,12 +153,7 @@ def s3_recipe(make_recipe: MakeRecipe) -> MakeRecipe:
 
 
 def do(path: Path, out: Path) -> tuple[Context, list[Step]]:
-    context, steps = opened(path, out)
-    chosen = [step for step in steps if step.stage in ("download", "ingest")]
-    for step in chosen:
-        if finished(step, context.out) is None:
-            run_step(step, context, Serial())
-    return context, chosen
+    return conftest.do(path, out, ("download", "ingest"))
 
 
 def texts(out: Path) -> str:
@@ -240,7 +238,7 @@ def test_an_object_written_anew_is_never_mixed_with_the_old(
     context, steps = opened(path, tmp_path / "out")
     store.client.put_object(Bucket="raw", Key=name, Body=files[name].replace(b"Which", b"What "))
     with pytest.raises(StepError, match="changed"):
-        run_step(steps[0], context, Serial())
+        runner.run([steps[0]], context, Serial())
     _, again = do(path, tmp_path / "out")
     assert again[0].folder != steps[0].folder
 
@@ -253,11 +251,11 @@ def test_other_bytes_than_the_etag_says_are_refused(
     context, steps = opened(path, tmp_path / "out")
     store.wire.edit = lambda data: data.replace(b"PAR1", b"PAR2")
     with pytest.raises(StepError, match=r"wrong_content .*hash (?!d41d8cd9)"):
-        run_step(steps[0], context, Serial())
+        runner.run([steps[0]], context, Serial())
     # an object encrypted with a key of KMS has an ETag that is no hash; size and version are all there is
     header = b"x-amz-server-side-encryption: aws:kms\r\nServer:"
     store.wire.edit = lambda data: data.replace(b"Server:", header).replace(b"PAR1", b"PAR2")
-    run_step(steps[0], context, Serial())
+    runner.run([steps[0]], context, Serial())
 
 
 def test_an_upload_in_parts_has_an_etag_that_is_no_hash(

@@ -12,13 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cli import main
-from pipeline.graph.build import Step
-from pipeline.run.runner import Serial, StepError, finished, run_step
-from pipeline.steps.tasks import Context
+from pipeline.graph.context import Context
+from pipeline.graph.errors import StepError
+from pipeline.graph.stage import Step
+from pipeline.run import runner
+from pipeline.run.runner import Serial
+from pipeline.steps.table import STAGES
 from schemas.manifest import ManifestError, read
 from schemas.sample import REJECT
 from schemas.strict import RecipeError
-from stages.catalogue import STAGES
 from stages.sources.records.streams import DataError
 from tests.pipeline.conftest import Corpus, MakeRecipe, opened, run, write_json
 
@@ -96,7 +98,7 @@ def test_rejects_are_one_table(
     assert "nothing is ingested yet" in capsys.readouterr().err
     copied = tmp_path / "copied"
     shutil.copytree(context.out, copied)
-    ingest = next(s for s in steps if s.stage == "ingest" and read(context.out / s.folder).counts.rejected)
+    ingest = next(s for s in steps if s.stage.name == "ingest" and read(context.out / s.folder).counts.rejected)
     edit_manifest(copied / ingest.folder, lambda m: m["files"].remove(next(
         f for f in m["files"] if f["name"].startswith("rejected-") and f["rows"]
     )))  # fmt: skip
@@ -266,10 +268,10 @@ def test_half_text_only_rows_are_all_kept_and_five_bad_images_cost_five_rows(
         mapping["run"]["locations"]["llava"] = str(folder)
 
     context, steps = opened(make_recipe(edit))
-    for step in steps[:2]:
-        manifest = run_step(step, context, Serial())
-    assert manifest.counts.kept == 195
-    assert sum(manifest.counts.rejected.values()) == 5
+    runner.run(steps[:2], context, Serial())
+    counts = context.finished(steps[1]).counts
+    assert counts.kept == 195
+    assert sum(counts.rejected.values()) == 5
 
 
 def test_a_folder_of_another_step_is_refused(finished_run: Finished, make_recipe: MakeRecipe) -> None:
@@ -288,7 +290,7 @@ def test_a_reason_above_its_share_stops_the_run_and_a_higher_share_lets_it_go_on
     with pytest.raises(StepError, match=r"image_truncated, run.stop_if allows 0.1%"):
         run(make_recipe(careful))
     context, steps = run(make_recipe())
-    assert all(finished(step, context.out) for step in steps)
+    assert all(context.manifest(step) for step in steps)
 
 
 def test_a_minimum_for_a_score_that_nobody_gives_is_refused(make_recipe: MakeRecipe) -> None:
@@ -303,7 +305,7 @@ def test_a_minimum_for_a_score_that_nobody_gives_is_refused(make_recipe: MakeRec
 def test_a_file_that_is_gone_or_cut_is_made_again(damage: Callable[[Path], object], make_recipe: MakeRecipe) -> None:
     path = make_recipe()
     context, steps = run(path)
-    lost = context.out / next(s for s in steps if s.stage == "ingest").folder / "part-00001.parquet"
+    lost = context.out / next(s for s in steps if s.stage.name == "ingest").folder / "part-00001.parquet"
     whole, record = lost.read_bytes(), (lost.parent / "manifest.json").read_bytes()
     damage(lost)
     run(path)

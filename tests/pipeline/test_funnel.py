@@ -8,9 +8,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipeline.commands import funnel as summary
-from pipeline.graph.build import Step
-from pipeline.steps.tasks import Context, parts_of
+from pipeline.commands.funnel import funnel as made
+from pipeline.graph.context import Context
+from pipeline.graph.stage import Step
+from pipeline.steps.samples import parts_of
 from schemas.manifest import Counts, read
 from tests.pipeline.conftest import Corpus
 
@@ -19,7 +20,7 @@ Finished = tuple[Path, Context, list[Step]]
 
 def test_the_funnel_is_the_truth_reason_by_reason(finished_run: Finished, corpus: Corpus) -> None:
     _, context, steps = finished_run
-    funnel = summary.funnel(steps, context.out)
+    funnel = made(steps, context)
     assert {name: counts.rows_in for name, counts in funnel.sources.items()} == corpus.truth["rows_in"]
     assert {name: counts.rejected for name, counts in funnel.sources.items()} == corpus.truth["rejected"]
     expected = {f"{s}.{r}": n for s, reasons in corpus.truth["dropped"].items() for r, n in reasons.items()}
@@ -47,7 +48,7 @@ def reasons(context: Context, steps: list[Step]) -> dict[str, tuple[str, str]]:
     for step in last.inputs:
         for path in sorted((context.out / step.folder).glob("rejected-*.parquet")):
             found |= {row["sample_id"]: ("ingest", row["reason"]) for row in pq.read_table(path).to_pylist()}
-    for number, _ in enumerate(parts_of(last, context.out)):
+    for number, _ in enumerate(parts_of(last.making("samples"), context)):
         table = pq.read_table(context.out / last.folder / f"verdict-{number:05d}.parquet")
         found |= {row["sample_id"]: (row["stage"] or "", row["reason"] or "") for row in table.to_pylist()}
     return found

@@ -17,11 +17,12 @@ import pytest
 from rich.filesize import decimal
 
 from pipeline.cli import main
-from pipeline.graph.build import Step
-from pipeline.run.runner import Serial, StepError, finished, run_step
-from pipeline.steps import fetching
-from pipeline.steps.tasks import Context
+from pipeline.graph.context import Context
+from pipeline.graph.errors import StepError
+from pipeline.graph.stage import Step
+from pipeline.steps import download as steps_of_download
 from schemas.manifest import read, verify
+from tests.pipeline import conftest
 from tests.pipeline.conftest import ROOT, Corpus, MakeRecipe, manifests, opened
 from tests.pipeline.hub_server import FakeHub, Fault, serving
 
@@ -69,13 +70,7 @@ def hub_recipe(make_recipe: MakeRecipe, hub: FakeHub) -> MakeRecipe:
 
 
 def do(path: Path, out: Path, stages: Sequence[str] = ("download", "ingest")) -> tuple[Context, list[Step]]:
-    context, steps = opened(path, out)
-    chosen = [step for step in steps if step.stage in stages]
-    for step in chosen:
-        if finished(step, context.out) is None:
-            run_step(step, context, Serial())
-    context.inventory.save()
-    return context, chosen
+    return conftest.do(path, out, stages)
 
 
 def requests(hub: FakeHub) -> list[str]:
@@ -265,7 +260,7 @@ def test_a_gated_dataset_wants_a_token_and_never_shows_it(
     written = b"".join(p.read_bytes() for p in context.out.rglob("*.json"))
     shown = capsys.readouterr()
     assert b"hf_right" not in written and "hf_" not in shown.out + shown.err
-    assert "hf_right" not in repr(context.inventory.remotes) + repr(steps)
+    assert "hf_right" not in repr(context.content.remotes) + repr(steps)
 
 
 def test_a_server_that_is_no_hub_or_not_there_is_one_line(
@@ -306,7 +301,7 @@ def many(hub: FakeHub, number: int = 100) -> dict[str, bytes]:
 def test_a_server_that_is_down_is_not_asked_for_every_file(
     bytes_per_task: int, hub: FakeHub, hub_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetching, "_BYTES_PER_TASK", bytes_per_task)
+    monkeypatch.setattr(steps_of_download, "_BYTES_PER_TASK", bytes_per_task)
     many(hub)
     path = hub_recipe()
     hub.fault("many/000.parquet", Fault("none"))
@@ -340,7 +335,7 @@ def test_a_server_that_went_away_ends_the_command_soon(
     """The real command under Ray: the listing is remembered, and then nobody is there."""
     many(hub, 1000)
     path = hub_recipe()
-    opened(path, tmp_path / "out")[0].inventory.save()
+    opened(path, tmp_path / "out")[0].content.save()
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     command = [sys.executable, "-m", "pipeline", "download", str(path), "--out", str(tmp_path / "out")]
     patience = ["--set", "run.patience.first_wait=1"]

@@ -8,8 +8,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from pipeline.graph.build import Step
-from pipeline.steps.tasks import Context
+from pipeline.graph.context import Context
+from pipeline.graph.stage import Step
 
 NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
 

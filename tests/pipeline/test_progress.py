@@ -4,38 +4,56 @@ from __future__ import annotations
 
 import io
 
-from pipeline.run.progress import Progress
+from pipeline.run.progress import Screen, StepProgress
 from schemas.manifest import Counts
 
 
-def printed(progress: Progress, stream: io.StringIO) -> str:
-    """What a tick prints when it is due."""
-    stream.truncate(0)
-    progress.every = 0.0
-    progress.tick()
-    return stream.getvalue()
-
-
 def test_a_running_step_says_parts_rate_time_left_and_what_was_left_out() -> None:
-    stream = io.StringIO()
-    progress = Progress("ingest fine", 4, 1000, stream=stream)
-    assert "waiting for the first part" in printed(progress, stream)
-    progress.add(Counts(250, 240, {}, {"image_missing": 7, "image_truncated": 3}), 250)
-    progress.started -= 10.0
-    line = printed(progress, stream)
+    step = StepProgress("ingest fine", 4, 1000)
+    assert "waiting for the first part" in step.line()
+    step.add(Counts(250, 240, {}, {"image_missing": 7, "image_truncated": 3}), 250, 1, 10.0)
+    line = step.line()
     assert "1/4 parts" in line and "25 samples/s" in line and "0:30 left" in line
     assert "250 in, 240 kept, 10 rejected" in line
 
 
+def test_a_rate_counts_from_the_beginning_of_the_first_task_and_not_from_that_of_the_workers() -> None:
+    step = StepProgress("ingest fine", 4, 1000)
+    step.opened -= 60.0
+    step.add(Counts(250, 250), 250, 1, 5.0)
+    assert "50 samples/s  0:15 left" in step.line()
+
+
 def test_parts_of_an_earlier_run_count_as_done_but_not_as_speed() -> None:
-    stream = io.StringIO()
-    progress = Progress("language", 4, 1000, resumed=3, stream=stream)
+    step = StepProgress("language", 4, 1000)
     for _ in range(3):
-        progress.add(Counts(250, 250), 250, resumed=True)
-    assert "waiting for the first part" in printed(progress, stream)
-    progress.add(Counts(250, 200, {"wrong_language": 50}), 250)
-    progress.started -= 25.0
-    assert "10 samples/s  0:00 left" in printed(progress, stream)
-    progress.close()
-    last = stream.getvalue().splitlines()[-1]
-    assert "4/4 parts (3 from an earlier run)  1,000 in, 950 kept, 50 dropped" in last
+        step.add(Counts(250, 250), 250, 1, None)
+    assert "waiting for the first part" in step.line()
+    step.add(Counts(250, 200, {"wrong_language": 50}), 250, 1, 25.0)
+    assert "10 samples/s  0:00 left" in step.line()
+    assert "4/4 parts (3 from an earlier run)  1,000 in, 950 kept, 50 dropped" in step.last()
+
+
+def test_bytes_that_are_there_before_their_file_is_whole_count_as_progress() -> None:
+    there = [5_000_000]
+    step = StepProgress("download fine", 2, 40_000_000, "bytes", lambda: there[0])
+    step.opened -= 10.0
+    there[0] = 25_000_000
+    line = step.line()
+    assert "0/2 files" in line and "2.0 MB/s" in line and "0:07 left" in line
+
+
+def test_without_a_terminal_every_step_at_work_prints_a_line_when_it_is_time_and_one_that_stays() -> None:
+    stream = io.StringIO()
+    with Screen(stream) as screen:
+        one, other = StepProgress("ingest a", 2, 20), StepProgress("ingest b", 2, 20)
+        screen.begin(one)
+        screen.begin(other)
+        screen.tick()
+        assert stream.getvalue() == ""
+        screen.tick(every=0.0)
+        assert [line[:8] for line in stream.getvalue().splitlines()] == ["ingest a", "ingest b"]
+        screen.end(one, "; a note")
+        screen.tick(every=0.0)
+    last, still = stream.getvalue().splitlines()[2:]
+    assert last.startswith("ingest a") and last.endswith("s; a note") and still.startswith("ingest b")

@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.graph.build import Step
+from pipeline.graph.context import Context
+from pipeline.graph.stage import Step
 from pipeline.run.ray_executor import RayExecutor
-from pipeline.steps.tasks import Context, Record, Task
 from tests.pipeline.conftest import ROOT, MakeRecipe, manifests
 
 Finished = tuple[Path, Context, list[Step]]
@@ -42,15 +42,11 @@ def test_more_workers_than_cpus_is_refused_with_what_is_needed(make_recipe: Make
     assert done.stderr.strip().count("\n") == 0
 
 
-def _one(task: Task) -> Record:
-    raise AssertionError("never called")
-
-
 def test_an_unreachable_cluster_is_a_sentence() -> None:
     script = (
         "from pipeline.run.ray_executor import RayExecutor\n"
-        "from pipeline.run.runner import StepError\n"
-        "try: list(RayExecutor('127.0.0.1:1', None).run(print, [1]))\n"
+        "from pipeline.graph.errors import StepError\n"
+        "try: list(RayExecutor('127.0.0.1:1', None).run(lambda: 1))\n"
         "except StepError as error: print('said', error)"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -58,4 +54,4 @@ def test_an_unreachable_cluster_is_a_sentence() -> None:
 
 
 def test_nothing_to_do_needs_no_ray() -> None:
-    assert list(RayExecutor("127.0.0.1:1", None).run(_one, [])) == []
+    assert list(RayExecutor("127.0.0.1:1", None).run(lambda: None)) == []

@@ -10,15 +10,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pipeline.graph.build import Step
-from pipeline.run.runner import Serial, finished, run_step
-from pipeline.steps import tasks
-from pipeline.steps.tasks import Context, Record, Task
+from pipeline.graph.context import Context
+from pipeline.graph.stage import Step
+from pipeline.graph.task import Job, Record, Task, do
+from pipeline.run.runner import Take
 from pipeline.storage.commit import OutputBusy, lock
 from tests.pipeline.conftest import ROOT, MakeRecipe, manifests, opened, run
 
@@ -26,12 +26,13 @@ Finished = tuple[Path, Context, list[Step]]
 
 
 class Shuffled:
-    """Runs tasks in a keyed random order."""
+    """Takes all tasks that there are, and does them in a keyed random order."""
 
-    def run(self, function: Callable[[Task], Record], todo: Sequence[Task]) -> Iterator[Record | None]:
-        order = list(todo)
-        random.Random(f"order {len(order)}").shuffle(order)
-        return Serial().run(function, order)
+    def run(self, take: Take) -> Iterator[tuple[Task, Record] | None]:
+        while order := list(iter(take, None)):
+            random.Random(f"order {len(order)}").shuffle(order)
+            for task in order:
+                yield task, do(task)
 
 
 class Killed(BaseException):
@@ -44,12 +45,18 @@ class DiesAfter:
     def __init__(self, survives: int) -> None:
         self.left = survives
 
-    def run(self, function: Callable[[Task], Record], todo: Sequence[Task]) -> Iterator[Record | None]:
-        for task in todo:
+    def run(self, take: Take) -> Iterator[tuple[Task, Record] | None]:
+        while (task := take()) is not None:
             if self.left == 0:
                 raise Killed
             self.left -= 1
-            yield function(task)
+            yield task, do(task)
+
+
+def tasks_of(step: Step, context: Context) -> list[Job]:
+    """The jobs of all phases of a finished step that has one."""
+    (phase,) = step.stage.phases
+    return list(phase.split(step, context, []))
 
 
 def test_another_order_and_another_place_give_the_same_bytes(
@@ -79,32 +86,34 @@ def test_killed_after_any_task_the_next_runs_end_with_the_same_bytes(
             break
         except Killed:
             continue
-    assert runs > sum(len(tasks.split(s, context)) for s in steps if s.stage != "download") - len(steps)
+    assert runs == sum(len(tasks_of(step, context)) for step in steps)
     assert manifests(other.out, steps) == manifests(context.out, steps)
 
 
 def test_finished_work_is_not_done_again(finished_run: Finished) -> None:
-    _, context, steps = finished_run
-    assert all(finished(step, context.out) for step in steps)
+    path, _, _ = finished_run
+    context, steps = opened(path)
+    assert all(context.manifest(step) for step in steps)
     folder = context.out / steps[-1].folder
     before = {p.name: p.stat().st_mtime_ns for p in folder.glob("shard-*")}
     manifest = folder / "manifest.json"
     record = manifest.read_bytes()
     manifest.unlink()
-    run_step(steps[-1], context, DiesAfter(0))  # every part has its record: nothing is executed
+    run(path, executor=DiesAfter(0))  # every part has its record: nothing is executed
     assert manifest.read_bytes() == record
     assert {p.name: p.stat().st_mtime_ns for p in folder.glob("shard-*")} == before
 
 
 def test_a_part_whose_file_was_damaged_in_size_is_done_again(make_recipe: MakeRecipe) -> None:
-    context, steps = run(make_recipe())
-    ingest = next(s for s in steps if s.stage == "ingest")
+    path = make_recipe()
+    context, steps = run(path)
+    ingest = next(s for s in steps if s.stage.name == "ingest")
     folder = context.out / ingest.folder
     whole = (folder / "part-00000.parquet").read_bytes()
     (folder / "manifest.json").unlink()
     (folder / "part-00000.parquet").write_bytes(whole[:-100])
     (folder / ".tmp-1-part-00001.parquet").write_bytes(b"half")
-    run_step(ingest, context, Serial())
+    run(path)
     assert (folder / "part-00000.parquet").read_bytes() == whole
     assert not list(folder.glob(".tmp-*"))
 
@@ -118,7 +127,7 @@ def test_a_changed_threshold_redoes_its_filter_and_pretokenise_only(
         mapping["data"]["quality"]["min_image_side"] = 70
 
     _, changed = opened(make_recipe(stricter))
-    moved = {new.stage for old, new in zip(steps, changed, strict=True) if old.identity != new.identity}
+    moved = {new.stage.name for old, new in zip(steps, changed, strict=True) if old.identity != new.identity}
     assert moved == {"quality", "pretokenise"}
 
 
@@ -144,8 +153,8 @@ def test_changed_content_changes_identity_and_a_touched_file_does_not(
 def test_tasks_carry_names_not_data(finished_run: Finished) -> None:
     _, context, steps = finished_run
     for step in steps:
-        for task in tasks.split(step, context):
-            assert len(pickle.dumps(task)) < 16_384, step.name
+        for job in tasks_of(step, context):
+            assert len(pickle.dumps(job)) < 16_384, step.name
 
 
 def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:

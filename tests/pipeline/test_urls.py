@@ -21,10 +21,11 @@ import pytest
 from PIL import Image
 
 from pipeline.cli import main
-from pipeline.graph.build import Step, build
-from pipeline.run.runner import Serial, due, run_step
-from pipeline.run.task import Context
+from pipeline.graph.context import Context
+from pipeline.graph.stage import Step
+from pipeline.run.runner import Serial
 from schemas.manifest import read, verify
+from tests.pipeline import conftest
 from tests.pipeline.conftest import ROOT, MakeRecipe, manifests, opened
 from tests.pipeline.hub_server import FakeHub, Fault, serving
 
@@ -80,12 +81,8 @@ def urls_recipe(make_recipe: MakeRecipe, web: FakeHub, tmp_path: Path) -> Path:
 
 def do(path: Path, out: Path) -> tuple[Context, dict[str, Step]]:
     """Download, collect, ingest, as the command does."""
-    context, _ = opened(path, out)
-    for stage in ("download", "collect", "ingest"):
-        for step in build(context.recipe.data, context.inventory):
-            if step.stage == stage and due(step, context):
-                run_step(step, context, Serial())
-    return context, {step.stage: step for step in build(context.recipe.data, context.inventory)}
+    context, steps = conftest.do(path, out, ("download", "collect", "ingest"))
+    return context, {step.stage.name: step for step in steps}
 
 
 def test_every_row_has_its_status_and_failures_are_rejects(web: FakeHub, urls_recipe: Path, tmp_path: Path) -> None:
@@ -346,7 +343,7 @@ def test_records_on_the_hub_that_name_images_elsewhere(
         assert main(["run", str(path)]) == 0
         assert not any(request.authorized for request in web.log), "the Hub's token went to a host of images"
         context, steps = opened(path)
-        found = {step.stage: read(context.out / step.folder).counts for step in steps}
+        found = {step.stage.name: read(context.out / step.folder).counts for step in steps}
         assert (found["collect"].kept, found["collect"].rejected) == (12, {"not_found": 2})
         assert (found["ingest"].kept, found["ingest"].rejected) == (12, {"image_not_fetched": 2})
         assert found["pretokenise"].kept == 12

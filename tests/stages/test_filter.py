@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pictures import encoded, photo, sample, table
 
 from schemas.manifest import Counts
-from stages.catalogue import FILTERS, STAGES
 from stages.filters.language import bundled_model
+from stages.filters.table import FILTERS
 from stages.stage import Assets, Filter, UndeclaredReason, check_reasons, check_verdict, counts
 
 SAMPLES = table(sample("b", [encoded(photo(1))]), sample("a"), sample("c", [encoded(photo(1))]), sample("d", answer=""))
@@ -98,11 +98,3 @@ def test_a_part_is_judged_alike_alone_or_with_others(name: str) -> None:
     judge = FILTERS[name].verdicts
     parts = [judge(SAMPLES.slice(start, 2), params, loaded) for start in (0, 2)]
     assert pa.concat_tables(parts).to_pylist() == judge(SAMPLES, params, loaded).to_pylist()
-
-
-def test_stages_are_numbered_in_running_order() -> None:
-    names = list(STAGES)
-    numbers = [STAGES[name].number for name in names]
-    assert numbers == sorted(numbers)
-    assert set(numbers) == set(range(1, max(numbers) + 1))  # collect shares download's: both fetch
-    assert names[0] == "download" and names[-1] == "pretokenise" and set(FILTERS) < set(names)

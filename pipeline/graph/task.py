@@ -1,0 +1,110 @@
+"""A task, what it did, and the record of it.
+
+A task is names, never data: a few strings that a worker reads its input by. Its record `part-NNNNN.json` is written
+last; a task counts as done when the record is there, belongs to the step, and its files have the sizes it says.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.storage import layout
+from pipeline.storage.commit import commit_text
+from pipeline.storage.part_writer import PartWriter
+from schemas import strict
+from schemas.manifest import Counts, FileEntry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What one task is given; each phase has its own kind.
+
+    amount  how much it is, in rows or in bytes (the phase's unit); the largest are begun first
+    parts   how many parts, or files, it is for the person who waits
+    """
+
+    amount: int
+    parts: int = 1
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a task did, as its phase's `do` tells it: its ledger by source.
+
+    Of a task that failed through no fault of this program (a server, a disk): `problem` says why, nothing is recorded,
+    and the next run tries again. `streak`: the reasons of those files at its end that failed in a row for what concerns
+    all other tasks too.
+    """
+
+    by_source: dict[str, Counts]
+    problem: str = ""
+    streak: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One job of a step's phase. `folder`: where its files and its record go; `do` must be a module's function."""
+
+    identity: str
+    folder: str
+    number: int
+    do: Callable[[Any, PartWriter], Done]
+    job: Job
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one task did; written as part-NNNNN.json when its files are whole.
+
+    Not written: `problem` and `streak` (see Done), and the `seconds` that it took.
+    """
+
+    identity: str
+    number: int
+    counts: Counts
+    by_source: dict[str, Counts]
+    files: tuple[FileEntry, ...]
+    problem: str = ""
+    streak: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+_UNWRITTEN = ("problem", "streak", "seconds")
+
+
+def do(task: Task) -> Record:
+    """Do one task, wherever it runs, and write its record, last."""
+    started = time.monotonic()
+    writer = PartWriter(Path(task.folder), task.number)
+    done = task.do(task.job, writer)
+    total = sum(done.by_source.values(), Counts())
+    record = Record(task.identity, task.number, total, done.by_source, tuple(writer.entries), done.problem, done.streak)
+    if not record.problem:
+        text = json.dumps({k: v for k, v in asdict(record).items() if k not in _UNWRITTEN}, sort_keys=True)
+        commit_text(writer.folder / layout.record(task.number), text + "\n")
+    return replace(record, seconds=time.monotonic() - started)
+
+
+def load_record(task: Task) -> Record | None:
+    """The record of this very task by an earlier run, if its files are there in full."""
+    return _whole(Path(task.folder) / layout.record(task.number), task.identity)
+
+
+def records_in(folder: Path, identity: str) -> list[Record]:
+    """The records of all finished tasks of a step, in the order of their numbers."""
+    return [record for path in layout.records(folder) if (record := _whole(path, identity))]
+
+
+def _whole(path: Path, identity: str) -> Record | None:
+    try:
+        record = strict.build(Record, json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None  # none, or one of another version of this program: the task is done again
+    places = [(path.parent / file.name, file.size) for file in record.files]
+    whole = all(place.is_file() and place.stat().st_size == size for place, size in places)
+    return record if record.identity == identity and whole else None

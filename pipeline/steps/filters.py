@@ -1,0 +1,123 @@
+"""The steps of the filters: parts of samples in, a verdict for every row out, in the same order.
+
+A part is a task; of a filter that must see all rows at once there is one task. What a filter loads (a model, an index
+of the benchmarks) is loaded once in every worker and remembered.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.graph.context import Context
+from pipeline.graph.stage import Phase, Stage, Step, all_of
+from pipeline.graph.task import Done, Job, Record
+from pipeline.steps.samples import Part, parts_of
+from pipeline.storage import layout
+from pipeline.storage.part_writer import PartWriter
+from schemas.manifest import Counts
+from schemas.strict import RecipeError
+from stages.filters.table import FILTERS
+from stages.stage import Assets, Filter, counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeJob(Job):
+    """Parts to be judged by a filter. `assets`: files that it needs; `benchmarks`: parts of theirs."""
+
+    filter: str
+    params: Any
+    samples: tuple[Part, ...]
+    assets: tuple[tuple[str, str], ...]
+    benchmarks: tuple[str, ...]
+
+
+def row(judge: Filter, number: int) -> Stage:
+    """The row of a filter in the table of stages."""
+    return Stage(
+        name=judge.name,
+        number=number,
+        version=judge.version,
+        makes="verdicts",
+        reasons=judge.reasons,
+        steps=functools.partial(_steps, judge),
+        phases=(Phase(functools.partial(_split, judge), _do),),
+        absent=f"no section data.{judge.name}",
+        require=functools.partial(_require, judge),
+    )
+
+
+def _steps(judge: Filter, stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[Step]:
+    data = context.recipe.data
+    params = getattr(data, judge.name)
+    if params is None:
+        return
+    assets = {name: context.content.asset(name)[1] for name in judge.assets}
+    benchmarks = all_of(before, "samples", data.benchmarks) if judge.against_benchmarks else ()
+    inputs = all_of(before, "samples", data.sources)
+    yield Step(stage, "", {**asdict(params), **assets}, params, inputs, benchmarks)
+
+
+def _split(judge: Filter, step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
+    parts = parts_of(step.making("samples"), context)
+    benchmarks = tuple(part.path for part in parts_of(step.benchmarks, context))
+    assets = tuple((name, str(context.content.asset(name)[0])) for name in judge.assets)
+    shares = [tuple(parts)] if judge.scope == "all" and parts else [(part,) for part in parts]
+    return [
+        JudgeJob(
+            amount=sum(part.rows for part in share),
+            filter=judge.name,
+            params=step.params,
+            samples=share,
+            assets=assets,
+            benchmarks=benchmarks,
+        )
+        for share in shares
+    ]
+
+
+def _do(job: JudgeJob, writer: PartWriter) -> Done:
+    judge = FILTERS[job.filter]
+    tables = [pq.read_table(part.path, columns=["sample_id", *judge.columns]) for part in job.samples]
+    loaded = _loaded(job.filter, job.params, job.assets, job.benchmarks) if judge.load else None
+    verdict = judge.verdicts(pa.concat_tables(tables).combine_chunks(), job.params, loaded)
+    by_source: dict[str, Counts] = {}
+    start = 0
+    for number, part in enumerate(job.samples, writer.number):
+        rows = verdict.slice(start, part.rows)
+        start += part.rows
+        writer.write(layout.verdict(number), rows.schema, [rows])
+        by_source[part.source] = by_source.get(part.source, Counts()) + counts(rows)
+    return Done(by_source)
+
+
+_models: dict[Any, Any] = {}
+
+
+def _loaded(name: str, params: Any, assets: tuple[tuple[str, str], ...], benchmarks: tuple[str, ...]) -> Any:
+    """What a filter's `load` builds, once per worker process; of one filter at a time, for models are large."""
+    key = (name, repr(params), assets, benchmarks)
+    if key not in _models:
+        _models.clear()
+        tables = [pq.read_table(path, columns=["sample_id", "image_info"]) for path in benchmarks]
+        given = Assets({asset: Path(place) for asset, place in assets}, pa.concat_tables(tables) if tables else None)
+        load = FILTERS[name].load
+        assert load is not None
+        _models[key] = load(params, given)
+    return _models[key]
+
+
+def _require(judge: Filter, step: Step, context: Context) -> None:
+    """A minimum for a score that no sample has would filter nothing, silently."""
+    known = {name for s in step.making("samples") for name in context.finished(s).facts["scores"]}
+    for name in judge.scores(step.params):
+        if name not in known:
+            names = ", ".join(sorted(known)) or "none"
+            where = f"data.{judge.name}.min_scores.{name}"
+            raise RecipeError(f"{where}: no sample is rated under that name; there are: {names}")

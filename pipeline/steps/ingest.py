@@ -1,0 +1,121 @@
+"""The step `ingest`: the records of one source become samples and rejects; a slice of a record file is a task."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.graph.context import Context
+from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step, all_of, anything
+from pipeline.graph.task import Done, Job, Record
+from pipeline.steps.source_files import source_files
+from pipeline.storage import layout
+from pipeline.storage.part_writer import PartWriter
+from schemas.manifest import Counts
+from schemas.sample import REJECT, SAMPLE
+from stages import ingest
+from stages.fetch_images import Packs
+from stages.ingest import Ingested, IngestParams
+from stages.sources import column_check
+from stages.sources.archives.image_files import ImageFiles, Place, places
+from stages.sources.records.slices import Slice, read, slices
+from stages.sources.table import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestJob(Job):
+    """A slice of records. `root`: the folder of the source's files; `packs`: that of fetched images; `images`: where
+    image names lead."""
+
+    root: str
+    name: str
+    source: Source
+    params: IngestParams
+    slice: Slice
+    images: tuple[Place, ...]
+    packs: str | None
+
+
+def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[Step]:
+    data = context.recipe.data
+    for name, source in {**data.sources, **data.benchmarks}.items():
+        inputs = all_of(before, "files", [name])
+        own = asdict(source)
+        del own["hub"], own["urls"]
+        resolved = {"columns": source.column_map, "prompt": source.reading.prompt, "name": name}
+        parameters = {**own, **resolved, **asdict(data.ingest)}
+        fetched = all_of(before, "images", [name] if source.urls else [])
+        contents = dict(zip(["collected"], fetched, strict=False))
+        yield Step(stage, name, parameters, (source, data.ingest), (*inputs, *fetched), contents=contents)
+
+
+def _split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
+    source, params = step.params
+    files = source_files(step.making("files")[0], context)
+    images = tuple(places(files.root, source.image_patterns, files.named))
+    cut = {file: slices(files.root / file, file, params.rows_per_part) for file in files.records}
+    column_check.check(step.label, source, ((files.root / file, parts) for file, parts in cut.items()))
+    packs = next((str(context.out / fetched.folder) for fetched in step.making("images")), None)
+    given = functools.partial(
+        IngestJob, root=str(files.root), name=step.label, source=source, params=params, images=images, packs=packs
+    )
+    return [given(amount=part.rows, slice=part) for parts in cut.values() for part in parts]
+
+
+def _do(job: IngestJob, writer: PartWriter) -> Done:
+    counts, rejects = [], []
+
+    def samples() -> Iterator[pa.Table]:
+        for piece in _pieces(job):
+            counts.append(piece.counts)
+            rejects.append(piece.rejects)
+            yield piece.samples
+
+    writer.write(layout.part(writer.number), SAMPLE, samples())
+    writer.write(layout.rejected(writer.number), REJECT, [pa.concat_tables(rejects).combine_chunks()])
+    total = sum(counts, Counts())
+    if total.rows_in != job.slice.rows:
+        raise ValueError(f"{job.slice.file}: {total.rows_in} rows read, {job.slice.rows} listed; run again")
+    return Done({job.name: total})
+
+
+def _pieces(job: IngestJob) -> Iterator[Ingested]:
+    file, params = job.slice.file, job.params
+    records = read(Path(job.root) / file, job.slice, params.limits)
+    if job.packs is None:
+        images = _image_files(job.images, params.max_image_bytes)
+        return ingest.ingest(records, job.name, file, job.source, images, params)
+    packs = Packs(Path(job.packs), job.slice)
+    return ingest.ingest(packs.follow(records), job.name, file, job.source, packs, params)
+
+
+@functools.lru_cache(maxsize=4)
+def _image_files(places: tuple[Place, ...], max_bytes: int) -> ImageFiles:
+    return ImageFiles(places, max_bytes)
+
+
+def _finish(ending: Ending, writer: PartWriter) -> Facts:
+    """Every name that some sample is rated under."""
+    names: set[str] = set()
+    for file in (file for record in ending.records for file in record.files if layout.is_a("part", file.name)):
+        scores = pq.read_table(ending.folder / file.name, columns=["scores"])["scores"].combine_chunks()
+        names |= set(scores.flatten().field("name").to_pylist())
+    return Facts({"scores": sorted(names)})
+
+
+INGEST = Stage(
+    name="ingest",
+    number=2,
+    version=ingest.VERSION,
+    makes="samples",
+    reasons=ingest.REASONS,
+    steps=_steps,
+    phases=(Phase(_split, _do),),
+    finish=_finish,
+    check=anything,
+)

@@ -1,0 +1,134 @@
+"""The step `pretokenise`: samples and verdicts become shards, a part is a task.
+
+At its end there is one index over all shards, and the tokenizer as it was used lies beside them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.graph.context import Context
+from pipeline.graph.errors import StepError
+from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step, all_of, rows_of_samples
+from pipeline.graph.task import Done, Job, Record
+from pipeline.steps.samples import Part, parts_of
+from pipeline.steps.shard_check import check_shards
+from pipeline.storage import layout
+from pipeline.storage.part_writer import PartWriter, row_groups
+from schemas.manifest import Counts, Manifest, describe
+from schemas.shard import INDEX, SHARD
+from stages import pretokenise
+from stages.chat import ChatFormat
+from stages.pretokenise import VERDICT, PretokeniseParams, totals
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardJob(Job):
+    """A part, its verdict file of every filter, and the folder of the tokenizer."""
+
+    part: Part
+    verdicts: tuple[tuple[str, str], ...]
+    tokenizer: str
+    params: PretokeniseParams
+
+
+def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[Step]:
+    data = context.recipe.data
+    filters = tuple(step for step in before if step.stage.makes == "verdicts")
+    parameters = {**asdict(data.pretokenise), "tokenizer": context.content.tokenizer}
+    inputs = (*all_of(before, "samples", data.sources), *filters)
+    yield Step(stage, "", parameters, data.pretokenise, inputs)
+
+
+def _split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
+    folders = {judge.stage.name: context.out / judge.folder for judge in step.making("verdicts")}
+    return [
+        ShardJob(
+            amount=part.rows,
+            part=part,
+            verdicts=tuple((name, str(folder / layout.verdict(number))) for name, folder in folders.items()),
+            tokenizer=str(context.place("tokenizer")),
+            params=step.params,
+        )
+        for number, part in enumerate(parts_of(step.making("samples"), context))
+    ]
+
+
+def _do(job: ShardJob, writer: PartWriter) -> Done:
+    chat = _chat(job.tokenizer, job.params.tokens)
+    verdicts = {name: pq.read_table(path) for name, path in job.verdicts}
+    indexes, judged, counts = [], [], []
+
+    def shards() -> Iterator[pa.Table]:
+        groups = row_groups(job.part.path)
+        for piece in pretokenise.pretokenise(groups, verdicts, writer.number, chat, job.params):
+            indexes.append(piece.index)
+            judged.append(piece.verdict)
+            counts.append(piece.counts)
+            yield piece.shard
+
+    writer.write(layout.shard(writer.number), SHARD, shards())
+    writer.write(layout.index_part(writer.number), INDEX, [pa.concat_tables(indexes).combine_chunks()])
+    writer.write(layout.verdict(writer.number), VERDICT, [pa.concat_tables(judged).combine_chunks()])
+    return Done({job.part.source: sum(counts, Counts())})
+
+
+@functools.lru_cache(maxsize=2)
+def _chat(folder: str, tokens: Any) -> ChatFormat:
+    return ChatFormat.load(folder, tokens)
+
+
+def _finish(ending: Ending, writer: PartWriter) -> Facts:
+    """The index of all shards in the order of their numbers, the tokenizer as it was used, the totals."""
+    params, folder = ending.step.params, ending.folder
+    parts = [pq.read_table(folder / layout.index_part(record.number)) for record in ending.records]
+    index = pa.concat_tables(parts).cast(INDEX) if parts else INDEX.empty_table()
+    writer.write(layout.INDEX, INDEX, [index.combine_chunks()])
+    chat = ChatFormat.load(ending.context.place("tokenizer"), params.tokens)
+    chat.save(folder / layout.TOKENIZER)
+    saved = sorted(path.name for path in (folder / layout.TOKENIZER).iterdir())
+    writer.entries += [describe(folder, f"{layout.TOKENIZER}/{name}") for name in saved]
+    return Facts(
+        {
+            "tiles": asdict(params.tiles),
+            "tokens": asdict(params.tokens),
+            "image_token_id": chat.image_token_id,
+            "vocab_size": chat.vocab_size,
+            "totals": totals(index),
+        }
+    )
+
+
+def _check(step: Step, manifest: Manifest, context: Context) -> None:
+    """The ledger across steps, and that something is left to train on."""
+    rows_of_samples(step, manifest, context)
+    if manifest.counts.kept:
+        return
+    ingested = sum((context.finished(needed).counts for needed in step.making("samples")), Counts())
+    rejected = {f"ingest.{reason}": n for reason, n in ingested.rejected.items()}
+    left_out = {**rejected, **manifest.counts.dropped}
+    why = ", ".join(f"{reason} {n:,}" for reason, n in left_out.items()) or "the sources are empty"
+    raise StepError(
+        f"{step.name}: no sample is left of {ingested.rows_in:,} rows ({why}); nothing to train on; "
+        "`python -m pipeline rejects RECIPE` and `show RECIPE SAMPLE` tell more"
+    )
+
+
+PRETOKENISE = Stage(
+    name="pretokenise",
+    number=7,
+    version=pretokenise.VERSION,
+    makes="shards",
+    reasons=pretokenise.REASONS,
+    steps=_steps,
+    phases=(Phase(_split, _do),),
+    finish=_finish,
+    check=_check,
+    verify=check_shards,
+)
