@@ -37,7 +37,7 @@ from PIL import Image
 
 from pipeline.graph.build import build
 from pipeline.graph.content import Inventory
-from pipeline.recipe import types as recipe
+from pipeline.recipe.load import load
 from pipeline.run.ray_executor import RayExecutor
 from pipeline.run.runner import Serial, run_step
 from pipeline.run.task import Context, Record, Task
@@ -110,7 +110,7 @@ def planned(folder: Path, out: Path, rows_per_part: int) -> list[Task]:
     }
     path = folder.parent / "recipe.yaml"
     path.write_text(json.dumps(mapping), encoding="utf-8")
-    loaded = recipe.load(path)
+    loaded = load(path)
     context = Context(loaded, Inventory(loaded))
     steps = build(loaded.data, context.inventory)
     run_step(steps[0], context, Serial())

@@ -51,12 +51,12 @@ if __name__ == "__main__":
 
 _SERIAL = """
 import sys
-from pipeline.recipe import types as recipe
+from pipeline.recipe.load import load
 from pipeline.graph.build import build
 from pipeline.graph.content import Inventory
 from pipeline.run.runner import Serial, run_step
 from pipeline.run.task import Context
-loaded = recipe.load(sys.argv[1])
+loaded = load(sys.argv[1])
 context = Context(loaded, Inventory(loaded))
 step = next(s for s in build(loaded.data, context.inventory) if s.stage == "collect")
 run_step(step, context, Serial())

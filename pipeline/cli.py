@@ -22,7 +22,7 @@ from pipeline.graph.build import Step, build
 from pipeline.graph.content import Inventory
 from pipeline.net.bucket import BucketError
 from pipeline.net.hub import HubError
-from pipeline.recipe import types as recipe
+from pipeline.recipe.load import load
 from pipeline.run.ray_executor import RayExecutor
 from pipeline.run.runner import MissingInput, StepError, due, finished, may_heal, run_step
 from pipeline.run.task import Context
@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _open(given: argparse.Namespace) -> tuple[Context, list[Step]]:
-    loaded = recipe.load(given.recipe, given.out, given.address, given.sets)
+    loaded = load(given.recipe, given.out, given.address, given.sets)
     context = Context(loaded, Inventory(loaded))
     return context, build(loaded.data, context.inventory)
 

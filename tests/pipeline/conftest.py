@@ -15,7 +15,7 @@ from pipeline.graph.build import Step, build
 from pipeline.graph.content import Inventory
 from pipeline.quickstart import tokenizer
 from pipeline.quickstart.defects import write_corpus
-from pipeline.recipe import types as recipe
+from pipeline.recipe.load import load
 from pipeline.recipe.types import Recipe
 from pipeline.run.runner import Executor, Serial, finished, run_step
 from pipeline.steps.tasks import Context
@@ -70,7 +70,7 @@ def make_recipe(corpus: Corpus, tmp_path: Path) -> MakeRecipe:
 
 def opened(path: Path, out: Path | None = None) -> tuple[Context, list[Step]]:
     """A recipe's context and steps."""
-    loaded: Recipe = recipe.load(path, str(out) if out else None)
+    loaded: Recipe = load(path, str(out) if out else None)
     context = Context(loaded, Inventory(loaded))
     return context, build(loaded.data, context.inventory)
 
