@@ -36,7 +36,7 @@ def build(cls: type[T], mapping: Any, where: str = "") -> T:
     `__post_init__` (ValueError) is reported with the same path.
     """
     if not isinstance(mapping, Mapping):
-        raise RecipeError(f"{where or 'recipe'}: got {_show(mapping)}, wanted a mapping of keys to values")
+        raise RecipeError(_at(where, f"got {_show(mapping)}, wanted a mapping of keys to values"))
     declared = _declared(cls)  # type: ignore[arg-type]
     for key in mapping:
         if key not in declared:
@@ -44,13 +44,13 @@ def build(cls: type[T], mapping: Any, where: str = "") -> T:
     values = {n: _value(field.hint, mapping[n], _join(where, n)) for n, field in declared.items() if n in mapping}
     missing = [name for name, field in declared.items() if field.required and name not in values]
     if missing:
-        raise RecipeError(f"{_join(where, missing[0])}: missing, and it has no default; add it to the recipe")
+        raise RecipeError(f"{_join(where, missing[0])}: missing, and it has no default")
     try:
         return cls(**values)
     except RecipeError:
         raise
     except ValueError as error:
-        raise RecipeError(f"{where or 'recipe'}: {error}") from error
+        raise RecipeError(_at(where, str(error))) from error
 
 
 def unknown(where: str, key: Any, known: Iterable[str]) -> str:
@@ -227,6 +227,10 @@ _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or 
 def _near(value: Any, choices: Iterable[Any]) -> str:
     near = difflib.get_close_matches(_cut(str(value)), [str(choice) for choice in choices], n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _at(where: str, message: str) -> str:
+    return f"{where}: {message}" if where else message
 
 
 def _join(where: str, name: str) -> str:

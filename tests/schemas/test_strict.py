@@ -95,9 +95,9 @@ def test_none_is_only_for_optional_fields() -> None:
         ({"name": True}, "name: got True (bool), wanted text; put it in quotes"),
         ({"name": 1.0}, "name: got 1.0 (float), wanted text; put it in quotes"),
         ({}, "name: missing, and it has no default"),
-        ({"name": "a", "workers": 0}, "recipe: workers must be at least 1, got 0"),
-        ([], "recipe: got [] (list), wanted a mapping"),
-        (None, "recipe: got None (NoneType), wanted a mapping"),
+        ({"name": "a", "workers": 0}, "workers must be at least 1, got 0"),
+        ([], "got [] (list), wanted a mapping"),
+        (None, "got None (NoneType), wanted a mapping"),
     ],
 )
 def test_a_refusal_names_place_value_and_wish(mapping: Any, message: str) -> None:
