@@ -39,7 +39,7 @@ from pipeline.graph.build import build
 from pipeline.graph.content import Content
 from pipeline.graph.context import Context
 from pipeline.graph.task import Record, Task, do
-from pipeline.recipe import types as recipe
+from pipeline.recipe.load import load
 from pipeline.run import runner
 from pipeline.run.ray_executor import RayExecutor
 from pipeline.run.runner import Serial
@@ -112,7 +112,7 @@ def planned(folder: Path, out: Path, rows_per_part: int) -> list[Task]:
     }
     path = folder.parent / "recipe.yaml"
     path.write_text(json.dumps(mapping), encoding="utf-8")
-    loaded = recipe.load(path)
+    loaded = load(path)
     context = Context(loaded, Content(loaded))
     download, ingest, *_ = build(context, STAGES)
     runner.run([download], context, Serial())

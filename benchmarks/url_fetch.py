@@ -51,14 +51,14 @@ if __name__ == "__main__":
 
 _SERIAL = """
 import sys
-from pipeline.recipe import types as recipe
+from pipeline.recipe.load import load
 from pipeline.graph.build import build
 from pipeline.graph.content import Content
 from pipeline.graph.context import Context
 from pipeline.run import runner
 from pipeline.run.runner import Serial
 from pipeline.steps.table import STAGES
-loaded = recipe.load(sys.argv[1])
+loaded = load(sys.argv[1])
 context = Context(loaded, Content(loaded))
 step = next(s for s in build(context, STAGES) if s.stage.makes == "images")
 runner.run([step], context, Serial())

@@ -24,7 +24,7 @@ from pipeline.graph.errors import MissingInput, StepError
 from pipeline.graph.stage import Step
 from pipeline.net.bucket import BucketError
 from pipeline.net.hub import HubError
-from pipeline.recipe import types as recipe
+from pipeline.recipe.load import load
 from pipeline.run import runner
 from pipeline.run.ray_executor import RayExecutor
 from pipeline.steps.table import STAGES
@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _open(given: argparse.Namespace) -> tuple[Context, list[Step]]:
-    loaded = recipe.load(given.recipe, given.out, given.address, given.sets)
+    loaded = load(given.recipe, given.out, given.address, given.sets)
     context = Context(loaded, Content(loaded))
     return context, build(context, STAGES)
 

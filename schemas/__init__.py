@@ -1,1 +1,1 @@
-"""The ground floor: the shape of everything on disk. Needs pyarrow and the standard library only."""
+"""The ground floor: the shape of everything on disk. Needs pyarrow and yaml only."""

@@ -88,7 +88,9 @@ def read(folder: Path) -> Manifest:
         return strict.build(Manifest, json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError):
         raise ManifestError(f"{path}: no such file; this folder is not a finished step, run its stage first") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, strict.RecipeError) as error:
+    except OSError as error:
+        raise ManifestError(f"{path}: can't be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
         raise ManifestError(f"{path}: not a manifest ({error}); delete the folder and run its stage again") from error
 
 

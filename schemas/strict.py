@@ -3,17 +3,24 @@
 A key nobody declared is an error that names the nearest declared one; a value of another type is an error that says
 what it got and wanted. Nothing is converted silently, except a whole number where a float is declared. Errors are one
 line each, because they are printed as they are (exit code 2, no traceback).
+
+Of a union, the value takes the first member that has its shape: `str | tuple[str, ...]`, `Params | Literal["off"]`.
+Several dataclasses in one union are told apart by their tag, which has to be given: the field that each declares as a
+Literal of one text of its own, such as `scheme: Literal["internvl"] = "internvl"`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
+import math
+import sys
 import types
 import typing
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -29,61 +36,148 @@ def build(cls: type[T], mapping: Any, where: str = "") -> T:
     `__post_init__` (ValueError) is reported with the same path.
     """
     if not isinstance(mapping, Mapping):
-        raise RecipeError(f"{where or 'recipe'}: got {_show(mapping)}, wanted a mapping of keys to values")
-    hints = typing.get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
+        raise RecipeError(_at(where, f"got {_show(mapping)}, wanted a mapping of keys to values"))
+    declared = _declared(cls)  # type: ignore[arg-type]
     for key in mapping:
-        if key not in fields:
-            raise RecipeError(unknown(where, key, fields))
-    values = {name: _value(hints[name], mapping[name], _join(where, name)) for name in fields if name in mapping}
-    missing = [name for name, field in fields.items() if name not in values and _required(field)]
+        if key not in declared:
+            raise RecipeError(unknown(where, key, declared))
+    values = {n: _value(field.hint, mapping[n], _join(where, n)) for n, field in declared.items() if n in mapping}
+    missing = [name for name, field in declared.items() if field.required and name not in values]
     if missing:
-        raise RecipeError(f"{_join(where, missing[0])}: missing, and it has no default; add it to the recipe")
+        raise RecipeError(f"{_join(where, missing[0])}: missing, and it has no default")
     try:
         return cls(**values)
     except RecipeError:
         raise
     except ValueError as error:
-        raise RecipeError(f"{where or 'recipe'}: {error}") from error
+        raise RecipeError(_at(where, str(error))) from error
 
 
-def unknown(where: str, key: Any, known: typing.Iterable[str]) -> str:
+def unknown(where: str, key: Any, known: Iterable[str]) -> str:
     """The one-line message for a key that is not declared, with the nearest declared one."""
     names = sorted(known)
-    near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(names)}"
-    return f"{_join(where, _brief(key))}: unknown key; {hint}"
+    hint = _near(key, names) or f"; known keys: {', '.join(names)}"
+    return f"{_join(where, brief(key))}: unknown key{hint}"
+
+
+class _Field(NamedTuple):
+    """What a dataclass declares of one field."""
+
+    hint: Any
+    required: bool
+
+
+@functools.cache
+def _declared(cls: type) -> dict[str, _Field]:
+    """The fields of a dataclass by name. Read once: resolving hints takes longer than building a value."""
+    hints = typing.get_type_hints(cls)
+    return {field.name: _Field(hints[field.name], _required(field)) for field in dataclasses.fields(cls) if field.init}
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
-    if origin in (typing.Union, types.UnionType):
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in _UNIONS:
         if value is None and type(None) in args:
             return None
-        kinds = [arg for arg in args if arg is not type(None)]
-        # text or a list of texts: by what the value is
-        listed = [kind for kind in kinds if typing.get_origin(kind) is tuple and isinstance(value, list | tuple)]
-        return _value((listed or kinds)[0], value, where)
+        return _value(_member(args, value, where), value, where)
     if origin is typing.Literal:
         return _choice(args, value, where)
     if dataclasses.is_dataclass(hint):
         return build(hint, value, where)  # type: ignore[arg-type]
-    if origin in (dict, Mapping) or hint is dict:
+    if hint is dict or origin in _MAPPINGS:
         return _mapping(args, value, where)
     if origin is tuple:
-        return _sequence(args[0], value, where)
+        return _sequence(args, value, where)
     return _scalar(hint, value, where)
 
 
+def _member(args: tuple[Any, ...], value: Any, where: str) -> Any:
+    """The member of a union that a value is meant for."""
+    kinds = [kind for kind in args if kind is not type(None)]
+    classes = tuple(kind for kind in kinds if dataclasses.is_dataclass(kind))
+    if classes and isinstance(value, Mapping):
+        return classes[0] if len(classes) == 1 else _tagged(classes, value, where)
+    if len(kinds) == 1:
+        return kinds[0]
+    for kind in kinds:
+        if _fits(kind, value):
+            return kind
+    wishes = dict.fromkeys(_wish(kind) for kind in kinds)
+    choices = [
+        choice for kind in kinds if typing.get_origin(kind) is typing.Literal for choice in typing.get_args(kind)
+    ]
+    raise RecipeError(f"{where}: got {_show(value)}, wanted {' or '.join(wishes)}{_near(value, choices)}")
+
+
+def _tagged(classes: tuple[Any, ...], mapping: Mapping[Any, Any], where: str) -> Any:
+    """Of several dataclasses, the one whose tag a mapping gives."""
+    tag, members = _tags(classes)
+    if tag not in mapping:
+        known = {name for cls in classes for name in _declared(cls)}
+        for key in mapping:
+            if key not in known:
+                raise RecipeError(unknown(where, key, known))
+        raise RecipeError(f"{_join(where, tag)}: missing; wanted one of {', '.join(members)}")
+    return members[_choice(tuple(members), mapping[tag], _join(where, tag))]
+
+
+@functools.cache
+def _tags(classes: tuple[Any, ...]) -> tuple[str, dict[str, Any]]:
+    """The field that tells dataclasses apart, and which of its values stands for which."""
+    for name in _declared(classes[0]):
+        members = {_own_text(cls, name): cls for cls in classes}
+        if None not in members and len(members) == len(classes):
+            return name, members  # type: ignore[return-value]
+    names = ", ".join(cls.__name__ for cls in classes)
+    raise TypeError(f"{names}: dataclasses of one union need a field that each declares as a Literal of one own text")
+
+
+def _own_text(cls: Any, name: str) -> str | None:
+    """The only text that a field of a dataclass can be."""
+    field = _declared(cls).get(name)
+    choices = typing.get_args(field.hint) if field and typing.get_origin(field.hint) is typing.Literal else ()
+    return choices[0] if len(choices) == 1 and isinstance(choices[0], str) else None
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    """Whether a value has the outer shape of a type that is no dataclass."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return _among(value, args)
+    if kind is dict or origin in _MAPPINGS:
+        return isinstance(value, Mapping)
+    if origin is tuple:
+        return isinstance(value, list | tuple)
+    return not dataclasses.is_dataclass(kind) and (_is(value, kind) or (kind is float and _is(value, int)))
+
+
+def _wish(kind: Any) -> str:
+    """What a value of a type looks like, to a person."""
+    origin = typing.get_origin(kind)
+    if origin is typing.Literal:
+        return f"one of {', '.join(map(str, typing.get_args(kind)))}"
+    if origin is tuple:
+        return "a list"
+    if dataclasses.is_dataclass(kind) or kind is dict or origin in _MAPPINGS:
+        return "a mapping of keys to values"
+    return _WORDS.get(kind) or str(kind.__name__)
+
+
 def _choice(args: tuple[Any, ...], value: Any, where: str) -> Any:
-    # True == 1: the type must match as well
-    if any(value == arg and type(value) is type(arg) for arg in args):
+    if _among(value, args):
         return value
-    near = difflib.get_close_matches(str(value), [str(arg) for arg in args], n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise RecipeError(f"{where}: got {_show(value)}, wanted one of {', '.join(map(str, args))}{hint}")
+    raise RecipeError(f"{where}: got {_show(value)}, wanted one of {', '.join(map(str, args))}{_near(value, args)}")
+
+
+def _among(value: Any, choices: tuple[Any, ...]) -> bool:
+    # True == 1: the type must match as well
+    return any(type(value) is type(choice) and value == choice for choice in choices)
 
 
 def _mapping(args: tuple[Any, ...], value: Any, where: str) -> dict[str, Any]:
@@ -93,30 +187,50 @@ def _mapping(args: tuple[Any, ...], value: Any, where: str) -> dict[str, Any]:
     for key in value:
         if not isinstance(key, str):
             raise RecipeError(f"{where}: got the key {_show(key)}, wanted text; put it in quotes")
-    return {key: _value(inner, item, _join(where, _brief(key))) for key, item in value.items()}
+    return {key: _value(inner, item, _join(where, brief(key))) for key, item in value.items()}
 
 
-def _sequence(inner: Any, value: Any, where: str) -> tuple[Any, ...]:
+def _sequence(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    """A list as a tuple: of any length where the type says so (`tuple[int, ...]`), else of the type's own."""
     if not isinstance(value, list | tuple):
-        hint = f"; write [{json.dumps(value, ensure_ascii=False)}]" if isinstance(value, str | int) else ""
+        one = json.dumps(value, ensure_ascii=False) if isinstance(value, str | int) else ""
+        hint = f"; write [{one}]" if 0 < len(one) <= _LONGEST else ""
         raise RecipeError(f"{where}: got {_show(value)}, wanted a list{hint}")
-    return tuple(_value(inner, item, f"{where}[{i}]") for i, item in enumerate(value))
+    inner = args[:1] * len(value) if args[-1] is Ellipsis else args
+    if len(inner) != len(value):
+        raise RecipeError(f"{where}: got {_show(value)}, wanted a list of {len(inner)}")
+    return tuple(_value(hint, item, f"{where}[{i}]") for i, (hint, item) in enumerate(zip(inner, value, strict=True)))
 
 
 def _scalar(hint: Any, value: Any, where: str) -> Any:
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    # bool is a subclass of int: `rows: true` must not pass as 1.
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise RecipeError(f"{where}: got {_show(value)}, wanted {_WORDS.get(hint, hint.__name__)}")
+    if hint is float and _is(value, int):
+        value = float(value) if abs(value) <= sys.float_info.max else math.inf
+    if not _is(value, hint):
+        quotes = "; put it in quotes" if hint is str and isinstance(value, bool | int | float) else ""
+        raise RecipeError(f"{where}: got {_show(value)}, wanted {_wish(hint)}{quotes}")
+    if hint is float and not math.isfinite(value):
+        raise RecipeError(f"{where}: got {_show(value)}, wanted a finite number")
     return value
 
 
+def _is(value: Any, kind: type) -> bool:
+    # bool is a subclass of int: `rows: true` must not pass as 1
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+_UNIONS = (typing.Union, types.UnionType)
+_MAPPINGS = (dict, Mapping)
+_LONGEST = 60
 _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
-def _required(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+def _near(value: Any, choices: Iterable[Any]) -> str:
+    near = difflib.get_close_matches(_cut(str(value)), [str(choice) for choice in choices], n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _at(where: str, message: str) -> str:
+    return f"{where}: {message}" if where else message
 
 
 def _join(where: str, name: str) -> str:
@@ -127,11 +241,11 @@ def _show(value: Any) -> str:
     return f"{_cut(repr(value))} ({type(value).__name__})"
 
 
-def _brief(value: Any) -> str:
+def brief(value: Any) -> str:
     """As the user wrote it, unless that would not fit on one line."""
     text = str(value)
     return _cut(text if text.isprintable() else repr(value))
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."

@@ -34,9 +34,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from schemas import strict
+from schemas import strict, yaml_file
 from schemas.strict import RecipeError
 
 
@@ -122,17 +120,11 @@ class Config:
 
 def load(path: str | Path) -> Config:
     """Read a config file. Raises RecipeError."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: can't be read ({error}); give the path of a training config") from None
-    try:
-        mapping = yaml.safe_load(text)
-        if isinstance(mapping, dict) and "sources" in (mapping.get("data") or {}):
-            raise RecipeError(f"{path}: is a recipe of the pipeline; give it to `python -m pipeline run`")
-        return strict.build(Config, mapping)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    mapping = yaml_file.read(path)
+    data = mapping.get("data")
+    if isinstance(data, dict) and "sources" in data:
+        raise RecipeError(f"{path}: is a recipe of the pipeline; give it to `python -m pipeline run`")
+    return strict.build(Config, mapping)
 
 
 def _at_least(config: Any, least: int, *names: str) -> None:

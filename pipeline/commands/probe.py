@@ -15,10 +15,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline.recipe.types import RESERVED
-from schemas import strict
+from schemas import strict, yaml_file
 from schemas.strict import RecipeError
 from stages.images.rules import BadImage
 from stages.ingest import IngestParams, ingest
@@ -201,4 +199,4 @@ def _written(root: Path, source: Source, notes: Sequence[str]) -> str:
         "run": {"out": f"out/{name}", "locations": {name: str(root), "tokenizer": "path/to/tokenizer"}},
     }
     comments = "".join(f"# {''.join(c if c.isprintable() else '?' for c in note)}\n" for note in notes)
-    return comments + yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=110)
+    return comments + yaml_file.dump(recipe)

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 
 from pipeline import cli
@@ -27,8 +26,9 @@ from pipeline.graph.context import Context
 from pipeline.quickstart import tokenizer
 from pipeline.quickstart.defects import write_corpus
 from pipeline.quickstart.raw import SOURCES
-from pipeline.recipe import types as recipe
+from pipeline.recipe.load import load
 from pipeline.steps.table import STAGES
+from schemas import yaml_file
 
 RECIPE = Path("configs/quickstart.yaml")
 TRAINING = Path("configs/quickstart_train.yaml")
@@ -79,10 +79,10 @@ def places(out: Path) -> dict[str, Path]:
 
 def training_config(out: Path) -> Path:
     """The training config with this run's folders filled in, written beside its results."""
-    config = yaml.safe_load(TRAINING.read_text(encoding="utf-8"))
+    config = yaml_file.read(TRAINING)
     config["data"]["shards"], config["run"]["out"] = str(out), str(out / "model")
     path = out / "train.yaml"
-    path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    path.write_text(yaml_file.dump(config), encoding="utf-8")
     return path
 
 
@@ -92,7 +92,7 @@ def _questions(out: Path) -> list[Path | str]:
 
 def _close(out: Path, sets: Sequence[str], seconds: float) -> int:
     console = Console()
-    loaded = recipe.load(RECIPE, str(out), None, sets)
+    loaded = load(RECIPE, str(out), None, sets)
     console.rule("[bold]done")
     context = Context(loaded, Content(loaded))
     funnel.show(funnel.funnel(build(context, STAGES), context), console)

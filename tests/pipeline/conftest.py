@@ -17,7 +17,7 @@ from pipeline.graph.context import Context
 from pipeline.graph.stage import Step
 from pipeline.quickstart import tokenizer
 from pipeline.quickstart.defects import write_corpus
-from pipeline.recipe import types as recipe
+from pipeline.recipe.load import load
 from pipeline.recipe.types import Recipe
 from pipeline.run import runner
 from pipeline.run.runner import Executor, Serial
@@ -73,7 +73,7 @@ def make_recipe(corpus: Corpus, tmp_path: Path) -> MakeRecipe:
 
 def opened(path: Path, out: Path | None = None) -> tuple[Context, list[Step]]:
     """A recipe's context and steps."""
-    loaded: Recipe = recipe.load(path, str(out) if out else None)
+    loaded: Recipe = load(path, str(out) if out else None)
     context = Context(loaded, Content(loaded))
     return context, build(context, STAGES)
 

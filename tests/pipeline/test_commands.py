@@ -317,7 +317,7 @@ def test_a_file_that_is_gone_or_cut_is_made_again(damage: Callable[[Path], objec
     ("arguments", "message"),
     [
         (["verify", "README.md"], "not a finished step"),
-        (["plan", "RECIPE", "--set", "run.workers=["], "is not YAML"),
+        (["plan", "RECIPE", "--set", "run.workers=["], "not YAML"),
         (["run", "RECIPE", "--out", "README.md"], "can't be made a folder"),
         (["plan", "configs/quickstart_train.yaml"], "is a training config"),
         (["language", "NO LANGUAGE"], "no section data.language"),

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from pipeline.cli import main
-from pipeline.recipe import types as recipe
+from pipeline.recipe.load import load
 from stages.sources.table import Source
 
 
@@ -58,7 +58,7 @@ def proposed(path: Path, capsys: pytest.CaptureFixture[str], kept: str = "") -> 
     assert kept in text.splitlines()[0]
     out = path.parent / "proposed.yaml"
     out.write_text(text, encoding="utf-8")
-    (source,) = recipe.load(out).data.sources.values()
+    (source,) = load(out).data.sources.values()
     return source
 
 

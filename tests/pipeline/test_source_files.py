@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ import pytest
 import yaml
 
 from pipeline.cli import main
-from pipeline.recipe import types as recipe
-from schemas import strict
+from pipeline.recipe.load import load
+from schemas import strict, yaml_file
 from stages.download import role
 from stages.sources.table import Source
 from tests.pipeline.conftest import ROOT, MakeRecipe, opened
@@ -20,7 +21,7 @@ FILES = sorted((ROOT / "configs" / "sources").glob("*.yaml"))
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_each_declaration_is_valid_and_explained(path: Path) -> None:
-    source = strict.build(Source, recipe.read_yaml(path))
+    source = strict.build(Source, yaml_file.read(path))
     assert source.reading.columns and source.licence
     assert path.read_text(encoding="utf-8").startswith("# ")
 
@@ -61,7 +62,7 @@ def test_there_is_one_for_each_dataset_we_name() -> None:
     ],
 )
 def test_patterns_name_the_files_they_are_meant_for(name: str, file: str, kind: str | None) -> None:
-    source = strict.build(Source, recipe.read_yaml(ROOT / "configs" / "sources" / f"{name}.yaml"))
+    source = strict.build(Source, yaml_file.read(ROOT / "configs" / "sources" / f"{name}.yaml"))
     assert role(file, source) == kind
 
 
@@ -78,6 +79,44 @@ def test_local_keys_win_and_the_identity_is_that_of_the_keys(make_recipe: MakeRe
     assert [step.identity for step in steps] == [step.identity for step in plain]
 
 
+def test_extends_is_relative_to_the_recipe_wherever_one_stands(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sets").mkdir()
+    (tmp_path / "sets" / "base.yaml").write_text("{format: texts, files: ['*.right']}")
+    path = make_recipe(lambda m: extending(m, Path("sets/base.yaml")))
+    other = tmp_path / "other"
+    (other / "sets").mkdir(parents=True)
+    (other / "sets" / "base.yaml").write_text("{format: texts, files: ['*.wrong']}")
+    for folder, given in ((other, path), (other, Path("..", path.name)), (tmp_path, Path(path.name))):
+        monkeypatch.chdir(folder)
+        assert load(given).data.sources["fine"].files == ("*.right",)
+
+
+def test_a_path_may_begin_at_home(make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "base.yaml").write_text("{format: texts, files: ['*.parquet']}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = make_recipe(lambda m: extending(m, Path("~/base.yaml")))
+    assert load(path).data.sources["fine"].files == ("*.parquet",)
+
+
+def test_a_benchmark_may_extend_too(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("{format: texts, files: ['*.parquet'], licence: cc0-1.0}")
+    path = make_recipe(lambda m: m["data"]["benchmarks"].update(held_out={"extends": "base.yaml", "licence": "own"}))
+    assert load(path).data.benchmarks["held_out"] == Source("texts", ("*.parquet",), licence="own")
+
+
+def test_each_declaration_can_be_extended_as_the_readme_says(tmp_path: Path) -> None:
+    """From a recipe in configs/: `extends: sources/NAME.yaml`."""
+    copied = tmp_path / "configs"
+    shutil.copytree(ROOT / "configs", copied)
+    for file in FILES:
+        mapping = yaml.safe_load((copied / "llava_folder.yaml").read_text(encoding="utf-8"))
+        mapping["data"]["sources"]["llava"] = {"extends": f"sources/{file.name}", "hub": None}
+        (copied / "mine.yaml").write_text(yaml.safe_dump(mapping))
+        assert load(copied / "mine.yaml").data.sources["llava"].files
+
+
 def test_a_copy_of_one_s_own_stands_in_for_the_hub(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     base = tmp_path / "base.yaml"
     base.write_text(yaml.safe_dump({"format": "texts", "files": ["*.parquet"], "hub": {"dataset": "owner/name"}}))
@@ -89,12 +128,12 @@ def test_a_copy_of_one_s_own_stands_in_for_the_hub(make_recipe: MakeRecipe, tmp_
 @pytest.mark.parametrize(
     ("text", "keys", "message"),
     [
-        (None, {}, "no such file; paths are relative to the current folder"),
-        ("[1]", {}, "got list, wanted a mapping with the keys of a source"),
+        (None, {}, "no such file; paths are relative to the recipe's folder"),
+        ("[1]", {}, "base.yaml: got list, wanted a mapping of keys to values"),
         ("extends: other.yaml", {}, "extends another file; one level"),
         ("format: texts\nfile: [x]", {}, "data.sources.fine.file: unknown key; did you mean 'files'"),
         ("format: texts\nfiles: ['*.parquet']", {"colums": {}}, "data.sources.fine.colums: unknown key"),
-        ("format: texts\nformat: texts", {}, "line 2: not YAML: the key 'format' is given twice"),
+        ("format: texts\nformat: texts", {}, "base.yaml line 2: the key 'format' is given twice"),
         ("x: 1", {"extends": 5}, "data.sources.fine.extends: got 5"),
     ],
 )

@@ -102,7 +102,7 @@ def test_an_edited_manifest_is_refused(folder: Path, edit: Callable[[dict[str, A
 
 
 def test_a_manifest_that_is_not_utf8_or_not_a_mapping_is_refused(folder: Path) -> None:
-    for content in (b"\xff\xfe{}", b"[]", b"null", b"3"):
+    for content in (b"\xff\xfe{}", b"[]", b"null", b"3", b"[" * 100_000, b"9" * 5_000):
         (folder / MANIFEST).write_bytes(content)
         with pytest.raises(ManifestError, match="not a manifest"):
             read(folder)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 
 import pytest
 import yaml
+from tiny_shards import CONFIG
 
 from train import config
 from train.__main__ import main
@@ -24,6 +26,12 @@ from train.optim.optimiser import learning_rate
         ({"optimiser.learning_rate": 0}, r"optimiser: learning_rate is 0.0, wanted more than 0"),
         ({"model.language.num_heads": 5}, r"model\.language: hidden_size is 32, wanted a multiple of num_heads = 5"),
         ({"data.batch_size": 0}, r"data: batch_size is 0, wanted at least 1"),
+        ({"optimiser.weight_decay": math.nan}, r"optimiser\.weight_decay: got '\.nan' \(str\), wanted a number"),
+        ({"optimiser.clip": -1}, r"optimiser: clip is -1.0, wanted more than 0"),
+        ({"optimiser.warmup_steps": -1}, r"optimiser: warmup_steps is -1, wanted at least 0"),
+        ({"model.language.num_kv_heads": 3}, r"model\.language: num_heads is 4, wanted a multiple of num_kv_heads = 3"),
+        ({"model.vision.num_heads": 3}, r"model\.vision: hidden_size is 16, wanted a multiple of num_heads = 3"),
+        ({"run.threads": 0}, r"run: threads is 0, wanted at least 1"),
         ({"data.max_tokens_per_pack": 20}, r"data\.max_tokens_per_pack: sample \d+ has \d+ tokens"),
         ({"data.shards": "nowhere"}, r"data\.shards: nowhere holds no finished shards"),
     ],
@@ -43,7 +51,7 @@ def test_a_missing_key_is_named(write_config, capsys):
     assert "optimiser.clip: missing" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["data: [", "- 1", ""])
+@pytest.mark.parametrize("text", ["data: [", "- 1", "", "data: 5", "data: sources", "data: {}\ndata: {}"])
 def test_a_file_that_is_no_config_is_one_line(tmp_path, capsys, text):
     path = tmp_path / "config.yaml"
     path.write_text(text)
@@ -53,7 +61,24 @@ def test_a_file_that_is_no_config_is_one_line(tmp_path, capsys, text):
 
 def test_a_missing_file_is_one_line(tmp_path, capsys):
     assert main(["fit", str(tmp_path / "no.yaml")]) == 2
-    assert "no.yaml: can't be read" in capsys.readouterr().err
+    assert "no.yaml: no such file" in capsys.readouterr().err
+
+
+def test_a_recipe_of_the_pipeline_is_sent_there(capsys):
+    assert main(["fit", "configs/quickstart.yaml"]) == 2
+    assert "is a recipe of the pipeline; give it to `python -m pipeline run`" in capsys.readouterr().err
+
+
+def test_a_number_is_what_a_person_writes(write_config):
+    path = write_config()
+    text = path.read_text()
+    path.write_text(text.replace(f"learning_rate: {CONFIG['optimiser']['learning_rate']}", "learning_rate: 1e-3"))
+    assert path.read_text() != text
+    assert config.load(path).optimiser.learning_rate == 0.001
+
+
+def test_the_shipped_config_is_valid():
+    assert config.load("configs/quickstart_train.yaml").run.threads == 2
 
 
 def test_the_example_in_the_docstring_is_a_config(tmp_path):

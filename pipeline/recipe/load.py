@@ -1,0 +1,97 @@
+"""A recipe read from its file, with what the command line says instead, and with what its sources extend.
+
+A source may begin from a file: `extends: sources/finevision.yaml`, relative to the recipe's own folder. The file holds
+the keys of one source; keys given beside `extends` replace the file's, each as a whole. A file extends no other.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.recipe.types import Recipe
+from schemas import strict, yaml_file
+from schemas.strict import RecipeError
+
+
+def load(path: Path | str, out: str | None = None, address: str | None = None, sets: Sequence[str] = ()) -> Recipe:
+    """Read a recipe; `out`, `address` and `sets` ("run.workers=4") override its `run`. Raises RecipeError."""
+    mapping = yaml_file.read(path)
+    if "model" in mapping or "optimiser" in mapping:
+        raise RecipeError(f"{path}: is a training config; give it to `python -m train fit`")
+    given = {key: value for key, value in {"out": out, "address": address}.items() if value is not None}
+    mapping["run"] = _overridden(mapping.get("run"), sets, given)
+    if isinstance(data := mapping.get("data"), dict):
+        _refuse_empty(data)
+        mapping["data"] = {**data, **_extended(data, Path(path).parent)}
+    recipe = strict.build(Recipe, mapping)
+    # A job's working folder is a temporary copy that Ray deletes with the job.
+    if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") and not recipe.out.is_absolute():
+        raise RecipeError(
+            f"run.out: {recipe.run.out!r} is relative, and a Ray job's folder is deleted after it; give a full path"
+        )
+    return recipe
+
+
+def _refuse_empty(data: dict[str, Any]) -> None:
+    """`dedupe:` with nothing after it reads as null; whether that means "defaults" or "off" nobody can tell."""
+    for name, section in data.items():
+        if section is None:
+            raise RecipeError(f"data.{name}: empty; write {name}: {{}} for the defaults, or delete the line")
+
+
+def _extended(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The sections of sources, with what their `extends` names put in."""
+    found: dict[str, Any] = {}
+    for section in ("sources", "benchmarks"):
+        if isinstance(data.get(section), dict):
+            found[section] = {
+                name: _extend(source, folder, f"data.{section}.{name}") if isinstance(source, dict) else source
+                for name, source in data[section].items()
+            }
+    return found
+
+
+def _extend(source: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
+    if "extends" not in source:
+        return source
+    name = source["extends"]
+    if not isinstance(name, str):
+        raise RecipeError(f"{where}.extends: got {name!r}, wanted the path of a file, e.g. sources/aya.yaml")
+    path = folder / Path(name).expanduser()
+    if not path.is_file():
+        raise RecipeError(f"{where}.extends: {path}: no such file; paths are relative to the recipe's folder")
+    base = yaml_file.read(path)
+    if "extends" in base:
+        raise RecipeError(f"{path}: extends another file; one level is all there is, name that file in the recipe")
+    return {**base, **{key: value for key, value in source.items() if key != "extends"}}
+
+
+def _overridden(run: Any, sets: Sequence[str], given: dict[str, str]) -> Any:
+    """The section `run` with the command line's words in it."""
+    if run is not None and not isinstance(run, dict):
+        return run  # strict says what is wrong with it
+    changed = dict(run or {})
+    for text in sets:
+        _assign(changed, text)
+    return changed | given
+
+
+def _assign(run: dict[str, Any], text: str) -> None:
+    key, sign, value = text.partition("=")
+    names = key.split(".", 2) if key.startswith("run.stop_if.") else key.split(".")  # reasons have a dot of their own
+    if not sign or names[0] != "run" or len(names) < 2:
+        raise RecipeError(f"--set {text}: wanted run.KEY=VALUE; `data` is identity, change it in the recipe")
+    target = run
+    for name in names[1:-1]:
+        inner = target.get(name)
+        if inner is not None and not isinstance(inner, dict):
+            raise RecipeError(f"--set {text}: {name} is not a mapping")
+        target[name] = dict(inner or {})
+        target = target[name]
+    if value.lstrip()[:1] not in "'\"[{" and re.search(r"(^|\s)#", value):
+        raise RecipeError(f"--set {text}: what follows # would be a comment; put the value in quotes of its own")
+    target[names[-1]] = yaml_file.parse(value, f"--set {text}")
