@@ -23,7 +23,7 @@ from pipeline.steps import fetching
 from pipeline.steps.tasks import Context
 from schemas.manifest import read, verify
 from tests.pipeline.conftest import ROOT, Corpus, MakeRecipe, manifests, opened
-from tests.pipeline.hub_server import FakeHub, Fault, serving
+from tests.pipeline.net.hub_server import FakeHub, Fault, serving
 
 ODD = "geoqa+(mathv360k), x"  # what the names of configs look like on the Hub
 ONE = f"{ODD}/train-00000-of-00001.parquet"

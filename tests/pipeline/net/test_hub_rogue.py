@@ -18,7 +18,7 @@ from pipeline.net.download_file import Fetched, Want, fetch
 from pipeline.net.http_client import Failed, Patience, Web
 from pipeline.net.hub import HubError, Repository, Revision, Server
 from stages.sources.remote import HubDataset
-from tests.pipeline.rogue_server import Pieces, Rogue, Script, answer, as_json, misbehaving
+from tests.pipeline.net.rogue_server import Pieces, Rogue, Script, answer, as_json, misbehaving
 
 DATA = random.Random(1).randbytes(300_000)
 OTHER = random.Random(2).randbytes(len(DATA))

@@ -17,7 +17,7 @@ from pipeline.net.download_file import Fetched, Want, fetch
 from pipeline.net.http_client import Failed, Patience, Web
 from pipeline.net.hub import HubError, Repository, Server
 from stages.sources.remote import HubDataset
-from tests.pipeline.hub_server import FakeHub, Fault, serving
+from tests.pipeline.net.hub_server import FakeHub, Fault, serving
 
 INSIDE = [
     "127.0.0.1", "127.1", "0x7f000001", "2130706433", "0.0.0.0", "10.1.2.3", "172.16.0.1", "192.168.1.1",

@@ -18,7 +18,7 @@ import pytest
 from pipeline.net.download_file import Fetched, Want, fetch
 from pipeline.net.http_client import Failed, Patience, Web
 from tests.pipeline.conftest import ROOT
-from tests.pipeline.hub_server import FakeHub, Fault, blob_sha1, serving
+from tests.pipeline.net.hub_server import FakeHub, Fault, blob_sha1, serving
 
 BIG = b"".join(hashlib.sha256(b"%d" % i).digest() for i in range(1 << 17))  # 4 MiB
 SMALL = b"a few bytes\n"
