@@ -1,7 +1,7 @@
 """A source in a bucket, `run.locations.NAME: s3://bucket/prefix`: its listing, and signed addresses of its objects.
 
-botocore finds the credentials, knows endpoints and regions, lists and signs; the bytes come by fetch.py like all
-others, so that a part-fetched object is resumed and a stall is a stall. An object is its name below the prefix, its
+botocore finds the credentials, knows endpoints and regions, lists and signs; the bytes come by download_file.py like
+all others, so that a part-fetched object is resumed and a stall is a stall. An object is its name below the prefix, its
 size and its ETag: every request asks for that ETag (`If-Match`), so an object that is written anew meanwhile is refused
 and never mixed. An ETag that is an MD5 (one upload, not encrypted with a key of KMS) is proven as well. `AWS_*`
 variables, profiles and roles work as everywhere; without credentials the bucket is asked as a public one. Addresses are
@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.net import public_address as addresses
-from pipeline.net.download_file import Want, nameable
-from pipeline.net.http_client import Patience
 from pipeline.net.hub import Server
+from pipeline.net.patience import Patience
+from pipeline.net.public_address import Refused, Unresolved, resolve
+from pipeline.net.wanted_file import Want, nameable
 from schemas.strict import RecipeError
 from stages.download import Found
 
@@ -119,10 +119,10 @@ def _check_address(where: str, server: Server) -> None:
     """The endpoint's host, by the rule for all others."""
     split = urlsplit(server.endpoint)
     try:
-        addresses.resolve(split.hostname or "", split.port or 443, frozenset(server.allowed))
-    except addresses.Refused as error:
+        resolve(split.hostname or "", split.port or 443, frozenset(server.allowed))
+    except Refused as error:
         raise RecipeError(f"{where}: {error}") from None
-    except addresses.Unresolved as error:
+    except Unresolved as error:
         raise BucketError(f"{where}: {error}; is AWS_ENDPOINT_URL right?") from None
 
 

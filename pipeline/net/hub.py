@@ -1,10 +1,21 @@
 """A dataset on the Hub: its commit first, then its files as that commit lists them.
 
 Everything after the first question names the commit, so a branch that moves meanwhile can't mix two revisions. The
-listing promises size and hash of each file (sha256 for LFS, git's blob sha1 for small ones); fetch.py proves them. A
-commit and its listing are content: which server answered is not. `HF_ENDPOINT` names the server, `HF_TOKEN` (or
-`hf auth login`) the token. huggingface_hub is not used to ask: it gives up at the first 503, follows redirects without
-looking where to, and reads `HF_ENDPOINT` when it is imported.
+listing promises size and hash of each file (sha256 for LFS, git's blob sha1 for small ones); download_file.py proves
+them. A commit and its listing are content: which server answered is not. `HF_ENDPOINT` names the server, `HF_TOKEN` (or
+`hf auth login`) the token.
+
+`huggingface_hub.HfApi` is not used to ask. By itself it asks for a commit once, a 503 being the end, and follows
+redirects without looking where to. It was tried (2.4.0) with a client under it that sends through http_client.py; it
+listed the same files, but
+- its client belongs to the whole process and can't be given to one HfApi: `set_client_factory` closes the one that
+  others use, what it replaces can be put back only by a private name, and while a listing ran, another thread's
+  request went through our client, to our server;
+- it sends a request of its own (`/api/agent-harnesses`), to the server that HF_ENDPOINT named at import;
+- it checks nothing of what it parses, and needs what we don't: no `pointerSize`, an odd date or card, and it ends in
+  KeyError, TypeError or ValueError. Every check below stayed, and one line no longer said what was wrong;
+- the client is httpx's in 1.x and httpx2's in 2.x, and was requests' before.
+What it saved (two addresses, `Link: next`, five fields) was less than what was needed to put it there.
 """
 
 from __future__ import annotations
@@ -20,8 +31,11 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from pipeline.net.download_file import Want, nameable
-from pipeline.net.http_client import Failed, Patience, Web, read
+from pipeline.net.http_client import Web
+from pipeline.net.patience import Patience
+from pipeline.net.retries import read
+from pipeline.net.trouble import Failed
+from pipeline.net.wanted_file import Want, nameable
 from schemas.strict import RecipeError
 from stages.download import Found
 from stages.sources.remote import HubDataset

@@ -14,9 +14,12 @@ from urllib.parse import quote
 
 import pytest
 
-from pipeline.net.download_file import Fetched, Want, fetch
-from pipeline.net.http_client import Failed, Patience, Web
+from pipeline.net.download_file import fetch
+from pipeline.net.http_client import Web
 from pipeline.net.hub import HubError, Repository, Revision, Server
+from pipeline.net.patience import Patience
+from pipeline.net.trouble import Failed
+from pipeline.net.wanted_file import Fetched, Want
 from stages.sources.remote import HubDataset
 from tests.pipeline.net.rogue_server import Pieces, Rogue, Script, answer, as_json, misbehaving
 
