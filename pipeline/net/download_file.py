@@ -7,6 +7,7 @@ and hash are as promised does the file get its name, last and at once.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def _transfer(want: Want, partial: Partial, web: Web, token: str | None) -> None
             partial.forget()
             raise Trouble(Failed("wrong_content", f"{shown(want.url)}: is shorter than what was fetched", True))
         if answer.status not in (200, 206):
-            raise Trouble(refusal(answer))
+            raise Trouble(_advised(refusal(answer), want))
         partial.begin(answer)
         # a file begun is one that begin() found; "wb" leaves nothing of what it did not
         with partial.path.open("r+b" if partial.size else "wb", buffering=0) as stream:
@@ -82,6 +83,12 @@ def _transfer(want: Want, partial: Partial, web: Web, token: str | None) -> None
             while chunk := answer.response.read1(CHUNK):
                 partial.add(stream, chunk)
                 pace.check(partial.size, want.url)
+
+
+def _advised(failed: Failed, want: Want) -> Failed:
+    """What the user can do, beside what is wrong; a 403 that may heal is a signature of the server's own."""
+    helps = want.advice and failed.reason == "forbidden" and not failed.may_heal
+    return dataclasses.replace(failed, detail=f"{failed.detail}; {want.advice}") if helps else failed
 
 
 class _Pace:

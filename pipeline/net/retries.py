@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 
 from pipeline.net.answer import Answer, refusal
 from pipeline.net.http_client import Web
 from pipeline.net.patience import Patience
 from pipeline.net.trouble import Failed, Trouble, shown
 
+Note = Callable[[Failed, float], None]
+# Seconds after which somebody who waits wants to know why
+_LONG = 5.0
+
 
 class Attempts:
-    """Failed attempts at one URL: whether to try again, after a wait that grows and is keyed by the URL."""
+    """Failed attempts at one URL: whether to try again, after a wait that grows and is keyed by the URL.
 
-    def __init__(self, url: str, patience: Patience) -> None:
+    `note` is called once, before the first wait that makes it long: with what failed, and the seconds to wait.
+    """
+
+    def __init__(self, url: str, patience: Patience, note: Note | None = None) -> None:
         self.url, self.patience, self.failed = url, patience, 0
+        self._note, self._began = note, time.monotonic()
 
     def again(self, failed: Failed, progress: bool = False, deadline: float | None = None) -> bool:
         """Wait and say yes, or say no. Progress since the last attempt starts the count anew."""
@@ -29,6 +38,9 @@ class Attempts:
             return False
         if deadline is not None and time.monotonic() + wait >= deadline:
             return False
+        if self._note is not None and time.monotonic() - self._began + wait > _LONG:
+            self._note(failed, wait)
+            self._note = None
         time.sleep(wait)
         return True
 
@@ -41,10 +53,10 @@ class Attempts:
 
 def read(
     web: Web, url: str, token: str | None = None, most: int = 64 * 2**20, deadline: float | None = None,
-    leave_silent: bool = False,
+    leave_silent: bool = False, note: Note | None = None,
 ) -> tuple[bytes, Answer] | Failed:  # fmt: skip
     """A small body, with retries until `deadline` (of time.monotonic); `leave_silent`: none if the host is silent."""
-    attempts = Attempts(url, web.patience)
+    attempts = Attempts(url, web.patience, note)
     while True:
         try:
             with web.open(url, token=token, deadline=deadline) as answer:

@@ -8,21 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from unicodedata import category
 
 from pipeline.net.trouble import shown
 
 PARTIAL = ".partial"
-
-
-def nameable(path: str) -> bool:
-    """Whether a listed name can be a file's below a folder, beside partial files, and be shown to people.
-
-    A lone surrogate, which JSON can hold, has no bytes; a line end or an escape would forge what people read.
-    """
-    parts = path.split("/")
-    own = any(part.endswith((PARTIAL, f"{PARTIAL}.json")) for part in parts)
-    return not ({"", ".", ".."} & set(parts) or own or any(category(c) in ("Cc", "Cs") for c in path))
 
 
 @dataclass(frozen=True)
@@ -32,12 +21,19 @@ class Want:
     url      may hold a signature: never shown whole
     digest   of its content: sha256 (64 digits), the git blob sha1 (40 digits) or md5 (32 digits)
     version  the ETag, quotes included, that every answer must have; what has another is another file
+    advice   what the user can do where the server forbids it
     """
 
     url: str = field(repr=False)
     size: int | None = None
     digest: str | None = None
     version: str = ""
+    advice: str = ""
+
+    @property
+    def by_etag(self) -> bool:
+        """Whether `digest` is an MD5: it was an ETag, which is no hash of an object that KMS encrypts."""
+        return self.digest is not None and len(self.digest) == 32
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ class Hashes:
 
     def __init__(self, want: Want) -> None:
         self.sha256 = hashlib.sha256()
-        self.md5 = hashlib.md5(usedforsecurity=False) if want.digest and len(want.digest) == 32 else None
+        self.md5 = hashlib.md5(usedforsecurity=False) if want.by_etag else None
         self.git = None
         if want.digest and len(want.digest) == 40:
             if want.size is None:
