@@ -31,7 +31,7 @@ from pipeline.net.hub import Revision, Server  # noqa: E402
 from pipeline.steps.download import DOWNLOAD, FetchJob, shares  # noqa: E402
 from stages.download import Found  # noqa: E402
 from stages.sources.remote import HubDataset  # noqa: E402
-from tests.pipeline.hub_server import FakeHub, serving  # noqa: E402
+from tests.pipeline.net.hub_server import FakeHub, serving  # noqa: E402
 
 Files = dict[str, bytes]
 DATASET = "acme/pictures"

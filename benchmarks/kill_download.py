@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 from pipeline.net.download_file import Fetched, Want, fetch  # noqa: E402
 from pipeline.net.http_client import Web  # noqa: E402
 from schemas.manifest import verify  # noqa: E402
-from tests.pipeline.hub_server import FakeHub, serving  # noqa: E402
+from tests.pipeline.net.hub_server import FakeHub, serving  # noqa: E402
 
 FILE = "big/train.parquet"
 SLACK = 16 << 20

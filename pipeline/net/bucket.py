@@ -1,7 +1,7 @@
 """A source in a bucket, `run.locations.NAME: s3://bucket/prefix`: its listing, and signed addresses of its objects.
 
-botocore finds the credentials, knows endpoints and regions, lists and signs; the bytes come by fetch.py like all
-others, so that a part-fetched object is resumed and a stall is a stall. An object is its name below the prefix, its
+botocore finds the credentials, knows endpoints and regions, lists and signs; the bytes come by download_file.py like
+all others, so that a part-fetched object is resumed and a stall is a stall. An object is its name below the prefix, its
 size and its ETag: every request asks for that ETag (`If-Match`), so an object that is written anew meanwhile is refused
 and never mixed. An ETag that is an MD5 (one upload, not encrypted with a key of KMS) is proven as well. `AWS_*`
 variables, profiles and roles work as everywhere; without credentials the bucket is asked as a public one. Addresses are
@@ -10,23 +10,29 @@ signed here, once: workers need no credentials.
 
 from __future__ import annotations
 
+import functools
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.net import public_address as addresses
-from pipeline.net.download_file import Want, nameable
-from pipeline.net.http_client import Patience
 from pipeline.net.hub import Server
+from pipeline.net.listing import nameable
+from pipeline.net.patience import Patience
+from pipeline.net.public_address import Refused, Unresolved, resolve
+from pipeline.net.wanted_file import Want
 from schemas.strict import RecipeError
 from stages.download import Found
 
 SCHEME = "s3://"
+# After so many failed attempts at a question people are told
+_NOTED = 2
 # The longest that a signature may be valid; one made with temporary credentials ends with them
 _VALID = 7 * 24 * 3600
 _REGION = "x-amz-bucket-region"
+_CREDENTIALS = "AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 
 class BucketError(Exception):
@@ -56,11 +62,8 @@ class Bucket:
         found = cls(where, name, prefix, server, client)
         region = found._told(lambda: client.head_bucket(Bucket=name))["ResponseMetadata"]["HTTPHeaders"].get(_REGION)
         # signed for another region than the bucket's, an address would be refused
-        return (
-            found
-            if region in (None, "", client.meta.region_name)
-            else replace(found, client=_client(where, patience, region))
-        )
+        away = region not in (None, "", client.meta.region_name)
+        return replace(found, client=_client(where, patience, region)) if away else found
 
     def files(self) -> list[Found]:
         """Every object below the prefix; `digest` is its ETag without quotes. Raises RecipeError or BucketError."""
@@ -73,7 +76,7 @@ class Bucket:
         key = {"Bucket": self.name, "Key": self.prefix + found.file}
         url = self.client.generate_presigned_url("get_object", Params=key, ExpiresIn=_VALID)
         digest = found.digest if re.fullmatch(r"[0-9a-f]{32}", found.digest) else None
-        return Want(url, found.size, digest, f'"{found.digest}"')
+        return Want(url, found.size, digest, f'"{found.digest}"', f"set {_CREDENTIALS}, of one who may read it")
 
     @property
     def origin(self) -> dict[str, str]:
@@ -99,9 +102,8 @@ class Bucket:
             raise self._refused(error.response) from None
         except BotoCoreError as error:
             kind = type(error).__name__
-            raise BucketError(
-                f"{self.where}: {self.server.endpoint} can't be asked ({kind}); run again later"
-            ) from None
+            what = f"{self.server.endpoint} can't be asked ({kind}); run again later"
+            raise BucketError(f"{self.where}: {what}") from None
 
     def _refused(self, response: dict[str, Any]) -> Exception:
         code, status = response["Error"].get("Code", ""), response["ResponseMetadata"].get("HTTPStatusCode", 0)
@@ -109,8 +111,7 @@ class Bucket:
             return RecipeError(f"{self.where}: no bucket {self.name} at {self.server.endpoint}")
         if status in (401, 403):
             return RecipeError(
-                f"{self.where}: s3://{self.name} may not be listed ({code}); "
-                "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, of one who may"
+                f"{self.where}: s3://{self.name} may not be listed ({code}); set {_CREDENTIALS}, of one who may"
             )
         return BucketError(f"{self.where}: s3://{self.name} can't be listed ({code or status}); run again later")
 
@@ -119,10 +120,10 @@ def _check_address(where: str, server: Server) -> None:
     """The endpoint's host, by the rule for all others."""
     split = urlsplit(server.endpoint)
     try:
-        addresses.resolve(split.hostname or "", split.port or 443, frozenset(server.allowed))
-    except addresses.Refused as error:
+        resolve(split.hostname or "", split.port or 443, frozenset(server.allowed))
+    except Refused as error:
         raise RecipeError(f"{where}: {error}") from None
-    except addresses.Unresolved as error:
+    except Unresolved as error:
         raise BucketError(f"{where}: {error}; is AWS_ENDPOINT_URL right?") from None
 
 
@@ -143,6 +144,15 @@ def _client(where: str, patience: Patience, region: str | None = None) -> Any:
             signature_version=signature, retries=retries, connect_timeout=patience.connect, read_timeout=patience.read
         )
         region = region or session.get_config_variable("region") or "us-east-1"
-        return session.create_client("s3", region_name=region, config=config)
+        client = session.create_client("s3", region_name=region, config=config)
     except (BotoCoreError, ValueError) as error:
         raise RecipeError(f"{where}: AWS is not configured as botocore wants it ({error})") from None
+    client.meta.events.register_first("needs-retry.s3", functools.partial(_note, where, patience))
+    return client
+
+
+def _note(where: str, patience: Patience, attempts: int, response: Any, caught_exception: Any, **_: Any) -> None:
+    """Say once that a question has to be asked again: botocore is silent, and may be so for minutes."""
+    failed = caught_exception is not None or response[0].status_code >= 500
+    if failed and attempts == _NOTED < patience.attempts:
+        print(f"note: {where}: the server does not answer as it should; asking again", file=sys.stderr)

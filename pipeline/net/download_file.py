@@ -1,76 +1,27 @@
 """One file over HTTP(S) to disk: whole and verified under its name, or not there.
 
-Bytes go to `<name>.partial`; `<name>.partial.json` says what they are the beginning of, unless that is too little to be
-worth a note. Whatever ends the process, the next one asks for the rest (`Range` with `If-Range`). A server that answers
-with the whole file, or with another version, starts the file anew. Only when size and hash are as promised does the
-file get its name, last and at once. Nothing is flushed here: a file that no record stands for is hashed again before it
-is believed, and whoever writes a record flushes its files first (storage.flush).
+Bytes go to the partial file (partial_file.py), and what an earlier process left of it is gone on with (`Range` with
+`If-Range`). A server that answers with the whole file, or with another version, starts the file anew. Only when size
+and hash are as promised does the file get its name, last and at once.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import hashlib
-import json
-import os
-import re
+import dataclasses
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from io import RawIOBase
 from pathlib import Path
-from unicodedata import category
 
-from pipeline.net.http_client import Answer, Attempts, Failed, Trouble, Web, number, refusal, shown
+from pipeline.net.answer import refusal
+from pipeline.net.http_client import Web
+from pipeline.net.partial_file import CHUNK, Partial, held
+from pipeline.net.retries import Attempts
+from pipeline.net.trouble import Failed, Trouble, shown
+from pipeline.net.wanted_file import PARTIAL, Fetched, Hashes, Want
 
-PARTIAL = ".partial"
-
-_CHUNK = 1 << 20
 # A cut connection counts as progress, and not as one more failure, if it brought this much
 _PROGRESS = 1 << 20
-# Says `aws:kms` where S3 keeps an object encrypted with a key of KMS: its ETag is then no hash of the content
-_ENCRYPTION = "x-amz-server-side-encryption"
-# A smaller file gets no note, which would be a second file to make and remove for each: begun anew it costs no more
-_NOTED = 1 << 20
 # A server that sends less in the seconds of run.patience.read is given up like one that sends nothing
 _LEAST = 1 << 16
-# How many seconds a partial file that another process writes to is waited for
-_LINGERS = 30.0
-
-
-def nameable(path: str) -> bool:
-    """Whether a listed name can be a file's below a folder, beside partial files, and be shown to people.
-
-    A lone surrogate, which JSON can hold, has no bytes; a line end or an escape would forge what people read.
-    """
-    parts = path.split("/")
-    own = any(part.endswith((PARTIAL, f"{PARTIAL}.json")) for part in parts)
-    return not ({"", ".", ".."} & set(parts) or own or any(category(c) in ("Cc", "Cs") for c in path))
-
-
-@dataclass(frozen=True)
-class Want:
-    """A file to fetch.
-
-    url      may hold a signature: never shown whole
-    digest   of its content: sha256 (64 digits), the git blob sha1 (40 digits) or md5 (32 digits)
-    version  the ETag, quotes included, that every answer must have; what has another is another file
-    """
-
-    url: str = field(repr=False)
-    size: int | None = None
-    digest: str | None = None
-    version: str = ""
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """A file that is there in full."""
-
-    size: int
-    sha256: str
 
 
 def fetch(want: Want, path: Path, web: Web, token: str | None = None) -> Fetched | Failed:
@@ -79,7 +30,7 @@ def fetch(want: Want, path: Path, web: Web, token: str | None = None) -> Fetched
         path.parent.mkdir(parents=True, exist_ok=True)
         if done := _there(path, want):
             return done
-        with _held(path.with_name(path.name + PARTIAL)):
+        with held(path.with_name(path.name + PARTIAL)):
             return _there(path, want) or _fetch(want, path, web, token)
     except OSError as error:
         return Failed("disk", f"{path.name}: {error.strerror or error}", True)
@@ -89,43 +40,15 @@ def _there(path: Path, want: Want) -> Fetched | None:
     """The file under its name, if it is what is wanted: renamed, but the process ended before a record was written."""
     if not (want.digest and path.is_file()):
         return None
-    hashes = _Hashes(want)
+    hashes = Hashes(want)
     with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
+        while chunk := stream.read(CHUNK):
             hashes.update(chunk)
     return Fetched(path.stat().st_size, hashes.sha256.hexdigest()) if hashes.wanted() == want.digest else None
 
 
-@contextmanager
-def _held(partial: Path) -> Iterator[None]:
-    """Write to a partial file alone: a worker of Ray outlives its killed run by about a second, and goes on writing."""
-    deadline = time.monotonic() + _LINGERS
-    while True:
-        with partial.open("ab", buffering=0) as stream:
-            _lock(stream.fileno(), deadline)
-            if not (partial.is_file() and os.path.samestat(os.fstat(stream.fileno()), partial.stat())):
-                continue  # whoever held it has given it its name, or removed it
-            try:
-                yield
-            finally:
-                with suppress(FileNotFoundError):
-                    if not partial.stat().st_size:
-                        partial.unlink()
-            return
-
-
-def _lock(file: int, deadline: float) -> None:
-    while True:
-        try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise OSError(errno.EBUSY, "another process is fetching this file") from None
-            time.sleep(0.1)
-
-
 def _fetch(want: Want, path: Path, web: Web, token: str | None) -> Fetched | Failed:
-    partial = _Partial(path, want)
+    partial = Partial(path, want)
     attempts, most, wrong = Attempts(want.url, web.patience), partial.size, 0
     while True:
         try:
@@ -141,7 +64,7 @@ def _fetch(want: Want, path: Path, web: Web, token: str | None) -> Fetched | Fai
                 return trouble.failed
 
 
-def _transfer(want: Want, partial: _Partial, web: Web, token: str | None) -> None:
+def _transfer(want: Want, partial: Partial, web: Web, token: str | None) -> None:
     """One attempt at what is missing."""
     if partial.size and partial.size == partial.total:
         return
@@ -150,16 +73,22 @@ def _transfer(want: Want, partial: _Partial, web: Web, token: str | None) -> Non
             partial.forget()
             raise Trouble(Failed("wrong_content", f"{shown(want.url)}: is shorter than what was fetched", True))
         if answer.status not in (200, 206):
-            raise Trouble(refusal(answer))
+            raise Trouble(_advised(refusal(answer), want))
         partial.begin(answer)
         # a file begun is one that begin() found; "wb" leaves nothing of what it did not
         with partial.path.open("r+b" if partial.size else "wb", buffering=0) as stream:
             stream.seek(partial.size)
             pace = _Pace(web.patience.read, partial.size)
             # read1: what has arrived is written at once, so a cut loses none of it
-            while chunk := answer.response.read1(_CHUNK):
+            while chunk := answer.response.read1(CHUNK):
                 partial.add(stream, chunk)
                 pace.check(partial.size, want.url)
+
+
+def _advised(failed: Failed, want: Want) -> Failed:
+    """What the user can do, beside what is wrong; a 403 that may heal is a signature of the server's own."""
+    helps = want.advice and failed.reason == "forbidden" and not failed.may_heal
+    return dataclasses.replace(failed, detail=f"{failed.detail}; {want.advice}") if helps else failed
 
 
 class _Pace:
@@ -175,141 +104,3 @@ class _Pace:
         elif now - self.since > self.seconds:
             detail = f"{shown(url)}: {size - self.size:,} bytes in {self.seconds:g} s"
             raise Trouble(Failed("timeout", detail, True))
-
-
-class _Partial:
-    """The beginning of a file, its hashes so far, and the note of what it belongs to."""
-
-    def __init__(self, target: Path, want: Want) -> None:
-        self.target, self.want = target, want
-        self.path = target.with_name(target.name + PARTIAL)
-        self.note = target.with_name(target.name + PARTIAL + ".json")
-        self.etag, self.total, self.size = "", want.size, 0
-        self.unproven = False
-        self.hashes = _Hashes(want)
-        self._take_up()
-
-    def headers(self) -> dict[str, str]:
-        """Ask for the rest, if there is a beginning."""
-        match = {"If-Match": self.want.version} if self.want.version else {}
-        if not self.size:
-            return match
-        return match | {"Range": f"bytes={self.size}-"} | ({"If-Range": self.etag} if self.etag and not match else {})
-
-    def begin(self, answer: Answer) -> None:
-        """Check what the answer is a part of, and write it down before its first byte."""
-        etag, total = _strong(answer.headers.get("ETag", "")), _total(answer, self.size)
-        if total is not None and self.want.size is not None and total != self.want.size:
-            detail = f"{shown(self.want.url)}: {total:,} bytes offered, {self.want.size:,} listed"
-            self.forget()
-            raise Trouble(Failed("wrong_content", detail, True))
-        if answer.status == 200 or not self.size:
-            self._restart()
-        elif total is None or (self.etag and etag and etag != self.etag):
-            if "Content-Range" in answer.headers:  # without it the headers may have been cut: ask once more
-                self.forget()
-            raise Trouble(Failed("wrong_content", f"{shown(self.want.url)}: another part came than asked for", True))
-        self.etag, self.total = etag or self.etag, total if total is not None else self.want.size
-        self.unproven = answer.headers.get(_ENCRYPTION, "").startswith("aws:kms")
-        # not flushed: a note that is lost or cut costs the beginning, never the truth
-        if self.total is None or self.total >= _NOTED:
-            self.note.write_text(json.dumps(self._described(), sort_keys=True) + "\n", encoding="utf-8")
-        else:
-            self.note.unlink(missing_ok=True)
-
-    def add(self, stream: RawIOBase, chunk: bytes) -> None:
-        """Append to the file and to the hashes."""
-        if self.total is not None and self.size + len(chunk) > self.total:
-            self.forget()
-            raise Trouble(Failed("wrong_content", f"{shown(self.want.url)}: more than {self.total:,} bytes", True))
-        view = memoryview(chunk)
-        while view:
-            view = view[stream.write(view) or 0 :]
-        self.size += len(chunk)
-        self.hashes.update(chunk)
-
-    def finish(self) -> Fetched:
-        """Give the file its name, if it is what was promised."""
-        place = shown(self.want.url)
-        if self.total is not None and self.size != self.total:
-            raise Trouble(Failed("cut_short", f"{place}: {self.size:,} of {self.total:,} bytes came", True))
-        came = self.hashes.wanted()
-        if self.want.digest and not self.unproven and came != self.want.digest:
-            self.forget()
-            detail = f"{place}: hash {came[:16]}, listed {self.want.digest[:16]}"
-            raise Trouble(Failed("wrong_content", detail, True))
-        self.path.replace(self.target)
-        self.note.unlink(missing_ok=True)
-        return Fetched(self.size, self.hashes.sha256.hexdigest())
-
-    def forget(self) -> None:
-        """Nothing of it can be used."""
-        self._restart()
-        self.path.write_bytes(b"")
-        self.note.unlink(missing_ok=True)
-
-    def _restart(self) -> None:
-        self.size, self.etag, self.hashes = 0, "", _Hashes(self.want)
-
-    def _take_up(self) -> None:
-        """Go on with an earlier beginning, if it is one of this very file and a server can be asked for the rest."""
-        try:
-            known = json.loads(self.note.read_text(encoding="utf-8"))
-            length = self.path.stat().st_size
-        except (OSError, ValueError):
-            return  # none, or its note is lost: from the first byte
-        ours = isinstance(known, dict) and all(known.get(key) == value for key, value in self._wanted().items())
-        if not ours or (self.want.size is not None and length > self.want.size):
-            return
-        if not self.want.digest and not known.get("etag"):
-            return  # without hash and version nobody could tell whether the rest belongs to it
-        with self.path.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                self.hashes.update(chunk)
-        self.size, self.etag, self.total = length, known.get("etag") or "", known.get("size")
-        self.unproven = known.get("unproven") is True
-
-    def _wanted(self) -> dict[str, object]:
-        """What the file is by. The address, as a hash, only where nothing better tells: it may hold a signature."""
-        named = self.want.digest or self.want.version
-        place = "" if named else hashlib.sha256(self.want.url.encode()).hexdigest()[:16]
-        return {"digest": self.want.digest, "version": self.want.version, "url": place}
-
-    def _described(self) -> dict[str, object]:
-        return self._wanted() | {"etag": self.etag, "size": self.total, "unproven": self.unproven}
-
-
-class _Hashes:
-    """sha256 of what passes, and git's blob sha1 or md5 where that is what was promised."""
-
-    def __init__(self, want: Want) -> None:
-        self.sha256 = hashlib.sha256()
-        self.md5 = hashlib.md5(usedforsecurity=False) if want.digest and len(want.digest) == 32 else None
-        self.git = None
-        if want.digest and len(want.digest) == 40:
-            if want.size is None:
-                raise ValueError(f"{shown(want.url)}: a git blob's hash begins with its size; give the size")
-            self.git = hashlib.sha1(b"blob %d\0" % want.size, usedforsecurity=False)
-
-    def update(self, chunk: bytes) -> None:
-        self.sha256.update(chunk)
-        for other in (self.git, self.md5):
-            if other is not None:
-                other.update(chunk)
-
-    def wanted(self) -> str:
-        return (self.git or self.md5 or self.sha256).hexdigest()
-
-
-def _strong(etag: str) -> str:
-    """An ETag that may stand in If-Range; a weak one may not (RFC 9110, 13.1.5)."""
-    return etag if re.fullmatch(r'"[\x21\x23-\x7e]*"', etag) else ""
-
-
-def _total(answer: Answer, offset: int) -> int | None:
-    """The size of the whole file as an answer gives it; none for a part that does not begin at `offset`."""
-    if answer.status == 206:
-        part = r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})"
-        match = re.fullmatch(part, answer.headers.get("Content-Range", "").strip())
-        return int(match.group(2)) if match and int(match.group(1)) == offset else None
-    return number(answer.headers.get("Content-Length", ""))

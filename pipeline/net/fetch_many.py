@@ -22,10 +22,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.net.answer import Answer
 from pipeline.net.host_queue import SILENCES, Lines, host_of
-from pipeline.net.http_client import Answer, Failed, Patience, Web, read
+from pipeline.net.http_client import Web
 from pipeline.net.journal import Journal, Lies, Outcome
-from pipeline.storage import commit as storage
+from pipeline.net.patience import Patience
+from pipeline.net.retries import read
+from pipeline.net.trouble import Failed
+from pipeline.storage.commit import commit
 from stages.fetch_images import HEALING, REFUSED, STATUS
 from stages.images.rules import sniff
 from stages.sources.remote import UrlColumn
@@ -81,9 +85,9 @@ def collect(
     if len(held) < len(wanted) or journal.known:
         # else another try brought nothing: the files stay as they are, whatever the failures read like this time
         held = []
-        storage.commit(pack, lambda path: held.extend(_write_pack(path, pack.name, wanted, known)))
+        commit(pack, lambda path: held.extend(_write_pack(path, pack.name, wanted, known)))
         table = pa.Table.from_pylist(held, STATUS)
-        storage.commit(status, lambda path: pq.write_table(table, path, compression="zstd"))
+        commit(status, lambda path: pq.write_table(table, path, compression="zstd"))
     journal.remove()
     return Counter(entry["reason"] for entry in held if entry["reason"])
 

@@ -1,10 +1,21 @@
 """A dataset on the Hub: its commit first, then its files as that commit lists them.
 
 Everything after the first question names the commit, so a branch that moves meanwhile can't mix two revisions. The
-listing promises size and hash of each file (sha256 for LFS, git's blob sha1 for small ones); fetch.py proves them. A
-commit and its listing are content: which server answered is not. `HF_ENDPOINT` names the server, `HF_TOKEN` (or
-`hf auth login`) the token. huggingface_hub is not used to ask: it gives up at the first 503, follows redirects without
-looking where to, and reads `HF_ENDPOINT` when it is imported.
+listing promises size and hash of each file (sha256 for LFS, git's blob sha1 for small ones); download_file.py proves
+them. A commit and its listing are content: which server answered is not. `HF_ENDPOINT` names the server, `HF_TOKEN` (or
+`hf auth login`) the token.
+
+`huggingface_hub.HfApi` is not used to ask. By itself it asks for a commit once, a 503 being the end, and follows
+redirects without looking where to. It was tried (2.4.0) with a client under it that sends through http_client.py; it
+listed the same files, but
+- its client belongs to the whole process and can't be given to one HfApi: `set_client_factory` closes the one that
+  others use, what it replaces can be put back only by a private name, and while a listing ran, another thread's
+  request went through our client, to our server;
+- it sends a request of its own (`/api/agent-harnesses`), to the server that HF_ENDPOINT named at import;
+- it checks nothing of what it parses, and needs what we don't: no `pointerSize`, an odd date or card, and it ends in
+  KeyError, TypeError or ValueError. Every check below stayed, and one line no longer said what was wrong;
+- the client is httpx's in 1.x and httpx2's in 2.x, and was requests' before.
+What it saved (two addresses, `Link: next`, five fields) was less than what was needed to put it there.
 """
 
 from __future__ import annotations
@@ -12,16 +23,19 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
-from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from pipeline.net.download_file import Want, nameable
-from pipeline.net.http_client import Failed, Patience, Web, read
+from pipeline.net.http_client import Web
+from pipeline.net.listing import clash, nameable
+from pipeline.net.patience import Patience
+from pipeline.net.retries import read
+from pipeline.net.trouble import Failed
+from pipeline.net.wanted_file import Want
 from schemas.strict import RecipeError
 from stages.download import Found
 from stages.sources.remote import HubDataset
@@ -91,7 +105,9 @@ class Repository:
             found += self._entries(page)
             match = _NEXT.search(link)
             if match is None:
-                return self._consistent(found)
+                if why := clash(one.file for one in found):
+                    raise HubError(f"{self.where}: {why} at {self.server.endpoint}")
+                return sorted(found)
             # a mirror may pass on the original's addresses: keep asking the server that we were given
             split = urlsplit(match.group(1))
             url = self._base + split.path + (f"?{split.query}" if split.query else "")
@@ -99,18 +115,6 @@ class Repository:
                 break
             asked.add(url)
         raise HubError(f"{self.where}: the listing at {self.server.endpoint} does not end")
-
-    def _consistent(self, found: list[Found]) -> list[Found]:
-        """The files of all pages, if each can lie on a disk beside the others."""
-        found = sorted(found)
-        names = {f.file for f in found}
-        folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
-        if len(names) < len(found):
-            twice = next(one.file for one, other in pairwise(found) if one.file == other.file)
-            raise HubError(f"{self.where}: {twice!r} is listed twice at {self.server.endpoint}")
-        if both := sorted(names & folders):
-            raise HubError(f"{self.where}: {both[0]!r} is listed as a file and as a folder at {self.server.endpoint}")
-        return found
 
     @property
     def _api(self) -> str:
@@ -123,7 +127,7 @@ class Repository:
 
     def _ask(self, url: str) -> tuple[Any, str]:
         """(JSON, Link header) of an address."""
-        done = read(self.web, url, self.server.token, deadline=time.monotonic() + _PAGE_SECONDS)
+        done = read(self.web, url, self.server.token, deadline=time.monotonic() + _PAGE_SECONDS, note=self._note)
         if isinstance(done, Failed):
             raise self._error(done)
         if urlsplit(url).scheme == "https" != urlsplit(done[1].url).scheme:
@@ -135,6 +139,9 @@ class Repository:
             raise HubError(
                 f"{self.where}: {self.server.endpoint} answers without JSON; is HF_ENDPOINT right?"
             ) from None
+
+    def _note(self, failed: Failed, wait: float) -> None:
+        print(f"note: {self.where}: {failed.detail}; asking again in {wait:.0f} s", file=sys.stderr)
 
     def _error(self, failed: Failed) -> Exception:
         name, place = self.hub.dataset, self.server.endpoint
@@ -183,7 +190,8 @@ class Revision:
     def want(self, found: Found) -> Want:
         """What to fetch for a listed file."""
         path = f"{self.hub.dataset}/resolve/{self.commit}/{quote(found.file)}"
-        return Want(f"{self.server.endpoint}/datasets/{path}", found.size, found.digest)
+        advice = f"accept the terms at {self.server.endpoint}/datasets/{self.hub.dataset} and set HF_TOKEN"
+        return Want(f"{self.server.endpoint}/datasets/{path}", found.size, found.digest, advice=advice)
 
     @property
     def origin(self) -> dict[str, str]:

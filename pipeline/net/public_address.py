@@ -2,8 +2,8 @@
 
 Datasets name addresses (URL columns, redirects), and a dataset must not make this machine ask its own network: no
 loopback, private, link-local, multicast or reserved address, no cloud's metadata service. What counts is the address
-and not the name: `resolve` gives the addresses that were checked, and web.py connects to those very numbers, so a name
-server that answers differently the second time changes nothing. Every hop of a redirect comes through here.
+and not the name: `resolve` gives the addresses that were checked, and http_client.py connects to those very numbers, so
+a name server that answers differently the second time changes nothing. Every hop of a redirect comes through here.
 
 `Names` remembers what it checked for a minute: the addresses themselves, so nothing unchecked is asked. A name server
 may leave a question open for ever, and `getaddrinfo` takes no time limit; so it is called in a thread that is left

@@ -15,10 +15,13 @@ from urllib.parse import quote
 
 import pytest
 
-from pipeline.net.download_file import Fetched, Want, fetch
-from pipeline.net.http_client import Failed, Patience, Web
+from pipeline.net.download_file import fetch
+from pipeline.net.http_client import Web
+from pipeline.net.patience import Patience
+from pipeline.net.trouble import Failed
+from pipeline.net.wanted_file import Fetched, Want
 from tests.pipeline.conftest import ROOT
-from tests.pipeline.hub_server import FakeHub, Fault, blob_sha1, serving
+from tests.pipeline.net.hub_server import FakeHub, Fault, blob_sha1, serving
 
 BIG = b"".join(hashlib.sha256(b"%d" % i).digest() for i in range(1 << 17))  # 4 MiB
 SMALL = b"a few bytes\n"
@@ -192,7 +195,7 @@ def test_kill_9_in_the_middle_goes_on_where_it_was(hub: FakeHub, web: Web, tmp_p
     hub.fault(NAME, Fault("stall", 2_345_678))
     script = (
         "import sys; from pathlib import Path; from pipeline.net.http_client import Web\n"
-        "from pipeline.net.download_file import Want, fetch\n"
+        "from pipeline.net.download_file import fetch; from pipeline.net.wanted_file import Want\n"
         "fetch(Want(sys.argv[1], int(sys.argv[2]), sys.argv[3]), Path(sys.argv[4]), Web(('127.0.0.1', 'localhost')))"
     )
     wanted, place = want(hub), tmp_path / "f"

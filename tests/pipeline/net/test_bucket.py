@@ -324,6 +324,40 @@ def test_without_credentials_a_bucket_is_asked_as_a_public_one(
     assert b"Authorization" not in b"".join(store.wire.asked) and b"Signature" not in b"".join(store.wire.asked)
 
 
+def forbidden(data: bytes) -> bytes:
+    return data.replace(b"HTTP/1.1 200 OK", b"HTTP/1.1 403 Forbidden")
+
+
+def test_who_may_list_and_not_read_is_told_what_to_set(
+    store: Store, corpus: Corpus, s3_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    store.put("raw", folder(corpus, "llava"))
+    context, steps = opened(s3_recipe("s3://raw"), tmp_path / "out")
+    store.wire.edit = forbidden
+    with pytest.raises(StepError, match=r"HTTP 403; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
+        run_step(steps[0], context, Serial())
+
+
+def test_who_may_not_list_is_told_what_to_set(store: Store, s3_recipe: MakeRecipe) -> None:
+    store.put("raw", {})
+    store.wire.edit = forbidden
+    with pytest.raises(RecipeError, match=r"s3://raw may not be listed \(403\); set AWS_PROFILE, or AWS_ACCESS_KEY_ID"):
+        opened(s3_recipe("s3://raw"))
+
+
+def test_a_server_that_fails_and_is_asked_again_is_told_once(
+    store: Store, s3_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
+    with pytest.raises(BucketError):
+        opened(s3_recipe("s3://raw", patience={**QUICK, "attempts": 2}))
+    assert capsys.readouterr().err == ""
+    with pytest.raises(BucketError):
+        opened(s3_recipe("s3://raw", patience={**QUICK, "attempts": 4}))
+    told = "note: run.locations.llava: the server does not answer as it should; asking again\n"
+    assert capsys.readouterr().err == told
+
+
 def test_refused_credentials_name_what_to_set(
     store: Store, corpus: Corpus, s3_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,11 +14,14 @@ from urllib.parse import quote
 
 import pytest
 
-from pipeline.net.download_file import Fetched, Want, fetch
-from pipeline.net.http_client import Failed, Patience, Web
+from pipeline.net.download_file import fetch
+from pipeline.net.http_client import Web
 from pipeline.net.hub import HubError, Repository, Revision, Server
+from pipeline.net.patience import Patience
+from pipeline.net.trouble import Failed
+from pipeline.net.wanted_file import Fetched, Want
 from stages.sources.remote import HubDataset
-from tests.pipeline.rogue_server import Pieces, Rogue, Script, answer, as_json, misbehaving
+from tests.pipeline.net.rogue_server import Pieces, Rogue, Script, answer, as_json, misbehaving
 
 DATA = random.Random(1).randbytes(300_000)
 OTHER = random.Random(2).randbytes(len(DATA))
@@ -126,6 +129,8 @@ STAYING: dict[str, tuple[Script, str]] = {
     "no length, more bytes": (fixed(200, DATA + b"x", Content_Length=None), "wrong_content"),
     "no length, fewer bytes": (fixed(200, DATA[1:], Content_Length=None), "cut_short"),
     "corrupt": (fixed(200, OTHER), "wrong_content"),
+    # only an ETag is no hash of what KMS keeps; a sha256 is proven whatever a server says
+    "corrupt, and said to be encrypted": (fixed(200, OTHER, x_amz_server_side_encryption="aws:kms"), "wrong_content"),
     "gzip": (fixed(200, gzip.compress(DATA), Content_Encoding="gzip"), "wrong_content"),
     "chunks of nonsense": (fixed(200, b"zz\r\nxx", Content_Length=None, Transfer_Encoding="chunked"), "cut_short"),
     "no HTTP": (lambda *_: [b"SSH-2.0-OpenSSH_9.6\r\n"], "cut_short"),
@@ -194,6 +199,7 @@ LISTINGS: dict[str, tuple[Any, str]] = {
     "partial file": ([entry("a.partial.json")], "can't be a file's name"),
     "folder like a partial file": ([entry("a.partial/b")], "can't be a file's name"),
     "line end": ([entry("a\nerror: b")], "can't be a file's name"),
+    "line end of Unicode": ([entry("a\u2028error: b")], "can't be a file's name"),
     "escape": ([entry("a\x1b[2Jb")], "can't be a file's name"),
     "half a character": ([entry("a\ud800")], "can't be a file's name"),
     "no path": ([entry(None)], "lacks path"),
@@ -228,6 +234,28 @@ def test_a_listing_that_can_t_be_is_one_line(case: str, rogue: Rogue) -> None:
     assert message in line and line.startswith("data.sources.fine.hub: ")
     assert "\n" not in line and "\x1b" not in line and TOKEN not in line and len(line) < 500
     assert len(rogue.asked) < 10
+
+
+@pytest.mark.parametrize(
+    ("troubles", "told"),
+    [
+        ([status(503)], []),
+        ([status(503, Retry_After=1)], [" in 1 s"]),
+        ([status(503, Retry_After=1), status(429, Retry_After=0)], [" in 1 s"]),
+        ([lambda *_: [0.6], status(503)], [" in 0 s"]),
+    ],
+    ids=["short", "a long wait", "once", "a long silence"],
+)
+def test_a_long_wait_is_told_once(
+    troubles: list[Script], told: list[str], rogue: Rogue,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("pipeline.net.retries._LONG", 0.3)
+    rogue.script[TREE] = then(*troubles, lambda *_: as_json([]))
+    assert repository(rogue).files(COMMIT) == []
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(told) and all(line.endswith(end) for line, end in zip(lines, told, strict=True))
+    assert all(line.startswith("note: data.sources.fine.hub: http://127.0.0.1") for line in lines)
 
 
 @pytest.mark.parametrize("sha", [None, 5, "c" * 64, "C" * 40, "c" * 39, "main", ["c" * 40], "d" * 40])

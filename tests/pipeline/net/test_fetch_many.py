@@ -27,7 +27,7 @@ from pipeline.run.runner import Serial
 from schemas.manifest import read, verify
 from tests.pipeline import conftest
 from tests.pipeline.conftest import ROOT, MakeRecipe, manifests, opened
-from tests.pipeline.hub_server import FakeHub, Fault, serving
+from tests.pipeline.net.hub_server import FakeHub, Fault, serving
 
 QUICK = {"attempts": 2, "first_wait": 0.01, "longest_wait": 1.0, "connect": 5.0, "read": 2.0}
 
@@ -205,7 +205,7 @@ def test_an_address_is_asked_once_for_all_rows_that_name_it(web: FakeHub, urls_r
 _COLLECT = """
 import sys
 from pathlib import Path
-from tests.pipeline.test_urls import do
+from tests.pipeline.net.test_fetch_many import do
 do(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 

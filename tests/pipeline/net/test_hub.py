@@ -24,7 +24,7 @@ from pipeline.steps import download as steps_of_download
 from schemas.manifest import read, verify
 from tests.pipeline import conftest
 from tests.pipeline.conftest import ROOT, Corpus, MakeRecipe, manifests, opened
-from tests.pipeline.hub_server import FakeHub, Fault, serving
+from tests.pipeline.net.hub_server import FakeHub, Fault, serving
 
 ODD = "geoqa+(mathv360k), x"  # what the names of configs look like on the Hub
 ONE = f"{ODD}/train-00000-of-00001.parquet"
@@ -261,6 +261,25 @@ def test_a_gated_dataset_wants_a_token_and_never_shows_it(
     shown = capsys.readouterr()
     assert b"hf_right" not in written and "hf_" not in shown.out + shown.err
     assert "hf_right" not in repr(context.content.remotes) + repr(steps)
+
+
+def test_a_file_that_is_refused_says_what_to_do(
+    hub: FakeHub, hub_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The listing of a commit is remembered, and meanwhile the terms are to be accepted."""
+    path = hub_recipe()
+    opened(path, tmp_path / "out")[0].inventory.save()
+    hub.gated, hub.token = True, "hf_right"
+    with pytest.raises(
+        StepError, match=r"HTTP 403 \(GatedRepo\); accept the terms at .*/acme/pictures and set HF_TOKEN"
+    ):
+        do(path, tmp_path / "out", ["download"])
+    # the refusal of a redirect's target is not the Hub's word
+    monkeypatch.setenv("HF_TOKEN", "hf_right")
+    hub.down = 403
+    with pytest.raises(StepError, match=r"HTTP 403\)") as error:
+        do(path, tmp_path / "out", ["download"])
+    assert "accept" not in str(error.value)
 
 
 def test_a_server_that_is_no_hub_or_not_there_is_one_line(

@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 
-from pipeline.net import public_address as addresses
-from pipeline.net.download_file import Fetched, Want, fetch
-from pipeline.net.http_client import Failed, Patience, Web
+from pipeline.net.download_file import fetch
+from pipeline.net.http_client import Web
 from pipeline.net.hub import HubError, Repository, Server
+from pipeline.net.patience import Patience
+from pipeline.net.public_address import Refused, resolve
+from pipeline.net.trouble import Failed
+from pipeline.net.wanted_file import Fetched, Want
 from stages.sources.remote import HubDataset
-from tests.pipeline.hub_server import FakeHub, Fault, serving
+from tests.pipeline.net.hub_server import FakeHub, Fault, serving
 
 INSIDE = [
     "127.0.0.1", "127.1", "0x7f000001", "2130706433", "0.0.0.0", "10.1.2.3", "172.16.0.1", "192.168.1.1",
@@ -29,19 +32,19 @@ INSIDE = [
 
 @pytest.mark.parametrize("host", INSIDE)
 def test_what_lies_inside_is_refused(host: str) -> None:
-    with pytest.raises(addresses.Refused, match=r"run\.allow_hosts"):
-        addresses.resolve(host, 80)
+    with pytest.raises(Refused, match=r"run\.allow_hosts"):
+        resolve(host, 80)
 
 
 @pytest.mark.parametrize("host", ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111", "64:ff9b::808:808"])
 def test_public_addresses_pass(host: str) -> None:
-    assert addresses.resolve(host, 443) == [host]
+    assert resolve(host, 443) == [host]
 
 
 def test_allowed_is_a_name_and_not_its_address() -> None:
-    assert "127.0.0.1" in addresses.resolve("localhost", 80, {"localhost"})
-    with pytest.raises(addresses.Refused):
-        addresses.resolve("127.0.0.1", 80, {"localhost"})
+    assert "127.0.0.1" in resolve("localhost", 80, {"localhost"})
+    with pytest.raises(Refused):
+        resolve("127.0.0.1", 80, {"localhost"})
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ def test_the_checked_address_is_the_one_connected_to(
         return real(host, *rest, **more)
 
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
-    monkeypatch.setattr(addresses, "public", lambda address: address == "192.0.2.1")
+    monkeypatch.setattr("pipeline.net.public_address.public", lambda address: address == "192.0.2.1")
     web = Web((), Patience(attempts=1, connect=0.3))
     found = fetch(Want(f"http://rebind.example:{hub.port}/plain/a"), tmp_path / "f", web)
     assert isinstance(found, Failed) and found.reason in ("timeout", "unreachable")

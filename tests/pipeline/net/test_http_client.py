@@ -1,0 +1,147 @@
+"""One request: which connection it goes over, what it says, whose silence a silence is."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from pipeline.net.http_client import Web
+from pipeline.net.patience import Patience
+from pipeline.net.trouble import Trouble
+from tests.pipeline.net.rogue_server import Rogue, answer, misbehaving
+
+QUICK = Patience(attempts=1, connect=1.0, read=0.5)
+# (number of the connection, number of the request on it) -> the answer; none: the connection is closed
+Talk = Callable[[int, int], bytes | None]
+
+
+@contextmanager
+def talking(talk: Talk) -> Iterator[tuple[str, list[tuple[int, int]]]]:
+    """A server that keeps its connections: its address, and what it was asked."""
+    asked: list[tuple[int, int]] = []
+    connections: list[object] = []
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            connections.append(self)
+            number, request = len(connections) - 1, 0
+            while self.rfile.readline().strip():
+                while self.rfile.readline().strip():
+                    pass
+                asked.append((number, request))
+                said = talk(number, request)
+                if said is None:
+                    return
+                self.wfile.write(said)
+                request += 1
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads, server.block_on_close = True, False
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        finally:
+            server.shutdown()
+
+
+def kept(body: bytes = b"hello") -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    web = Web(["127.0.0.1", "localhost"], QUICK)
+    yield web
+    web.close()
+
+
+def body(web: Web, url: str) -> bytes:
+    with web.open(url) as found:
+        return found.response.read()
+
+
+def test_a_connection_whose_answer_was_read_is_used_again(web: Web) -> None:
+    with talking(lambda *_: kept()) as (endpoint, asked):
+        assert [body(web, f"{endpoint}/{k}") for k in range(3)] == [b"hello"] * 3
+    assert asked == [(0, 0), (0, 1), (0, 2)]
+
+
+def test_a_connection_whose_answer_was_not_read_is_not_used_again(web: Web) -> None:
+    with talking(lambda *_: kept(b"x" * 5_000_000)) as (endpoint, asked):
+        with web.open(f"{endpoint}/a"):
+            pass
+        assert len(body(web, f"{endpoint}/b")) == 5_000_000
+    assert asked == [(0, 0), (1, 0)]
+
+
+def test_a_kept_connection_that_was_closed_meanwhile_is_no_failure(web: Web) -> None:
+    """The server closes it just as the next request comes; a new connection that is closed at once is a failure."""
+    with talking(lambda connection, request: None if request or connection == 2 else kept()) as (endpoint, asked):
+        assert body(web, f"{endpoint}/a") == b"hello"
+        assert body(web, f"{endpoint}/b") == b"hello"
+        assert asked == [(0, 0), (0, 1), (1, 0)]
+        with pytest.raises(Trouble, match="cut_short"):
+            body(web, f"{endpoint}/c")
+        assert asked[3:] == [(1, 1), (2, 0)]
+
+
+def test_a_connection_is_kept_for_the_name_it_was_made_for(web: Web) -> None:
+    with talking(lambda *_: kept()) as (endpoint, asked):
+        body(web, endpoint)
+        body(web, endpoint.replace("127.0.0.1", "localhost"))
+    assert asked == [(0, 0), (1, 0)]
+
+
+def test_no_answer_is_asked_for_compressed_and_none_is_unpacked(web: Web) -> None:
+    with misbehaving(Rogue({"/": lambda *_: answer(200, {"Content-Encoding": "gzip"}, b"as it came")})) as rogue:
+        assert body(web, f"{rogue.endpoint}/") == b"as it came"
+        assert rogue.asked[0][1]["Accept-Encoding"] == "identity"
+
+
+def test_the_next_address_is_tried_where_the_first_does_not_answer(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.getaddrinfo
+
+    def two(host: Any, *rest: Any, **more: Any) -> Any:
+        places = ("127.0.0.9", "127.0.0.1") if host == "localhost" else (host,)
+        return [found for place in places for found in real(place, *rest, **more)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", two)
+    with talking(lambda *_: kept()) as (endpoint, _):
+        assert body(web, endpoint.replace("127.0.0.1", "localhost")) == b"hello"
+
+
+@pytest.mark.parametrize("spelling", ["LocalHost", "localhost.", "LOCALHOST."])
+def test_an_allowed_host_may_be_spelled_otherwise(spelling: str) -> None:
+    web = Web([spelling], QUICK)
+    with talking(lambda *_: kept()) as (endpoint, _):
+        assert body(web, endpoint.replace("127.0.0.1", "localhost")) == b"hello"
+    web.close()
+
+
+def test_the_silence_of_a_redirect_s_target_is_not_the_host_s(web: Web) -> None:
+    dead = "http://127.0.0.1:1/x"
+    with misbehaving(Rogue({"/f": lambda *_: answer(302, {"Location": dead}), "/s": lambda *_: [1.0]})) as rogue:
+        silences = {}
+        for url in (dead, f"{rogue.endpoint}/f", f"{rogue.endpoint}/s", "http://nowhere.invalid/x"):
+            with pytest.raises(Trouble) as trouble:
+                body(web, url)
+            silences[url] = trouble.value.failed.silent
+    assert list(silences.values()) == [True, False, True, True]
+
+
+def test_the_body_of_a_redirect_is_not_waited_for(web: Web) -> None:
+    """One that drips byte by byte, its length stated or not."""
+    for length in (10_000_000, None):
+        drip = [*answer(302, {"Location": "/g", "Content-Length": length}), *[b"x", 0.1] * 30]
+        script = {"/f": lambda *_, drip=drip: drip, "/g": lambda *_: answer(200, {}, b"there")}
+        with misbehaving(Rogue(script)) as rogue:
+            started = time.monotonic()
+            assert body(web, f"{rogue.endpoint}/f") == b"there"
+            assert time.monotonic() - started < 1.5
