@@ -1,8 +1,8 @@
-"""Every image rule in one place: what is accepted, how it is described, how it becomes RGB.
+"""Every rule of images in one place: what is accepted, how it is turned upright, how it becomes RGB.
 
 Rules, each with a test on a real file of its kind:
   content   sniffed from the bytes, never from the name; formats outside FORMATS are `image_unreadable`
-  whole     decoded once at ingest (scaled for JPEG), its structure walked (stages/image_structure.py): cut or damaged
+  whole     decoded once at ingest (scaled for JPEG), its structure walked (structure.py): cut or damaged
             data is `image_truncated`, never half a picture. Bytes after the end mark don't count. Not decoded are later
             frames, a TIFF's later pages and an MPO's later pictures; not detectable is damage that a decoder can't see
             (bits flipped in a JPEG, BMP, PPM or fax-coded TIFF)
@@ -20,7 +20,6 @@ Rules, each with a test on a real file of its kind:
 
 from __future__ import annotations
 
-import hashlib
 import io
 import struct
 import warnings
@@ -30,7 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
-from schemas.sample import GREY_SIDE
+from stages.images import hashes
 from stages.images.structure import MAX_SCANS, Damage, scans, survey
 
 # MPO (stereo photographs) is opened as the JPEG it begins with.
@@ -44,7 +43,6 @@ PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 64 * 1024 * 102
 _ORIENTATION = 0x0112
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 _PHASH_DRAFT = 64
-_FREQUENCIES = 8
 _BAND_PIXELS = 1 << 22
 
 
@@ -106,12 +104,19 @@ def inspect(data: bytes, max_pixels: int) -> ImageInfo:
     orientation = _orientation(image)
     left = _left_to_turn(image, orientation)
     image.draft("L", (_PHASH_DRAFT, _PHASH_DRAFT))
-    grey = _grey(_upright(_flat(_load(image), "L"), left))
+    grey = hashes.grey(_upright(_flat(_load(image), "L"), left))
     if left >= 5:
         width, height = height, width
-    digest = hashlib.sha256(data).hexdigest()
     return ImageInfo(
-        digest, width, height, str(image.format), mode, orientation, frames, _phash(grey), np.asarray(grey).tobytes()
+        hashes.sha256(data),
+        width,
+        height,
+        str(image.format),
+        mode,
+        orientation,
+        frames,
+        hashes.phash(grey),
+        grey.tobytes(),
     )
 
 
@@ -285,18 +290,3 @@ def _values(image: Image.Image) -> np.ndarray:
 
 def _eight_bit(image: Image.Image, white: float) -> Image.Image:
     return Image.fromarray(np.clip(_values(image) * (255.0 / white), 0, 255).round().astype(np.uint8))
-
-
-def _grey(image: Image.Image) -> Image.Image:
-    """The 32 x 32 luminance that imagehash.phash takes its DCT of."""
-    return image.resize((GREY_SIDE, GREY_SIDE), Image.Resampling.LANCZOS)
-
-
-def _phash(grey: Image.Image) -> int:
-    """What imagehash.phash says of it, bit for bit: which low frequencies lie above their median."""
-    from scipy.fftpack import dct  # kept out of the trainer, which only opens images
-
-    low = dct(dct(np.asarray(grey), axis=0)[:_FREQUENCIES], axis=1)[:, :_FREQUENCIES].ravel()
-    ordered = np.sort(low)
-    above = low > (ordered[low.size // 2 - 1] + ordered[low.size // 2]) / 2
-    return int.from_bytes(np.packbits(above).tobytes(), "big")

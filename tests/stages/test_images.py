@@ -15,7 +15,7 @@ from pathlib import Path
 import imagehash
 import numpy as np
 import pytest
-from pictures import encoded, photo, turned
+from pictures import bar_chart, encoded, photo, turned
 from PIL import Image, ImageFile, PngImagePlugin
 
 from stages.images import rules as images
@@ -518,6 +518,21 @@ def test_the_hash_is_imagehashs_where_frequencies_tie() -> None:
     for values in (noise, halves, halves.T, np.minimum(noise, noise[::-1]), (noise > 250) * noise, *flat, *blocks):
         picture = Image.fromarray(np.ascontiguousarray(values))
         assert bits(inspect(encoded(picture), ANY_SIZE)).tolist() == imagehash.phash(picture).hash.flatten().tolist()
+
+
+@pytest.mark.parametrize(
+    ("picture", "phash"),
+    [
+        (photo(1, 33, 20), 0x84E7F8BA32CF8036),
+        (photo(4), 0x9141A68FC485FB76),
+        (bar_chart([10, 80, 45]), 0xE3949C6B9433C03F),
+        (Image.new("RGB", (40, 30), "white"), 1 << 63),
+    ],
+    ids=["small photo", "photo", "chart", "white"],
+)
+def test_a_picture_keeps_its_hash(picture: Image.Image, phash: int) -> None:
+    """Pictures are compared across runs, and so across versions of Pillow, SciPy and imagehash."""
+    assert inspect(encoded(picture), ANY_SIZE).phash == phash
 
 
 def test_different_pictures_have_far_hashes() -> None:

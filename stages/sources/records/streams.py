@@ -8,7 +8,7 @@ is a buffer, whatever the stream inflates to.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
-CODECS = {".gz": "gzip", ".zst": "zstd"}
+from stages.sources.records.zstd_frames import Frames, WindowTooLarge, ZstdError
 
 _MIB = 1024 * 1024
 _BUFFER = _MIB
@@ -39,36 +39,51 @@ class Limits:
     row: int = 128 * _MIB
 
 
+def _gunzipped(path: Path) -> Any:
+    return pa.CompressedInputStream(pa.OSFile(str(path)), "gzip")
+
+
+# How a file ends that is compressed -> what opens it: something with `read` and `close`
+CODECS: dict[str, Callable[[Path], Any]] = {".gz": _gunzipped, ".zst": Frames}
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
     """The file's bytes, decompressed, seekable. Raises DataError where the compressed data is damaged."""
-    codec = CODECS.get(path.suffix)
-    if codec is None:
+    if path.suffix not in CODECS:
         with path.open("rb") as stream:
             yield stream
     else:
-        yield _kept(path, codec)
+        try:
+            yield _kept(path)
+        except DataError:
+            _close()  # nobody knows what a decompressor gives after an error
+            raise
 
 
 _last: dict[tuple[str, int, int], BinaryIO] = {}
 
 
-def _kept(path: Path, codec: str) -> BinaryIO:
+def _kept(path: Path) -> BinaryIO:
     status = path.stat()
     key = (str(path), status.st_size, status.st_mtime_ns)
     if key not in _last:
-        for stream in _last.values():
-            stream.close()
-        _last.clear()
-        _last[key] = cast(BinaryIO, io.BufferedReader(_Inflated(path, codec), _BUFFER))
+        _close()
+        _last[key] = cast(BinaryIO, io.BufferedReader(_Inflated(path), _BUFFER))
     return _last[key]
+
+
+def _close() -> None:
+    for stream in _last.values():
+        stream.close()
+    _last.clear()
 
 
 class _Inflated(io.RawIOBase):
     """A decompressed file with `seek`: forwards by reading, backwards by starting again."""
 
-    def __init__(self, path: Path, codec: str) -> None:
-        self.path, self.codec = path, codec
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self._stream: Any = None
         self._restart()
 
@@ -104,12 +119,14 @@ class _Inflated(io.RawIOBase):
     def _restart(self) -> None:
         if self._stream is not None:
             self._stream.close()
-        self._stream, self._at = pa.CompressedInputStream(pa.OSFile(str(self.path)), self.codec), 0
+        self._stream, self._at = CODECS[self.path.suffix](self.path), 0
 
     def _read(self, size: int) -> bytes:
         try:
             data = bytes(self._stream.read(size))
-        except (OSError, pa.ArrowInvalid) as error:
+        except WindowTooLarge as error:
+            raise DataError(f"{self.path}: compressed with {error}; compress it again with `zstd --long=27`") from None
+        except (OSError, pa.ArrowInvalid, ZstdError) as error:
             raise DataError(
                 f"{self.path}: damaged or cut at byte {self._at:,} inside ({error}); fetch it again"
             ) from None
