@@ -335,7 +335,7 @@ def test_who_may_list_and_not_read_is_told_what_to_set(
     context, steps = opened(s3_recipe("s3://raw"), tmp_path / "out")
     store.wire.edit = forbidden
     with pytest.raises(StepError, match=r"HTTP 403; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
-        run_step(steps[0], context, Serial())
+        runner.run([steps[0]], context, Serial())
 
 
 def test_who_may_not_list_is_told_what_to_set(store: Store, s3_recipe: MakeRecipe) -> None:
