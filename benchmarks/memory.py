@@ -244,7 +244,7 @@ CASES: dict[str, Case] = {
 # ---- measuring
 
 # 3.8 million conversations: to tokenise them takes long, and shows nothing that a part of 1,024 doesn't
-_INGEST_ONLY = ("download", "ingest")
+_INGEST_ONLY = ("hash", "ingest")
 
 
 class Watch(threading.Thread):

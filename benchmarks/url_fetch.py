@@ -5,7 +5,7 @@
 
 A server process of its own answers from memory, over kept connections where a client wants them: JPEGs of 10 to 20 kB,
 each of them different. Both sides run as a user runs them, two processes with 16 requests at a time each, 1024 rows a
-part: img2dataset's `download` (webdataset output, bytes as they are, sha256, no EXIF), and `python -m pipeline collect`
+part: img2dataset's `download` (webdataset output, bytes as they are, sha256, no EXIF), and `python -m pipeline fetch_images`
 on Ray with statuses, packs and the journal for a resumed run. The clock runs from the first request that the server
 sees to the last record of a finished part on disk; the rest of the command's time is start-up and end, given apart.
 Rounds alternate; the table gives medians. `serial` is our step in one process without Ray, beside img2dataset with one
@@ -166,16 +166,18 @@ def prepare(rows: Path, top: Path) -> Path:
     mapping = {"data": {"sources": {"bench": source}, "pretokenise": {}}, "run": run | {"locations": locations}}
     path = top / "recipe.yaml"
     path.write_text(json.dumps(mapping), encoding="utf-8")
-    subprocess.run([sys.executable, "-m", "pipeline", "download", path], check=True, cwd=ROOT, capture_output=True)
+    subprocess.run([sys.executable, "-m", "pipeline", "hash", path], check=True, cwd=ROOT, capture_output=True)
     return path
 
 
 def ours(rows: Path, top: Path, serial: bool) -> Path:
     """Run our collect, after its download; its output folder."""
     path = top / "recipe.yaml"
-    start = [sys.executable, "-c", _SERIAL, path] if serial else [sys.executable, "-m", "pipeline", "collect", path]
+    start = (
+        [sys.executable, "-c", _SERIAL, path] if serial else [sys.executable, "-m", "pipeline", "fetch_images", path]
+    )
     subprocess.run(start, check=True, cwd=ROOT, capture_output=True)
-    (manifest,) = (top / "ours").glob("01-collect-*/manifest.json")
+    (manifest,) = (top / "ours").glob("01-fetch_images-*/manifest.json")
     counts = json.loads(manifest.read_text(encoding="utf-8"))["counts"]
     assert counts["kept"] == pq.read_metadata(rows / "rows.parquet").num_rows, counts
     return manifest.parent

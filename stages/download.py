@@ -1,8 +1,9 @@
 """List a source: every file with its size, its hash and its role, before anything is read.
 
 A folder on disk is read in place: nothing is copied, and where it lies is not part of the result. Files of a dataset on
-the Hub are fetched (pipeline/hub.py), as many as its `configs` and `limit` select. Files that the source's declaration
-doesn't name are none of it; how many there are is said in run.json, so that a forgotten pattern shows.
+the Hub are fetched, as many as its `configs` and `limit` select, and so are the objects of a bucket. Files that the
+source's declaration doesn't name are none of it; how many there are is said in run.json, so that a forgotten pattern
+shows.
 """
 
 from __future__ import annotations
@@ -53,7 +54,11 @@ FILES = pa.schema([("file", pa.string()), ("role", pa.string()), ("size", pa.int
 
 
 class Found(NamedTuple):
-    """A file of a source, named relative to its folder. `digest`: sha256, or git's blob sha1 (40 digits) on the Hub."""
+    """A file of a source, named relative to its folder.
+
+    `digest`: what is known of its bytes: sha256; of a listing git's blob sha1 (40 digits) on the Hub, the ETag in a
+    bucket, the times in a folder (stages/hash_files.py).
+    """
 
     file: str
     size: int
@@ -72,12 +77,12 @@ def _holds(pattern: str, file: str) -> bool:
     return pattern == "." or file.startswith(pattern + "/") or fnmatchcase(file, pattern)
 
 
-def listing(found: Iterable[Found], source: Source) -> tuple[pa.Table, int]:
-    """FILES of a source, sorted by name, and how many files no pattern names."""
+def listing(found: Iterable[Found], source: Source) -> pa.Table:
+    """FILES of a source, sorted by name, without those that no pattern names."""
     files = sorted(found)
     named = [(f, kind) for f in files if (kind := role(f.file, source)) is not None]
     rows = [{"file": f.file, "role": kind, "size": f.size, "sha256": f.digest} for f, kind in named]
-    return pa.Table.from_pylist(rows, schema=FILES), len(files) - len(named)
+    return pa.Table.from_pylist(rows, schema=FILES)
 
 
 def select(found: Sequence[Found], source: Source) -> list[Found]:

@@ -25,7 +25,7 @@ from stages.sources.shapes.draft import BadRow, Draft, ImageRef
 from stages.sources.table import FORMATS, Source
 from stages.stage import check_reasons, grouped
 
-VERSION = 3
+VERSION = 4
 
 REASONS = {**draft.REASONS, **images.REASONS}
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.manifest import Counts
 from schemas.shard import COUNTS, INDEX, SHARD
@@ -23,7 +24,7 @@ from stages.chat import ChatFormat, Encoded, ImageTokens, TemplateRefuses
 from stages.stage import check_reasons, grouped
 from stages.tiles.internvl import Grid, TileScheme, choose_grid
 
-VERSION = 2
+VERSION = 3
 
 REASONS = {
     "too_long": "more than max_tokens tokens",
@@ -223,4 +224,4 @@ def _ledger(judged: list[dict[str, Any]]) -> Counts:
 
 def totals(index: pa.Table) -> dict[str, int]:
     """Sums of the five counts over an index."""
-    return {name: sum(index[name].to_pylist()) for name in COUNTS}
+    return {name: pc.sum(index[name]).as_py() or 0 for name in COUNTS}

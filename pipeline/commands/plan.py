@@ -7,6 +7,7 @@ stage and source: the keys that moved are named.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from schemas.manifest import MANIFEST, Manifest, ManifestError, read
 def state(step: Step, context: Context) -> tuple[str, str]:
     """("done" or "to do", why)."""
     if not step.identity:
-        waits = [needed.name for needed in step.contents.values() if context.manifest(needed) is None]
+        waits = [needed.name for needed in step.needs if needed.identity and needed.names(context) is None]
         return "to do", f"named by what {', '.join(waits)} brings" if waits else "named when its inputs are"
     manifest = context.manifest(step)
     if manifest is not None:
@@ -34,7 +35,7 @@ def state(step: Step, context: Context) -> tuple[str, str]:
     if begun:
         return "to do", f"interrupted: {begun:,} parts are done and stay"
     older = _older(step, context.out)
-    return "to do", f"changed: {', '.join(_moved(step, older))}" if older else "never run"
+    return "to do", f"changed: {', '.join(_moved(step, older, context))}" if older else "never run"
 
 
 def plain_or_terminal() -> Console:
@@ -66,12 +67,13 @@ def _older(step: Step, out: Path) -> Manifest | None:
     return None
 
 
-def _moved(step: Step, older: Manifest) -> list[str]:
-    now, then = dict(_flat(json.loads(json.dumps(step.resolved)))), dict(_flat(older.parameters))
+def _moved(step: Step, older: Manifest, context: Context) -> list[str]:
+    now, then = dict(_flat(json.loads(json.dumps(step.parameters)))), dict(_flat(older.parameters))
     keys = [key for key in sorted({*now, *then}) if now.get(key) != then.get(key)]
     if older.version != step.stage.version:
         keys.append(f"version of the stage ({older.version} -> {step.stage.version})")
-    inputs = {folder[:-9] for folder in {s.folder for s in (*step.inputs, *step.benchmarks)} ^ set(older.inputs)}
+    now_read, then_read = step.named_inputs(context).items(), older.inputs.items()
+    inputs = {re.sub("-[0-9a-f]{8}$", "", folder) for folder, _ in now_read ^ then_read}
     return keys + [f"input {name}" for name in sorted(inputs)] or ["order of the inputs"]
 
 

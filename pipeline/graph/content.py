@@ -1,20 +1,19 @@
-"""What lies at the recipe's locations, as content: names, sizes and sha256 of every file that a source names.
+"""What lies at the recipe's locations, as it is listed: names, sizes and what else tells one version from another.
 
-Identity is content, so a plan hashes the files first. Hashes are remembered in `<out>/inventory.json` by path, size and
-modification time: planning again costs one `stat` per file. A dataset on the Hub is listed there at its commit; the
-listing of a commit can't change and is remembered as well. A bucket is listed each time; its content is names, sizes
-and ETags.
+A folder is listed with the times of its files, and not one byte of them is read; what they are, the step `hash` finds.
+A dataset on the Hub is listed there at its commit, with hashes; the listing of a commit can't change and is remembered
+in `<out>/listings.json`. A bucket is listed each time, with ETags. The tokenizer and models are hashed: they are small.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
+from pipeline.graph.folder import listed
 from pipeline.net.bucket import SCHEME, Bucket
 from pipeline.net.hub import Repository, Revision, Server
 from pipeline.recipe.types import Recipe
@@ -32,36 +31,44 @@ _TOKENIZER_FILES = ("tokenizer", "special_tokens", "added_tokens", "chat_templat
 
 
 class Content:
-    """The files of every source and the hashes of the assets. Raises RecipeError for what isn't there."""
+    """The files of every source and the hashes of the tokenizer and the models.
+
+    Raises RecipeError for what isn't there. `commits`: of sources on the Hub; `remotes`: where others are fetched from.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
-        self._recipe, self._store = recipe, recipe.out / "inventory.json"
+        self._recipe, self._store = recipe, recipe.out / "listings.json"
         self._known: dict[str, list[Any]] = _load(self._store)
         self._seen: dict[str, list[Any]] = {}
         self.commits: dict[str, str] = {}
         self.remotes: dict[str, Bucket | Revision] = {}
         self._server = self._hub_server()
         self.tokenizer = self._tokenizer()
-        self.sources = {name: self._survey(name, s) for name, s in recipe.data.sources.items()}
-        self.benchmarks = {name: self._survey(name, s) for name, s in recipe.data.benchmarks.items()}
+        sources = {**recipe.data.sources, **recipe.data.benchmarks}
+        self._found = {name: sorted(self._survey(name, source)) for name, source in sources.items()}
+        self._named: dict[str, list[Found]] = {}
 
     def found(self, name: str) -> list[Found]:
-        """Every file of a source."""
-        return self.sources.get(name) or self.benchmarks[name]
+        """Every file of a source, sorted by name."""
+        return self._found[name]
 
-    def named(self, name: str, source: Source) -> list[Found]:
-        """The files of a source that its declaration names, by name."""
-        return [file for file in sorted(self.found(name)) if role(file.file, source)]
+    def named(self, name: str) -> list[Found]:
+        """The files of a source that its declaration names, sorted by name."""
+        if name not in self._named:
+            data = self._recipe.data
+            source = {**data.sources, **data.benchmarks}[name]
+            self._named[name] = [file for file in self._found[name] if role(file.file, source)]
+        return self._named[name]
 
     def asset(self, name: str) -> tuple[Path, str]:
         """Where a file that a filter needs lies, and its hash."""
         path = language_model(self._recipe)
         if not path.is_file():
             raise RecipeError(f"run.locations.{name}: {path}: no such file")
-        return path, self._hash(path)
+        return path, hash_file(path)
 
     def save(self) -> None:
-        """Remember the hashes for the next plan."""
+        """Remember the listings of commits for the next plan."""
         if self._seen != self._known:
             commit_text(self._store, json.dumps(self._seen, indent=0, sort_keys=True))
 
@@ -110,24 +117,17 @@ class Content:
         return Server.here(run.allow_hosts, run.patience)
 
     def _folder(self, name: str, source: Source) -> list[Found]:
-        """Every file below the source's folder; only named ones are hashed."""
+        """Every file below the source's folder, with its times."""
         root = self._place(name)
         if not root.is_dir():
             what = "is a file, wanted its folder" if root.is_file() else "no such folder"
             raise RecipeError(f"run.locations.{name}: {root}: {what}")
-        out = self._recipe.out.resolve()
-        if out == root.resolve():
+        if self._recipe.out.resolve() == root.resolve():
             raise RecipeError(f"run.out: {self._recipe.out} is also the folder of {name}; give another --out")
-        found = []
-        for folder, folders, files in os.walk(root):
-            # what this program writes is no data, even where it lies among them
-            folders[:] = sorted(one for one in folders if (Path(folder) / one).resolve() != out)
-            for file in sorted(files):
-                path = Path(folder) / file
-                if path.is_file():
-                    relative = path.relative_to(root).as_posix()
-                    digest = self._hash(path) if role(relative, source) else ""
-                    found.append(Found(relative, path.stat().st_size, digest))
+        try:
+            found = list(listed(root, self._recipe.out, name))
+        except OSError as error:
+            raise RecipeError(f"run.locations.{name}: {error.filename}: can't be listed ({error.strerror})") from None
         _check(name, root, source, found)
         return found
 
@@ -136,18 +136,10 @@ class Content:
         if not (folder / "tokenizer.json").is_file():
             raise RecipeError(f"run.locations.tokenizer: {folder}: no tokenizer.json there; wanted a tokenizer folder")
         files = sorted(p for p in folder.iterdir() if p.is_file() and p.name.startswith(_TOKENIZER_FILES))
-        return fingerprint({path.name: self._hash(path) for path in files})
+        return fingerprint({path.name: hash_file(path) for path in files})
 
     def _place(self, name: str) -> Path:
         return Path(self._recipe.run.locations[name]).expanduser()
-
-    def _hash(self, path: Path) -> str:
-        status = path.stat()
-        key, stamp = str(path.absolute()), [status.st_size, status.st_mtime_ns]
-        known = self._known.get(key)
-        digest = known[2] if known and known[:2] == stamp else hash_file(path)
-        self._seen[key] = [*stamp, digest]
-        return str(digest)
 
 
 def language_model(recipe: Recipe) -> Path:

@@ -29,9 +29,8 @@ Makes = Literal["files", "images", "samples", "verdicts", "shards"]
 class Step:
     """One thing to do. `parameters` are what identity is made of; `params` is the same as the stage's own type.
 
-    inputs      steps that it reads, known by their identity before they ran; benchmarks: those of the benchmarks
-    contents    parameter -> step that it reads, known by what it brought: a hash that is there once that step has run
-    identity    "" while a content is not known yet (see `resolve`)
+    inputs      steps that it reads; benchmarks: those of the benchmarks
+    identity    "" while it is not known: an input that names by content must have run first (see `resolve`)
     """
 
     stage: Stage
@@ -40,14 +39,12 @@ class Step:
     params: Any
     inputs: tuple[Step, ...] = ()
     benchmarks: tuple[Step, ...] = ()
-    contents: Mapping[str, Step] = field(default_factory=dict)
     identity: str = field(default="", init=False)
-    _brought: dict[str, str] = field(default_factory=dict, init=False)
 
     @property
     def needs(self) -> tuple[Step, ...]:
         """Every step that must be finished first."""
-        return tuple(dict.fromkeys((*self.inputs, *self.contents.values(), *self.benchmarks)))
+        return (*self.inputs, *self.benchmarks)
 
     @property
     def prefix(self) -> str:
@@ -67,10 +64,10 @@ class Step:
         """Its inputs that make samples, verdicts ..., in their order."""
         return [step for step in self.inputs if step.stage.makes == kind]
 
-    @property
-    def resolved(self) -> dict[str, Any]:
-        """The parameters with what other steps brought."""
-        return {**self.parameters, **self._brought}
+    def named_inputs(self, context: Context) -> dict[str, str]:
+        """Folder and identity of what it reads; what names by content stands there without the folder's own name."""
+        keys = {step: step.folder if step.stage.named_by == "identity" else step.prefix for step in self.needs}
+        return {key: str(step.names(context)) for step, key in keys.items()}
 
     def reads(self, other: Step) -> bool:
         """Whether it reads what `other` makes, or what is made from that."""
@@ -82,19 +79,25 @@ class Step:
             return True
         if not all(step.resolve(context) for step in self.needs):
             return False
-        brought = {name: context.manifest(step) for name, step in self.contents.items()}
-        self._brought = {name: self.contents[name].stage.content(found) for name, found in brought.items() if found}
-        if len(self._brought) < len(brought):
+        inputs, benchmarks = ([step.names(context) for step in steps] for steps in (self.inputs, self.benchmarks))
+        if None in (*inputs, *benchmarks):
             return False
         text = {
             "stage": self.stage.name,
             "version": self.stage.version,
-            "parameters": self.resolved,
-            "inputs": [step.identity for step in self.inputs],
-            "benchmarks": [step.identity for step in self.benchmarks],
+            "parameters": self.parameters,
+            "inputs": inputs,
+            "benchmarks": benchmarks,
         }
         self.identity = fingerprint(text)
         return True
+
+    def names(self, context: Context) -> str | None:
+        """What a step that reads this one is named by: its identity, or what it brought, once it has run."""
+        if self.stage.named_by == "identity":
+            return self.identity
+        manifest = context.manifest(self)
+        return None if manifest is None else self.stage.content(manifest)
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ class Ending:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a step has beyond its tasks: facts for the manifest, circumstances for run.json, a note for the person."""
+    """What a step has beyond its tasks: for its manifest, for run.json, and a note for the person."""
 
     facts: dict[str, Any] = field(default_factory=dict)
     circumstances: dict[str, Any] = field(default_factory=dict)
@@ -161,12 +164,13 @@ class Stage:
     steps     (the row, recipe and content, steps so far) -> its steps; none where the recipe doesn't ask for it
     absent    what a recipe lacks that has no such step
     require   before the first task: raises RecipeError for what would make the step useless
+    named_by  whether steps that read it are named by its identity, or by what it brought: its `content`
     finish    when all tasks are done: writes the files of the whole step
     check     what must hold between its ledger and those of its inputs; raises ManifestError or StepError
     again     (step, manifest, context, asked for it alone) -> why a finished step is due again; "" if it is not
     remark    what a person should know of a finished step that is not due
     much      how much there is to do before it begins, where that is worth saying
-    content   what a finished step brought, as one hash: names the steps that read it by content
+    content   what a finished step brought, as one hash
     verify    proves a finished folder beyond its files' hashes; raises ManifestError
     """
 
@@ -178,6 +182,7 @@ class Stage:
     steps: Callable[[Stage, Context, Sequence[Step]], Iterable[Step]]
     phases: tuple[Phase, ...]
     absent: str = ""
+    named_by: Literal["identity", "content"] = "identity"
     require: Callable[[Step, Context], None] = lambda step, context: None
     finish: Callable[[Ending, PartWriter], Facts] = lambda ending, writer: Facts()
     check: Callable[[Step, Manifest, Context], None] = rows_of_samples

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Done:
-    """What a task did, as its phase's `do` tells it: its ledger by source.
+    """What a task did, as its phase's `do` tells it: its ledger by source, and facts for the end of the step.
 
     Of a task that failed through no fault of this program (a server, a disk): `problem` says why, nothing is recorded,
     and the next run tries again. `streak`: the reasons of those files at its end that failed in a row for what concerns
@@ -42,6 +42,7 @@ class Done:
     """
 
     by_source: dict[str, Counts]
+    facts: dict[str, Any] = field(default_factory=dict)
     problem: str = ""
     streak: tuple[str, ...] = ()
 
@@ -69,6 +70,7 @@ class Record:
     counts: Counts
     by_source: dict[str, Counts]
     files: tuple[FileEntry, ...]
+    facts: dict[str, Any] = field(default_factory=dict)
     problem: str = ""
     streak: tuple[str, ...] = ()
     seconds: float = 0.0
@@ -83,7 +85,8 @@ def do(task: Task) -> Record:
     writer = PartWriter(Path(task.folder), task.number)
     done = task.do(task.job, writer)
     total = sum(done.by_source.values(), Counts())
-    record = Record(task.identity, task.number, total, done.by_source, tuple(writer.entries), done.problem, done.streak)
+    files = tuple(writer.entries)
+    record = Record(task.identity, task.number, total, done.by_source, files, done.facts, done.problem, done.streak)
     if not record.problem:
         text = json.dumps({k: v for k, v in asdict(record).items() if k not in _UNWRITTEN}, sort_keys=True)
         commit_text(writer.folder / layout.record(task.number), text + "\n")

@@ -1,4 +1,4 @@
-"""The step `download`: the files of one source, listed with their hashes; fetched, where they lie on a server.
+"""The step `download`: the files of a source that lies on a server (the Hub, a bucket), fetched and listed.
 
 A file to be fetched is a task, and small ones share one: what is done stays done. A file that can't be fetched fails
 the step, after the others were tried, unless a few in a row say that it is no use.
@@ -28,7 +28,6 @@ from pipeline.storage.part_writer import PartWriter
 from schemas.identity import fingerprint
 from schemas.manifest import Counts, FileEntry
 from stages import download
-from stages.sources.table import Source
 
 _FILES_PER_TASK = 32
 _BYTES_PER_TASK = 16 << 20
@@ -45,33 +44,22 @@ class FetchJob(Job):
     server: Server
 
 
-@dataclass(frozen=True, kw_only=True)
-class ListJob(Job):
-    """Files that lie in a folder: only their list is written."""
-
-    source: str
-    declared: Source
-    found: tuple[download.Found, ...]
-
-
 def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[Step]:
     data, content = context.recipe.data, context.content
     for name, source in {**data.sources, **data.benchmarks}.items():
-        patterns = {"files": source.files, "images": source.images}
-        # Not the dataset's name nor what was selected of it: the commit and the files say both
-        commit = {"commit": content.commits[name]} if source.hub else {}
-        named = [list(found) for found in content.named(name, source)]
-        yield Step(stage, name, {**patterns, **commit, "content": fingerprint(named)}, source)
+        if context.fetched(name):
+            patterns = {"files": source.files, "images": source.images}
+            # Not the dataset's name nor what was selected of it: the commit and the files say both
+            commit = {"commit": content.commits[name]} if source.hub else {}
+            named = [list(found) for found in content.named(name)]
+            yield Step(stage, name, {**patterns, **commit, "content": fingerprint(named)}, source)
 
 
 def _split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
-    """A large file is a job, small ones share one. A folder has none."""
-    if not context.fetched(step.label):
-        found = tuple(context.content.found(step.label))
-        return [ListJob(amount=len(found), source=step.label, declared=step.params, found=found)]
+    """A large file is a job, small ones share one."""
     remote = context.content.remotes[step.label]
     jobs: list[Job] = []
-    for files in shares(context.content.named(step.label, step.params)):
+    for files in shares(context.content.named(step.label)):
         wants = tuple((f"{layout.FETCHED}/{f.file}", remote.want(f)) for f in files)
         amount = sum(f.size for f in files)
         jobs.append(FetchJob(amount=amount, parts=len(wants), source=step.label, wants=wants, server=remote.server))
@@ -93,15 +81,7 @@ def shares(found: Sequence[download.Found]) -> list[list[download.Found]]:
     return shares
 
 
-def _do(job: FetchJob | ListJob, writer: PartWriter) -> Done:
-    if isinstance(job, ListJob):
-        table, _ = download.listing(job.found, job.declared)
-        writer.write(layout.FILES, table.schema, [table])
-        return Done({job.source: Counts(table.num_rows, table.num_rows)})
-    return _fetch(job, writer)
-
-
-def _fetch(job: FetchJob, writer: PartWriter) -> Done:
+def _do(job: FetchJob, writer: PartWriter) -> Done:
     """Fetch files. A failure is counted and told, but not written down: the next run tries again."""
     files = [file for file, _ in job.wants]
     outcomes, streak = _outcomes(job, writer.folder)
@@ -111,7 +91,7 @@ def _fetch(job: FetchJob, writer: PartWriter) -> Done:
     if failed:
         file, first = failed[0]
         problem = f"{file.removeprefix(f'{layout.FETCHED}/')}: {first.reason} ({first.detail})"
-        return Done(counts, problem, streak)
+        return Done(counts, problem=problem, streak=streak)
     flush(writer.folder / file for file in files)
     whole = [(file, found) for file, found in zip(files, outcomes, strict=True) if isinstance(found, Fetched)]
     writer.entries += [FileEntry(file, found.size, found.sha256) for file, found in whole]
@@ -146,17 +126,16 @@ def _web(server: Server) -> Web:
     return server.web()
 
 
-def _keep(job: FetchJob | ListJob, record: Record) -> bool:
+def _keep(job: FetchJob, record: Record) -> bool:
     """How files are shared out among the tasks is no part of the identity."""
-    return isinstance(job, ListJob) or [file.name for file in record.files] == [name for name, _ in job.wants]
+    return [file.name for file in record.files] == [name for name, _ in job.wants]
 
 
-def _no_room(folder: Path, jobs: Sequence[FetchJob | ListJob]) -> str:
+def _no_room(folder: Path, jobs: Sequence[FetchJob]) -> str:
     """Before the first byte: why the files to be fetched don't fit; "" if they do."""
     # a file may be there whole, without the record that a killed run did not come to write
-    fetches = [job for job in jobs if isinstance(job, FetchJob)]
-    there = [folder / (name + end) for job in fetches for name, _ in job.wants for end in ("", PARTIAL)]
-    needed = sum(job.amount for job in fetches) - sum(map(_size, there))
+    there = [folder / (name + end) for job in jobs for name, _ in job.wants for end in ("", PARTIAL)]
+    needed = sum(job.amount for job in jobs) - sum(map(_size, there))
     free = shutil.disk_usage(folder).free
     if needed <= free:
         return ""
@@ -164,10 +143,9 @@ def _no_room(folder: Path, jobs: Sequence[FetchJob | ListJob]) -> str:
     return f"{decimal(needed)} to fetch, {decimal(free)} free in {folder}; {less}"
 
 
-def _live(folder: Path, jobs: Sequence[FetchJob | ListJob]) -> int:
+def _live(folder: Path, jobs: Sequence[FetchJob]) -> int:
     """Bytes of files half fetched: they are among the first jobs that are not done, which begin in order."""
-    fetches = [job for job in jobs if isinstance(job, FetchJob)][:64]
-    return sum(_size(folder / (name + PARTIAL)) for job in fetches for name, _ in job.wants)
+    return sum(_size(folder / (name + PARTIAL)) for job in jobs[:64] for name, _ in job.wants)
 
 
 def _size(path: Path) -> int:
@@ -179,24 +157,17 @@ def _size(path: Path) -> int:
 
 def _finish(ending: Ending, writer: PartWriter) -> Facts:
     """files.parquet, with the sha256 of every file, small ones included."""
-    step, content = ending.step, ending.context.content
-    if not ending.context.fetched(step.label):
-        _, unnamed = download.listing(content.found(step.label), step.params)
-        note = f"; {unnamed:,} files not named (files)" if unnamed else " (files)"
-        return Facts(circumstances={"files_not_named": unnamed}, note=note)
+    step, prefix = ending.step, f"{layout.FETCHED}/"
     entries = [file for record in ending.records for file in record.files]
-    prefix = f"{layout.FETCHED}/"
     found = [download.Found(f.name.removeprefix(prefix), f.size, f.sha256) for f in entries]
-    table, _ = download.listing(found, step.params)
+    table = download.listing(found, step.params)
     writer.write(layout.FILES, table.schema, [table])
-    return Facts(circumstances=content.remotes[step.label].origin)
+    return Facts(circumstances=ending.context.content.remotes[step.label].origin)
 
 
 def _much(step: Step, context: Context) -> str:
     """How much a download is, before it begins."""
-    if not context.fetched(step.label):
-        return ""
-    sizes = [f.size for f in context.content.named(step.label, step.params)]
+    sizes = [file.size for file in context.content.named(step.label)]
     return f"{len(sizes):,} files, {decimal(sum(sizes))} to fetch"
 
 
@@ -208,6 +179,7 @@ DOWNLOAD = Stage(
     reasons=download.REASONS,
     steps=_steps,
     phases=(Phase(_split, _do, unit="bytes", keep=_keep, before=_no_room, live=_live, stops=download.STOPS),),
+    absent="no source on the Hub or in a bucket",
     finish=_finish,
     much=_much,
     check=anything,

@@ -1,4 +1,4 @@
-"""The step `collect`: the images that rows of a source name by address, fetched; a status for every row.
+"""The step `fetch_images`: the images that rows of a source name by address, fetched; a status for every row.
 
 A slice of rows is a task. What was fetched is content, which may be another tomorrow: so ingest is named by what this
 step brought, and failures that may heal are asked again by every run until one brings nothing new. An image that can't
@@ -19,6 +19,7 @@ from pipeline.graph.task import Done, Job, Record
 from pipeline.net import fetch_many
 from pipeline.net.fetch_many import Crowd
 from pipeline.net.http_client import Patience, Web
+from pipeline.steps import record_slices
 from pipeline.steps.source_files import source_files
 from pipeline.storage import layout
 from pipeline.storage.part_writer import PartWriter
@@ -26,7 +27,7 @@ from schemas.identity import fingerprint
 from schemas.manifest import Counts, Manifest
 from stages import fetch_images
 from stages.fetch_images import HEALING, REFUSED
-from stages.sources.records.slices import Slice, read, slices
+from stages.sources.records.slices import Slice, read
 from stages.sources.remote import UrlColumn
 
 _ROWS_PER_PACK = 1024
@@ -52,8 +53,8 @@ def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[S
             yield Step(stage, name, asdict(source.urls), source, all_of(before, "files", [name]))
 
 
-def _split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
-    files, run, column = source_files(step.inputs[0], context), context.recipe.run, step.params.urls
+def _split(step: Step, context: Context, cut: Sequence[Record]) -> list[Job]:
+    files, run, column = source_files(step.making("files")[0], context), context.recipe.run, step.params.urls
     patience = fetch_many.patience(run.patience, column)
     return [
         AskJob(
@@ -66,8 +67,7 @@ def _split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
             patience=patience,
             crowd=run.crowd,
         )
-        for file in files.records
-        for part in slices(files.root / file, file, _ROWS_PER_PACK)
+        for part in record_slices.parts(step, context, cut, _ROWS_PER_PACK, spread=False)
     ]
 
 
@@ -127,14 +127,15 @@ def _circumstances(folder: Path) -> dict[str, Any]:
 
 
 FETCH_IMAGES = Stage(
-    name="collect",
+    name="fetch_images",
     number=1,
     version=fetch_images.VERSION,
     makes="images",
     reasons=fetch_images.REASONS,
     steps=_steps,
-    phases=(Phase(_split, _do, keep=_keep),),
+    phases=(record_slices.phase(lambda step: _ROWS_PER_PACK), Phase(_split, _do, keep=_keep)),
     absent="no source with urls",
+    named_by="content",
     finish=_finish,
     check=anything,
     again=_again,

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step, all_of, anything
 from pipeline.graph.task import Done, Job, Record
+from pipeline.steps import record_slices
 from pipeline.steps.source_files import source_files
 from pipeline.storage import layout
 from pipeline.storage.part_writer import PartWriter
@@ -23,7 +24,7 @@ from stages.fetch_images import Packs
 from stages.ingest import Ingested, IngestParams
 from stages.sources import column_check
 from stages.sources.archives.image_files import ImageFiles, Place, places
-from stages.sources.records.slices import Slice, read, slices
+from stages.sources.records.slices import Slice, read
 from stages.sources.table import Source
 
 
@@ -44,36 +45,39 @@ class IngestJob(Job):
 def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[Step]:
     data = context.recipe.data
     for name, source in {**data.sources, **data.benchmarks}.items():
-        inputs = all_of(before, "files", [name])
         own = asdict(source)
         del own["hub"], own["urls"]
         resolved = {"columns": source.column_map, "prompt": source.reading.prompt, "name": name}
-        parameters = {**own, **resolved, **asdict(data.ingest)}
-        fetched = all_of(before, "images", [name] if source.urls else [])
-        contents = dict(zip(["collected"], fetched, strict=False))
-        yield Step(stage, name, parameters, (source, data.ingest), (*inputs, *fetched), contents=contents)
+        inputs = (*all_of(before, "files", [name]), *all_of(before, "images", [name] if source.urls else []))
+        yield Step(stage, name, {**own, **resolved, **asdict(data.ingest)}, (source, data.ingest), inputs)
 
 
-def _split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
+def _rows_per_part(step: Step) -> int:
+    return int(step.params[1].rows_per_part)
+
+
+def _split(step: Step, context: Context, cut: Sequence[Record]) -> list[Job]:
     source, params = step.params
     files = source_files(step.making("files")[0], context)
-    images = tuple(places(files.root, source.image_patterns, files.named))
-    cut = {file: slices(files.root / file, file, params.rows_per_part) for file in files.records}
-    column_check.check(step.label, source, ((files.root / file, parts) for file, parts in cut.items()))
+    images = tuple(places(files.root, source.image_patterns, files.sizes))
+    found = record_slices.parts(step, context, cut, _rows_per_part(step), spread=True)
+    by_file = itertools.groupby(found, key=lambda part: part.file)
+    column_check.check(step.label, source, ((files.root / file, list(parts)) for file, parts in by_file))
     packs = next((str(context.out / fetched.folder) for fetched in step.making("images")), None)
     given = functools.partial(
         IngestJob, root=str(files.root), name=step.label, source=source, params=params, images=images, packs=packs
     )
-    return [given(amount=part.rows, slice=part) for parts in cut.values() for part in parts]
+    return [given(amount=part.rows, slice=part) for part in found]
 
 
 def _do(job: IngestJob, writer: PartWriter) -> Done:
-    counts, rejects = [], []
+    counts, rejects, ratings = [], [], set()
 
     def samples() -> Iterator[pa.Table]:
         for piece in _pieces(job):
             counts.append(piece.counts)
             rejects.append(piece.rejects)
+            ratings.update(piece.samples["scores"].combine_chunks().flatten().field("name").to_pylist())
             yield piece.samples
 
     writer.write(layout.part(writer.number), SAMPLE, samples())
@@ -81,7 +85,7 @@ def _do(job: IngestJob, writer: PartWriter) -> Done:
     total = sum(counts, Counts())
     if total.rows_in != job.slice.rows:
         raise ValueError(f"{job.slice.file}: {total.rows_in} rows read, {job.slice.rows} listed; run again")
-    return Done({job.name: total})
+    return Done({job.name: total}, {"scores": sorted(ratings)})
 
 
 def _pieces(job: IngestJob) -> Iterator[Ingested]:
@@ -101,11 +105,7 @@ def _image_files(places: tuple[Place, ...], max_bytes: int) -> ImageFiles:
 
 def _finish(ending: Ending, writer: PartWriter) -> Facts:
     """Every name that some sample is rated under."""
-    names: set[str] = set()
-    for file in (file for record in ending.records for file in record.files if layout.is_a("part", file.name)):
-        scores = pq.read_table(ending.folder / file.name, columns=["scores"])["scores"].combine_chunks()
-        names |= set(scores.flatten().field("name").to_pylist())
-    return Facts({"scores": sorted(names)})
+    return Facts({"scores": sorted({name for record in ending.records for name in record.facts["scores"]})})
 
 
 INGEST = Stage(
@@ -115,7 +115,7 @@ INGEST = Stage(
     makes="samples",
     reasons=ingest.REASONS,
     steps=_steps,
-    phases=(Phase(_split, _do),),
+    phases=(record_slices.phase(_rows_per_part), Phase(_split, _do)),
     finish=_finish,
     check=anything,
 )

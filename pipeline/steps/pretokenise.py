@@ -21,8 +21,8 @@ from pipeline.steps.samples import Part, parts_of
 from pipeline.steps.shard_check import check_shards
 from pipeline.storage import layout
 from pipeline.storage.part_writer import PartWriter, row_groups
-from schemas.manifest import Counts, Manifest, describe
-from schemas.shard import INDEX, SHARD
+from schemas.manifest import Counts, Manifest
+from schemas.shard import COUNTS, INDEX, SHARD
 from stages import pretokenise
 from stages.chat import ChatFormat
 from stages.pretokenise import VERDICT, PretokeniseParams, totals
@@ -74,9 +74,13 @@ def _do(job: ShardJob, writer: PartWriter) -> Done:
             yield piece.shard
 
     writer.write(layout.shard(writer.number), SHARD, shards())
-    writer.write(layout.index_part(writer.number), INDEX, [pa.concat_tables(indexes).combine_chunks()])
+    index = pa.concat_tables(indexes).combine_chunks()
+    writer.write(layout.index_part(writer.number), INDEX, [index])
     writer.write(layout.verdict(writer.number), VERDICT, [pa.concat_tables(judged).combine_chunks()])
-    return Done({job.part.source: sum(counts, Counts())})
+    facts = {"totals": totals(index), "image_token_id": chat.image_token_id, "vocab_size": chat.vocab_size}
+    if not writer.number:
+        _save_tokenizer(chat, writer)
+    return Done({job.part.source: sum(counts, Counts())}, facts)
 
 
 @functools.lru_cache(maxsize=2)
@@ -84,23 +88,27 @@ def _chat(folder: str, tokens: Any) -> ChatFormat:
     return ChatFormat.load(folder, tokens)
 
 
+def _save_tokenizer(chat: ChatFormat, writer: PartWriter) -> None:
+    """The tokenizer as it was used, beside the shards; the first task does it."""
+    folder = writer.folder / layout.TOKENIZER
+    chat.save(folder)
+    for path in sorted(folder.iterdir()):
+        writer.add(f"{layout.TOKENIZER}/{path.name}")
+
+
 def _finish(ending: Ending, writer: PartWriter) -> Facts:
-    """The index of all shards in the order of their numbers, the tokenizer as it was used, the totals."""
-    params, folder = ending.step.params, ending.folder
-    parts = [pq.read_table(folder / layout.index_part(record.number)) for record in ending.records]
-    index = pa.concat_tables(parts).cast(INDEX) if parts else INDEX.empty_table()
-    writer.write(layout.INDEX, INDEX, [index.combine_chunks()])
-    chat = ChatFormat.load(ending.context.place("tokenizer"), params.tokens)
-    chat.save(folder / layout.TOKENIZER)
-    saved = sorted(path.name for path in (folder / layout.TOKENIZER).iterdir())
-    writer.entries += [describe(folder, f"{layout.TOKENIZER}/{name}") for name in saved]
+    """One index of all shards in the order of their numbers, and the totals."""
+    params, records = ending.step.params, ending.records
+    parts = (pq.read_table(ending.folder / layout.index_part(record.number), schema=INDEX) for record in records)
+    writer.write(layout.INDEX, INDEX, parts)
+    known = records[0].facts if records else {"image_token_id": 0, "vocab_size": 0}
     return Facts(
         {
             "tiles": asdict(params.tiles),
             "tokens": asdict(params.tokens),
-            "image_token_id": chat.image_token_id,
-            "vocab_size": chat.vocab_size,
-            "totals": totals(index),
+            "image_token_id": known["image_token_id"],
+            "vocab_size": known["vocab_size"],
+            "totals": {name: sum(record.facts["totals"][name] for record in records) for name in COUNTS},
         }
     )
 

@@ -1,7 +1,8 @@
 """The table of stages, in running order: one row each, in a file of its own beside this one.
 
-01 download     folders, the Hub  -> list of files            one step per source
-01 collect      addresses in rows -> packs + statuses         one step per source that has them
+01 hash         a folder          -> list of files            one step per source that lies in one
+01 download     the Hub, a bucket -> files + list of files    one step per source that lies there
+01 fetch_images addresses in rows -> packs + statuses         one step per source that has them
 02 ingest       files             -> samples + rejects        one step per source
 03 dedupe       samples           -> verdicts
 04 decontaminate samples + benchmarks -> verdicts
@@ -16,10 +17,12 @@ from pipeline.graph.stage import Stage
 from pipeline.steps.download import DOWNLOAD
 from pipeline.steps.fetch_images import FETCH_IMAGES
 from pipeline.steps.filters import row
+from pipeline.steps.hash_files import HASH
 from pipeline.steps.ingest import INGEST
 from pipeline.steps.pretokenise import PRETOKENISE
 from stages.filters.table import FILTERS
 
 _FILTERS = [row(judge, number) for number, judge in enumerate(FILTERS.values(), INGEST.number + 1)]
 
-STAGES: dict[str, Stage] = {stage.name: stage for stage in (DOWNLOAD, FETCH_IMAGES, INGEST, *_FILTERS, PRETOKENISE)}
+_ROWS = (HASH, DOWNLOAD, FETCH_IMAGES, INGEST, *_FILTERS, PRETOKENISE)
+STAGES: dict[str, Stage] = {stage.name: stage for stage in _ROWS}

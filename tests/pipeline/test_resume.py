@@ -17,10 +17,11 @@ import pytest
 
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Step
-from pipeline.graph.task import Job, Record, Task, do
+from pipeline.graph.task import Record, Task
+from pipeline.graph.task import do as do_task
 from pipeline.run.runner import Take
 from pipeline.storage.commit import OutputBusy, lock
-from tests.pipeline.conftest import ROOT, MakeRecipe, manifests, opened, run
+from tests.pipeline.conftest import ROOT, MakeRecipe, do, manifests, opened, run
 
 Finished = tuple[Path, Context, list[Step]]
 
@@ -32,7 +33,7 @@ class Shuffled:
         while order := list(iter(take, None)):
             random.Random(f"order {len(order)}").shuffle(order)
             for task in order:
-                yield task, do(task)
+                yield task, do_task(task)
 
 
 class Killed(BaseException):
@@ -50,13 +51,19 @@ class DiesAfter:
             if self.left == 0:
                 raise Killed
             self.left -= 1
-            yield task, do(task)
+            yield task, do_task(task)
 
 
-def tasks_of(step: Step, context: Context) -> list[Job]:
-    """The jobs of all phases of a finished step that has one."""
-    (phase,) = step.stage.phases
-    return list(phase.split(step, context, []))
+class Counts:
+    """Does tasks as they come, and keeps them."""
+
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+
+    def run(self, take: Take) -> Iterator[tuple[Task, Record] | None]:
+        while (task := take()) is not None:
+            self.tasks.append(task)
+            yield task, do_task(task)
 
 
 def test_another_order_and_another_place_give_the_same_bytes(
@@ -74,10 +81,11 @@ def test_another_order_and_another_place_give_the_same_bytes(
 
 
 def test_killed_after_any_task_the_next_runs_end_with_the_same_bytes(
-    finished_run: Finished, make_recipe: MakeRecipe
+    finished_run: Finished, make_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
     """One task per run, so that every task of every stage is once the last before the process dies."""
     _, context, steps = finished_run
+    run(make_recipe(), tmp_path / "counted", executor=(counted := Counts()))
     path, runs = make_recipe(), 0
     while True:
         runs += 1
@@ -86,7 +94,7 @@ def test_killed_after_any_task_the_next_runs_end_with_the_same_bytes(
             break
         except Killed:
             continue
-    assert runs == sum(len(tasks_of(step, context)) for step in steps)
+    assert runs == len(counted.tasks)
     assert manifests(other.out, steps) == manifests(context.out, steps)
 
 
@@ -131,30 +139,39 @@ def test_a_changed_threshold_redoes_its_filter_and_pretokenise_only(
     assert moved == {"quality", "pretokenise"}
 
 
-def test_changed_content_changes_identity_and_a_touched_file_does_not(
+def test_changed_content_changes_identity_and_a_touched_file_is_hashed_again_and_nothing_else(
     finished_run: Finished, make_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
-    _, context, steps = finished_run
+    _, done, steps = finished_run
     copy = tmp_path / "copy"
-    shutil.copytree(Path(context.recipe.run.locations["japanese"]), copy)
+    shutil.copytree(Path(done.recipe.run.locations["japanese"]), copy)
 
     def move(mapping: dict[str, dict[str, dict[str, str]]]) -> None:
         mapping["run"]["locations"]["japanese"] = str(copy)
 
     path = make_recipe(move)
+    do(path, None, ["hash"])
+    known = {step.name: step.identity for step in opened(path)[1]}
+    rest = {step.name: step.identity for step in steps if step.name != "hash japanese"}
+    assert rest.items() <= known.items()
     os.utime(copy / "part-0.parquet")
-    assert [s.identity for s in opened(path)[1]] == [s.identity for s in steps]
+    touched = {step.name: step.identity for step in opened(path)[1]}
+    assert touched["hash japanese"] != known["hash japanese"]
+    assert {name for name, identity in touched.items() if not identity} >= {"ingest japanese", "pretokenise"}
+    do(path, None, ["hash"])
+    assert rest.items() <= {step.name: step.identity for step in opened(path)[1]}.items()
     (copy / "part-1.parquet").write_bytes((copy / "part-0.parquet").read_bytes())
-    moved = {n.name for o, n in zip(steps, opened(path)[1], strict=True) if o.identity != n.identity}
-    assert moved >= {"download japanese", "ingest japanese", "pretokenise"}
+    do(path, None, ["hash"])
+    moved = {step.name for step in opened(path)[1] if step.identity != known[step.name]}
+    assert moved >= {"hash japanese", "ingest japanese", "pretokenise"}
     assert not moved & {"ingest fine", "ingest llava", "ingest held_out"}
 
 
-def test_tasks_carry_names_not_data(finished_run: Finished) -> None:
-    _, context, steps = finished_run
-    for step in steps:
-        for job in tasks_of(step, context):
-            assert len(pickle.dumps(job)) < 16_384, step.name
+def test_tasks_carry_names_not_data(make_recipe: MakeRecipe) -> None:
+    run(make_recipe(), executor=(counted := Counts()))
+    assert len(counted.tasks) > 20
+    for task in counted.tasks:
+        assert len(pickle.dumps(task)) < 16_384, task.folder
 
 
 def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:

@@ -81,18 +81,18 @@ def urls_recipe(make_recipe: MakeRecipe, web: FakeHub, tmp_path: Path) -> Path:
 
 def do(path: Path, out: Path) -> tuple[Context, dict[str, Step]]:
     """Download, collect, ingest, as the command does."""
-    context, steps = conftest.do(path, out, ("download", "collect", "ingest"))
+    context, steps = conftest.do(path, out, ("hash", "download", "fetch_images", "ingest"))
     return context, {step.stage.name: step for step in steps}
 
 
 def test_every_row_has_its_status_and_failures_are_rejects(web: FakeHub, urls_recipe: Path, tmp_path: Path) -> None:
     context, steps = do(urls_recipe, tmp_path / "out")
-    manifest = verify(context.out / steps["collect"].folder)
+    manifest = verify(context.out / steps["fetch_images"].folder)
     reasons = {
         "not_found": 1, "not_an_image": 1, "wrong_content": 1, "address_refused": 1, "bad_url": 1, "no_url": 1
     }  # fmt: skip
     assert (manifest.counts.rows_in, manifest.counts.kept, manifest.counts.rejected) == (18, 12, reasons)
-    folder = context.out / steps["collect"].folder
+    folder = context.out / steps["fetch_images"].folder
     assert sorted(p.name for p in folder.glob("*.pack")) == ["images-00000.pack"]
     for row in pq.read_table(folder / "status-00000.parquet").to_pylist()[:12]:
         with (folder / row["pack"]).open("rb") as pack:
@@ -117,13 +117,13 @@ def test_a_later_run_asks_again_for_what_may_heal_only(web: FakeHub, urls_recipe
     web.fault("3.png", *[Fault("status", 503)] * 2)
     web.fault("4.png", *[Fault("stall", 20, {}, "4")] * 2)
     context, first = do(urls_recipe, tmp_path / "out")
-    counts = read(context.out / first["collect"].folder).counts
+    counts = read(context.out / first["fetch_images"].folder).counts
     assert (counts.kept, counts.rejected["server_error"], counts.rejected["timeout"]) == (10, 1, 1)
     web.log.clear()
     context, second = do(urls_recipe, tmp_path / "out")
     assert sorted(r.path for r in web.log) == ["/plain/3.png", "/plain/4.png"]
     assert second["ingest"].identity != first["ingest"].identity
-    assert read(context.out / second["collect"].folder).counts.kept == 12
+    assert read(context.out / second["fetch_images"].folder).counts.kept == 12
     # in the end the bytes are those of a run without trouble
     assert list(second.values()) and manifests(context.out, list(second.values())[:3]) == manifests(
         clean.out, list(steps.values())[:3]
@@ -142,7 +142,7 @@ def test_one_host_is_not_asked_too_much_at_once(web: FakeHub, urls_recipe: Path,
     started = time.monotonic()
     context, steps = do(urls_recipe, tmp_path / "out")
     assert time.monotonic() - started > 1.2
-    assert read(context.out / steps["collect"].folder).counts.kept == 12
+    assert read(context.out / steps["fetch_images"].folder).counts.kept == 12
 
 
 def test_size_and_time_are_capped(web: FakeHub, urls_recipe: Path, tmp_path: Path) -> None:
@@ -154,20 +154,20 @@ def test_size_and_time_are_capped(web: FakeHub, urls_recipe: Path, tmp_path: Pat
     web.commit({**files, "0.png": files["0.png"] + b"x" * 500})
     web.fault("1.png", Fault("drip", 0, {}, "0.05"))
     context, steps = do(urls_recipe, tmp_path / "out")
-    rejected = read(context.out / steps["collect"].folder).counts.rejected
+    rejected = read(context.out / steps["fetch_images"].folder).counts.rejected
     assert rejected["too_large"] >= 2 and rejected["too_slow"] == 1
 
 
 def test_the_command_runs_all_of_it(web: FakeHub, urls_recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(urls_recipe)]) == 0
     shown = capsys.readouterr().out
-    assert "collect caps" in shown and "image_not_fetched" in shown
+    assert "fetch_images caps" in shown and "image_not_fetched" in shown
     assert main(["run", str(urls_recipe)]) == 0
     assert "nothing to do" in capsys.readouterr().out
 
 
 def statuses(context: Context, steps: dict[str, Step]) -> list[dict[str, Any]]:
-    table = pq.read_table(context.out / steps["collect"].folder / "status-00000.parquet")
+    table = pq.read_table(context.out / steps["fetch_images"].folder / "status-00000.parquet")
     found: list[dict[str, Any]] = table.to_pylist()
     return found
 
@@ -178,8 +178,8 @@ def test_what_was_refused_here_is_asked_once_its_host_is_allowed(
     monkeypatch.setattr("pipeline.cli.RayExecutor", Here)
     refusing = ["run", str(urls_recipe), "--set", "run.allow_hosts=[]"]
     assert main(refusing) == 0
-    assert "collect caps           1/1 parts  18 in, 0 kept" in capsys.readouterr().out and web.log == []
-    assert main(["collect", *refusing[1:]]) == 0  # asks again, to no avail
+    assert "fetch_images caps      1/1 parts  18 in, 0 kept" in capsys.readouterr().out and web.log == []
+    assert main(["fetch_images", *refusing[1:]]) == 0  # asks again, to no avail
     assert main(["run", str(urls_recipe)]) == 0
     assert "18 in, 12 kept" in capsys.readouterr().out and web.log
     web.log.clear()
@@ -198,7 +198,7 @@ def test_an_address_is_asked_once_for_all_rows_that_name_it(web: FakeHub, urls_r
     found = statuses(context, steps)
     assert [row["reason"] for row in found] == [None, "wrong_content", "not_found", None, "not_found"]
     assert {row["offset"] for row in found if row["status"] == "ok"} == {0}
-    assert (context.out / steps["collect"].folder / "images-00000.pack").read_bytes() == picture(0)
+    assert (context.out / steps["fetch_images"].folder / "images-00000.pack").read_bytes() == picture(0)
     assert read(context.out / steps["ingest"].folder).counts.kept == 2
 
 
@@ -233,11 +233,11 @@ def test_a_killed_part_loses_no_image_and_leaves_no_trace(web: FakeHub, urls_rec
     asked = Counter(request.path for request in web.log)
     assert set(asked) == {f"/plain/{name}" for name in [*(f"{n}.png" for n in range(12)), "missing.png", "page.html"]}
     assert asked.total() <= 14 + 2 * 2, "more than those under way were asked for again"
-    three = ("download", "collect", "ingest")
+    three = ("hash", "download", "fetch_images", "ingest")
     assert manifests(context.out, [again[s] for s in three]) == manifests(clean.out, [steps[s] for s in three])
-    folder = context.out / again["collect"].folder
+    folder = context.out / again["fetch_images"].folder
     left = sorted(p.name for p in folder.iterdir())
-    assert left == sorted(p.name for p in (clean.out / steps["collect"].folder).iterdir())
+    assert left == sorted(p.name for p in (clean.out / steps["fetch_images"].folder).iterdir())
 
 
 @pytest.mark.parametrize("damage", ["a line cut", "bytes cut", "bytes changed", "no bytes", "not lines"])
@@ -249,7 +249,7 @@ def test_of_a_damaged_journal_what_is_sound_is_taken_up(
     text = urls_recipe.read_text(encoding="utf-8") + "  crowd: {at_a_time: 1, per_host: 1}\n"
     urls_recipe.write_text(text, encoding="utf-8")
     killed(urls_recipe, tmp_path / "out", web, 6)
-    (lines,) = (tmp_path / "out").glob("01-collect-*/journal-*.jsonl")
+    (lines,) = (tmp_path / "out").glob("01-fetch_images-*/journal-*.jsonl")
     data = lines.with_suffix(".bytes")
     known = [json.loads(line) for line in lines.read_bytes().splitlines()]
     assert len(known) >= 6 and known[-1]["offset"]
@@ -273,8 +273,8 @@ def test_of_a_damaged_journal_what_is_sound_is_taken_up(
     }
     asked = [request.path for request in web.log]
     assert not held & set(asked) and len(asked) == len(set(asked)) == 14 - len(held)
-    verify(context.out / steps["collect"].folder)
-    assert read(context.out / steps["collect"].folder).counts.kept == 12
+    verify(context.out / steps["fetch_images"].folder)
+    assert read(context.out / steps["fetch_images"].folder).counts.kept == 12
 
 
 class Here(Serial):
@@ -306,7 +306,7 @@ def test_dead_addresses_do_not_cost_every_later_run(
     shown = capsys.readouterr().out
     assert web.log == [] and "2 rows failed" in shown and "nothing to do" in shown
     web.faults.clear()
-    assert main(["collect", str(urls_recipe)]) == 0
+    assert main(["fetch_images", str(urls_recipe)]) == 0
     assert {r.path for r in web.log} == {"/plain/3.png", "/plain/4.png"}
     assert main(["run", str(urls_recipe)]) == 0
     assert "rows failed" not in capsys.readouterr().out
@@ -344,7 +344,7 @@ def test_records_on_the_hub_that_name_images_elsewhere(
         assert not any(request.authorized for request in web.log), "the Hub's token went to a host of images"
         context, steps = opened(path)
         found = {step.stage.name: read(context.out / step.folder).counts for step in steps}
-        assert (found["collect"].kept, found["collect"].rejected) == (12, {"not_found": 2})
+        assert (found["fetch_images"].kept, found["fetch_images"].rejected) == (12, {"not_found": 2})
         assert (found["ingest"].kept, found["ingest"].rejected) == (12, {"image_not_fetched": 2})
         assert found["pretokenise"].kept == 12
         hub.log.clear()

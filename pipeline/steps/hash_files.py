@@ -1,0 +1,144 @@
+"""The step `hash`: what the files of a folder are, as content: a list with the sha256 of each.
+
+The step is named by the listing of the folder (names, sizes, times), and what reads the files is named by what comes
+out: so a touched file is hashed again, and nothing else is done again. A few hundred files, or half a gigabyte, are a
+task. What an earlier listing of the source knew of a file with the same size and times is not read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.filesize import decimal
+
+from pipeline.graph.context import Context
+from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step, anything
+from pipeline.graph.task import Done, Job, Record
+from pipeline.storage import layout
+from pipeline.storage.part_writer import PartWriter
+from schemas.identity import fingerprint
+from schemas.manifest import Counts
+from stages import download, hash_files
+from stages.hash_files import LISTING, Unhashed, sha256_of
+
+_BYTES_PER_TASK = 512 << 20
+_FILES_PER_TASK = 1024
+_LISTING = "listing.parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HashJob(Job):
+    """Rows [first, first + rows) of a listing, of files below `root`."""
+
+    source: str
+    root: str
+    listing: str
+    first: int
+    rows: int
+
+
+def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[Step]:
+    data = context.recipe.data
+    for name, source in {**data.sources, **data.benchmarks}.items():
+        if not context.fetched(name):
+            named = [list(found) for found in context.content.named(name)]
+            parameters = {"files": source.files, "images": source.images, "listing": fingerprint(named)}
+            yield Step(stage, name, parameters, source)
+
+
+def _split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
+    folder, known = context.out / step.folder, _known(step, context)
+    found = context.content.named(step.label)
+    digests = [known.get(tuple(file)) for file in found]
+    columns = [*map(list, zip(*found, strict=True)), digests] if found else [[], [], [], []]
+    PartWriter(folder).write(_LISTING, LISTING, [pa.Table.from_arrays([pa.array(c) for c in columns], schema=LISTING)])
+    unread = [0 if digest else file.size for file, digest in zip(found, digests, strict=True)]
+    return [
+        HashJob(
+            amount=sum(unread[first:last]),
+            parts=last - first,
+            source=step.label,
+            root=str(context.place(step.label)),
+            listing=str(folder / _LISTING),
+            first=first,
+            rows=last - first,
+        )
+        for first, last in _shares(unread)
+    ]
+
+
+def _shares(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Ranges of files for the tasks, in the order of the listing."""
+    first = held = 0
+    for number, size in enumerate(sizes):
+        if number > first and (number - first == _FILES_PER_TASK or held + size > _BYTES_PER_TASK):
+            yield first, number
+            first, held = number, 0
+        held += size
+    if sizes:
+        yield first, len(sizes)
+
+
+def _known(step: Step, context: Context) -> dict[tuple[Any, ...], str]:
+    """(file, size, times) -> sha256, of all that was hashed for this source before."""
+    paths = context.out.glob(f"{step.prefix}-{'[0-9a-f]' * 8}/hashes-*.parquet")
+    tables = [pq.read_table(path, schema=LISTING) for path in sorted(paths)]
+    rows = pa.concat_tables(tables).to_pylist() if tables else []
+    return {(row["file"], row["size"], row["times"]): row["sha256"] for row in rows}
+
+
+def _do(job: HashJob, writer: PartWriter) -> Done:
+    rows = pq.read_table(job.listing, schema=LISTING).slice(job.first, job.rows).to_pylist()
+    for row in rows:
+        try:
+            row["sha256"] = row["sha256"] or sha256_of(Path(job.root) / row["file"], row["size"], row["times"])
+        except Unhashed as error:
+            counts = Counts(len(rows), len(rows) - 1, {}, {error.reason: 1})
+            return Done({job.source: counts}, problem=f"{row['file']}: {error}")
+    writer.write(f"hashes-{writer.number:05d}.parquet", LISTING, [pa.Table.from_pylist(rows, LISTING)])
+    return Done({job.source: Counts(len(rows), len(rows))})
+
+
+def _finish(ending: Ending, writer: PartWriter) -> Facts:
+    """The list of files by role, and their content as one hash."""
+    names = [file.name for record in ending.records for file in record.files]
+    tables = [pq.read_table(ending.folder / name, columns=["file", "size", "sha256"]) for name in names]
+    rows = pa.concat_tables(tables).to_pylist() if tables else []
+    found = [download.Found(row["file"], row["size"], row["sha256"]) for row in rows]
+    table = download.listing(found, ending.step.params)
+    writer.write(layout.FILES, table.schema, [table])
+    (ending.folder / _LISTING).unlink(missing_ok=True)
+    unnamed = len(ending.context.content.found(ending.step.label)) - table.num_rows
+    return Facts(
+        facts={"content": fingerprint([list(file) for file in found])},
+        circumstances={"files_not_named": unnamed},
+        note=f"; {unnamed:,} files not named" if unnamed else "",
+    )
+
+
+def _much(step: Step, context: Context) -> str:
+    """How much there is to hash, before it begins; what an earlier listing knew is not taken off."""
+    sizes = [file.size for file in context.content.named(step.label)]
+    return f"{len(sizes):,} files, {decimal(sum(sizes))} to hash"
+
+
+HASH = Stage(
+    name="hash",
+    number=1,
+    version=hash_files.VERSION,
+    makes="files",
+    reasons=hash_files.REASONS,
+    steps=_steps,
+    phases=(Phase(_split, _do, unit="bytes"),),
+    absent="no source in a folder",
+    named_by="content",
+    finish=_finish,
+    check=anything,
+    content=lambda manifest: str(manifest.facts["content"]),
+    much=_much,
+)
