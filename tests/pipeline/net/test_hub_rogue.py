@@ -219,9 +219,9 @@ LISTINGS: dict[str, tuple[Any, str]] = {
 }
 
 
-def repository(rogue: Rogue) -> Repository:
+def repository(rogue: Rogue, revision: str = COMMIT) -> Repository:
     server = Server(rogue.endpoint, ("127.0.0.1",), QUICK, TOKEN)
-    return Repository(server, server.web(), "data.sources.fine.hub", HubDataset("acme/x", COMMIT))
+    return Repository(server, server.web(), "data.sources.fine.hub", HubDataset("acme/x", revision))
 
 
 @pytest.mark.parametrize("case", LISTINGS)
@@ -260,9 +260,30 @@ def test_a_long_wait_is_told_once(
 
 @pytest.mark.parametrize("sha", [None, 5, "c" * 64, "C" * 40, "c" * 39, "main", ["c" * 40], "d" * 40])
 def test_a_commit_that_is_none_or_another_is_one_line(sha: Any, rogue: Rogue) -> None:
-    rogue.script[f"/api/datasets/acme/x/revision/{COMMIT}"] = lambda *_: as_json({"sha": sha})
-    with pytest.raises(HubError, match=r"names no commit for|asked for commit c"):
+    for revision in (COMMIT, "main"):
+        rogue.script[f"/api/datasets/acme/x/revision/{revision}"] = lambda *_: as_json({"sha": sha})
+    another = sha == "d" * 40
+    with pytest.raises(HubError, match="asked for commit c" if another else "names no commit for"):
         repository(rogue).commit()
+    if another:
+        assert repository(rogue, "main").commit() == sha
+    else:
+        with pytest.raises(HubError, match="names no commit for 'main'"):
+            repository(rogue, "main").commit()
+
+
+def test_a_revision_with_a_slash_is_one_name(rogue: Rogue) -> None:
+    rogue.script["/api/datasets/acme/x/revision/refs%2Fconvert%2Fparquet"] = lambda *_: as_json({"sha": COMMIT})
+    assert repository(rogue, "refs/convert/parquet").commit() == COMMIT
+
+
+def test_a_page_that_drips_ends(rogue: Rogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.net.hub._PAGE_SECONDS", 0.5)
+    rogue.script[TREE] = lambda *_: [*answer(200, {"Content-Length": 100}), *[b" ", 0.1] * 100]
+    started = time.monotonic()
+    with pytest.raises(HubError, match="not there in the time allowed"):
+        repository(rogue).files(COMMIT)
+    assert time.monotonic() - started < 3
 
 
 def test_a_long_listing_takes_no_time_to_speak_of(rogue: Rogue) -> None:
