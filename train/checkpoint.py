@@ -96,9 +96,10 @@ def save(out: Path, record: Record, model: nn.Module, optimisers: Sequence[Optim
     save_file(_optimiser_state(model, optimisers), draft / OPTIMISER)
     shutil.copytree(tokenizer, draft / TOKENIZER)
     (draft / RECORD).write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
-    _flush(draft)
+    _flush(*sorted(draft.rglob("*"), reverse=True), draft)
     older = [*out.glob("step-*"), *(path for path in out.glob(".step-*") if path != draft)]
     draft.rename(out / name)
+    _flush(out)
     for path in older:
         shutil.rmtree(path)
     return out / name
@@ -137,9 +138,9 @@ def _flat(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield from _flat(value, f"{key}.{name}" if key else name)
 
 
-def _flush(folder: Path) -> None:
-    """Files before the folder that names them: a rename must not reach the disk before its contents."""
-    for path in sorted(folder.rglob("*"), reverse=True):
+def _flush(*paths: Path) -> None:
+    """What a folder holds comes before the folder: a rename must not reach the disk before its contents."""
+    for path in paths:
         handle = os.open(path, os.O_RDONLY)
         os.fsync(handle)
         os.close(handle)

@@ -39,8 +39,9 @@ class Line:
 
 def cut(path: Path, steps: int) -> list[Line]:
     """The first `steps` lines of a log; the file is rewritten to hold just them. Half a last line goes too."""
-    lines = path.read_text(encoding="utf-8").splitlines()[:steps] if path.is_file() else []
-    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    lines = [line for line in text.splitlines(keepends=True)[:steps] if line.endswith("\n")]
+    path.write_text("".join(lines), encoding="utf-8")
     return [Line(**json.loads(line)) for line in lines]
 
 

