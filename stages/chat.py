@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -101,14 +103,13 @@ class ChatFormat:
     @classmethod
     def load(cls, folder: Path | str, image_tokens: ImageTokens) -> ChatFormat:
         """Read tokenizer and chat template from a local folder. Raises ChatError; runs no code from the folder."""
-        # Tokenizers need no torch; without this transformers says at every import that it misses it.
-        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-        from transformers import AutoTokenizer
-
         if not Path(folder).is_dir():
             raise ChatError(f"{folder}: no such tokenizer folder; point at one with tokenizer.json and a chat template")
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        return cls(tokenizer, image_tokens)
+        with _torch_hidden():
+            from transformers import AutoTokenizer
+
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            return cls(tokenizer, image_tokens)
 
     @property
     def image_token_id(self) -> int:
@@ -254,6 +255,24 @@ class ChatFormat:
         whole = self.encode(probe[:2], [])
         if not whole.target_spans or whole.input_ids[whole.target_spans[-1][1] - 1] not in self._specials.values():
             raise ChatError("the chat template ends an assistant turn without a special token; add one, e.g. eos_token")
+
+
+@contextmanager
+def _torch_hidden() -> Iterator[None]:
+    """Let transformers load without torch, which a tokenizer doesn't need and which takes longer than all the rest.
+
+    Only where neither is imported yet. From then on transformers takes torch for absent in this process: one that wants
+    its models as well imports torch first, as all of `train` does.
+    """
+    hide = not {"torch", "transformers"} & set(sys.modules)
+    if hide:
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # else it says that it misses torch
+        sys.modules["torch"] = None  # type: ignore[assignment]  # what Python takes for "not installed"
+    try:
+        yield
+    finally:
+        if hide:
+            del sys.modules["torch"]
 
 
 def _check_template(tokenizer: Any) -> None:

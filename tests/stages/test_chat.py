@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from stages.chat import ChatError, ChatFormat, ImageTokens, TemplateRefuses
 
+ROOT = Path(__file__).parent.parent.parent
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -410,6 +413,25 @@ def test_words_added_to_the_vocabulary_are_found_in_content_as_the_template_find
     messages = talk(("user", "q"), ("assistant", "<think>hm</think> three"))
     assert chat.encode(messages, []).input_ids == theirs(chat, messages)
     assert tokenizer.convert_tokens_to_ids("<think>") in chat.encode(messages, []).input_ids
+
+
+def test_loading_imports_no_torch_leaves_one_alone_and_makes_the_same(chat: ChatFormat, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    chat.save(tmp_path / "given")
+    for first in (False, True):
+        code = f"""
+import sys
+{"import torch" if first else ""}
+from stages.chat import ChatFormat, ImageTokens
+ChatFormat.load({str(tmp_path / "given")!r}, ImageTokens("<i>")).save({str(tmp_path / str(first))!r})
+assert ("torch" in sys.modules) is {first}
+import torch, transformers
+assert transformers.is_torch_available() is {first}
+"""
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    saved = [{path.name: path.read_bytes() for path in (tmp_path / str(first)).iterdir()} for first in (False, True)]
+    assert saved[0] == saved[1] and "tokenizer.json" in saved[0]
 
 
 def test_code_in_a_tokenizer_folder_does_not_run(chat: ChatFormat, tmp_path: Path) -> None:
