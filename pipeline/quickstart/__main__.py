@@ -27,6 +27,7 @@ from pipeline.quickstart import tokenizer
 from pipeline.quickstart.defects import write_corpus
 from pipeline.quickstart.raw import SOURCES
 from pipeline.recipe import types as recipe
+from pipeline.recipe.bundled import find
 
 RECIPE = Path("configs/quickstart.yaml")
 TRAINING = Path("configs/quickstart_train.yaml")
@@ -77,7 +78,7 @@ def places(out: Path) -> dict[str, Path]:
 
 def training_config(out: Path) -> Path:
     """The training config with this run's folders filled in, written beside its results."""
-    config = yaml.safe_load(TRAINING.read_text(encoding="utf-8"))
+    config = yaml.safe_load(find(TRAINING).read_text(encoding="utf-8"))
     config["data"]["shards"], config["run"]["out"] = str(out), str(out / "model")
     path = out / "train.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")

@@ -2,7 +2,8 @@
 
 `data` is identity: what the result is made of. Change a key and the steps it reaches get another identity and folder.
 `run` is execution: where things lie, how many workers. Nothing of it changes a byte of the result.
-Both are strict: an unknown key is an error that suggests the near one. Paths are relative to the current folder.
+Both are strict: an unknown key is an error that suggests the near one. Paths are relative to the current folder; a path
+that begins with `configs/` and isn't there is the program's own file.
 
 A source may begin from a file: `extends: configs/sources/finevision.yaml`. The file holds the keys of one source; keys
 given beside `extends` replace the file's, each as a whole. A file extends no other.
@@ -21,6 +22,7 @@ import yaml
 
 from pipeline.net.fetch_many import Crowd
 from pipeline.net.http_client import Patience
+from pipeline.recipe.bundled import find
 from schemas import strict
 from schemas.strict import RecipeError
 from stages.catalogue import STAGES
@@ -135,7 +137,7 @@ class Recipe:
 
 def load(path: Path | str, out: str | None = None, address: str | None = None, sets: Sequence[str] = ()) -> Recipe:
     """Read a recipe; `out`, `address` and `sets` ("run.workers=4") override its `run`. Raises RecipeError."""
-    mapping = read_yaml(path)
+    mapping = read_yaml(find(path))
     if not isinstance(mapping, dict):
         raise RecipeError(f"{path}: got {type(mapping).__name__}, wanted a mapping with the keys data and run")
     if "model" in mapping or "optimiser" in mapping:
@@ -204,9 +206,10 @@ def _extend(source: dict[str, Any], where: str) -> dict[str, Any]:
     path = source["extends"]
     if not isinstance(path, str):
         raise RecipeError(f"{where}.extends: got {path!r}, wanted the path of a file, e.g. configs/sources/aya.yaml")
-    if not Path(path).is_file():
+    file = find(path)
+    if not file.is_file():
         raise RecipeError(f"{where}.extends: {path}: no such file; paths are relative to the current folder")
-    base = read_yaml(path)
+    base = read_yaml(file)
     if not isinstance(base, dict):
         raise RecipeError(f"{path}: got {type(base).__name__}, wanted a mapping with the keys of a source")
     if "extends" in base:
