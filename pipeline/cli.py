@@ -74,8 +74,12 @@ class _Parser(argparse.ArgumentParser):
         raise RecipeError(f"{message}; see {self.prog} --help")
 
 
+def _name() -> str:
+    return "tessera" if Path(sys.argv[0]).name == "tessera" else "python -m pipeline"
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m pipeline", description="Raw image-text datasets to training-ready shards.")
+    parser = _Parser(prog=_name(), description="Raw image-text datasets to training-ready shards.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
     common = _Parser(add_help=False)
     common.add_argument("recipe", help="the YAML recipe")

@@ -97,7 +97,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser("python -m train", description="Train a vision-language model from shards, and ask it questions.")
+    name = "tessera-train" if Path(sys.argv[0]).name == "tessera-train" else "python -m train"
+    parser = _Parser(name, description="Train a vision-language model from shards, and ask it questions.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     for command, text in ((fit, "train from shards"), (generate, "answer questions with the newest checkpoint")):
         sub = commands.add_parser(command.__name__, help=text)

@@ -26,6 +26,7 @@ from pipeline.graph.context import Context
 from pipeline.quickstart import tokenizer
 from pipeline.quickstart.defects import write_corpus
 from pipeline.quickstart.raw import SOURCES
+from pipeline.recipe.bundled import find
 from pipeline.recipe.load import load
 from pipeline.steps.table import STAGES
 from schemas import yaml_file
@@ -79,7 +80,7 @@ def places(out: Path) -> dict[str, Path]:
 
 def training_config(out: Path) -> Path:
     """The training config with this run's folders filled in, written beside its results."""
-    config = yaml_file.read(TRAINING)
+    config = yaml_file.read(find(TRAINING))
     config["data"]["shards"], config["run"]["out"] = str(out), str(out / "model")
     path = out / "train.yaml"
     path.write_text(yaml_file.dump(config), encoding="utf-8")

@@ -1,7 +1,7 @@
 """A recipe read from its file, with what the command line says instead, and with what its sources extend.
 
-A source may begin from a file: `extends: sources/finevision.yaml`, relative to the recipe's own folder. The file holds
-the keys of one source; keys given beside `extends` replace the file's, each as a whole. A file extends no other.
+A source may begin from a file: `extends: sources/finevision.yaml`, relative to the recipe's own folder (a path that
+begins with `configs/` and isn't there is the program's own file). The file holds the keys of one source; keys given beside `extends` replace the file's, each as a whole. A file extends no other.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.recipe.bundled import find
 from pipeline.recipe.types import Recipe
 from schemas import strict, yaml_file
 from schemas.strict import RecipeError
@@ -19,6 +20,7 @@ from schemas.strict import RecipeError
 
 def load(path: Path | str, out: str | None = None, address: str | None = None, sets: Sequence[str] = ()) -> Recipe:
     """Read a recipe; `out`, `address` and `sets` ("run.workers=4") override its `run`. Raises RecipeError."""
+    path = find(path)
     mapping = yaml_file.read(path)
     if "model" in mapping or "optimiser" in mapping:
         raise RecipeError(f"{path}: is a training config; give it to `python -m train fit`")
@@ -62,6 +64,8 @@ def _extend(source: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
     if not isinstance(name, str):
         raise RecipeError(f"{where}.extends: got {name!r}, wanted the path of a file, e.g. sources/aya.yaml")
     path = folder / Path(name).expanduser()
+    if not path.is_file():
+        path = find(name)
     if not path.is_file():
         raise RecipeError(f"{where}.extends: {path}: no such file; paths are relative to the recipe's folder")
     base = yaml_file.read(path)

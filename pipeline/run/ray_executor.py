@@ -20,6 +20,14 @@ from pipeline.graph.errors import StepError
 from pipeline.graph.task import Record, Task, do
 from pipeline.run.runner import Take
 
+# What a worker runs is this program's own packages, not what is installed on its node or lies in the current folder,
+# which Ray would search first. In a checkout they lie beside data, installed beside all other packages: nothing else is
+# shipped. A submitted job brings its own folder.
+_PACKAGES = ("schemas", "stages", "pipeline")
+_SHIPPED = {
+    "working_dir": str(Path(__file__).parent.parent.parent),
+    "excludes": ["/*", "!/.", *(f"!/{name}" for name in _PACKAGES), "__pycache__"],
+}
 _RETRIES = 2
 _PATIENCE = 30.0
 
@@ -78,14 +86,11 @@ def _connect(address: str | None) -> None:
     _set_environment(address)
     import ray
 
-    # The packages lie flat in this folder; workers elsewhere get them shipped, a submitted job has them already.
-    root = str(Path(__file__).parent.parent.parent)
-    environment = {"working_dir": root, "excludes": [".git", ".venv", "out"]} if address and not inside_job else None
     try:
         ray.init(
             # "local": a cluster that happens to run on this machine is joined only when asked for
             address=address or ("auto" if inside_job else "local"),
-            runtime_env=environment,
+            runtime_env=None if inside_job else _SHIPPED,
             include_dashboard=None if address or inside_job else False,
             logging_level=logging.ERROR,
             log_to_driver=False,

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from pipeline.cli import main
+from pipeline.recipe.bundled import find
 from pipeline.recipe.load import load
 from schemas import strict, yaml_file
 from stages.download import role
@@ -64,6 +65,19 @@ def test_there_is_one_for_each_dataset_we_name() -> None:
 def test_patterns_name_the_files_they_are_meant_for(name: str, file: str, kind: str | None) -> None:
     source = strict.build(Source, yaml_file.read(ROOT / "configs" / "sources" / f"{name}.yaml"))
     assert role(file, source) == kind
+
+
+def test_the_programs_own_files_are_found_from_any_folder_and_never_hide_one_s_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "configs/sources/aya.yaml"
+    monkeypatch.chdir(tmp_path)
+    assert yaml_file.read(find(name)) == yaml_file.read(ROOT / name)
+    assert find("sources/aya.yaml") == Path("sources/aya.yaml")
+    own = tmp_path / name
+    own.parent.mkdir(parents=True)
+    own.write_text("format: texts")
+    assert yaml_file.read(find(name)) == {"format": "texts"}
 
 
 def extending(mapping: dict[str, Any], path: Path, **keys: Any) -> None:
