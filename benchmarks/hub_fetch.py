@@ -30,7 +30,7 @@ from pipeline.net.hub import Revision, Server  # noqa: E402
 from pipeline.run.task import Task  # noqa: E402
 from pipeline.steps.fetching import do_download, shares  # noqa: E402
 from stages.download import Found  # noqa: E402
-from stages.sources.remote import HubDataset  # noqa: E402
+from stages.sources.declaration import HubDataset  # noqa: E402
 from tests.pipeline.hub_server import FakeHub, serving  # noqa: E402
 
 Files = dict[str, bytes]

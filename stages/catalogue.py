@@ -15,8 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stages import download, ingest, pretokenise
-from stages import fetch_images as collect
+from stages import download, fetch_images, ingest, pretokenise
 from stages.filters.decontaminate import DECONTAMINATE
 from stages.filters.dedupe import DEDUPE
 from stages.filters.language import LANGUAGE
@@ -45,7 +44,7 @@ def _table() -> dict[str, Entry]:
     }
     table = {name: Entry(number, *entry) for number, (name, entry) in enumerate(stages.items(), 1)}
     # collect belongs to download and shares its number: most recipes have none
-    beside = {"collect": Entry(1, collect.VERSION, collect.REASONS)}
+    beside = {"collect": Entry(1, fetch_images.VERSION, fetch_images.REASONS)}
     return {"download": table["download"], **beside, **table}
 
 

@@ -1,8 +1,8 @@
 """List a source: every file with its size, its hash and its role, before anything is read.
 
 A folder on disk is read in place: nothing is copied, and where it lies is not part of the result. Files of a dataset on
-the Hub are fetched (pipeline/hub.py), as many as its `configs` and `limit` select. Files that the source's declaration
-doesn't name are none of it; how many there are is said in run.json, so that a forgotten pattern shows.
+the Hub are fetched (pipeline/net/hub.py), as many as its `configs` and `limit` select. Files that the source's
+declaration doesn't name are none of it; how many there are is said in run.json, so that a forgotten pattern shows.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from stages.sources.table import Source
+from stages.sources.declaration import Source
 
 VERSION = 1
 

@@ -16,7 +16,7 @@ from pipeline.recipe.types import Data
 from schemas.identity import fingerprint
 from stages.catalogue import FILTERS, STAGES
 from stages.download import Found, role
-from stages.sources.table import Source
+from stages.sources.declaration import Source
 
 
 @dataclass(frozen=True)

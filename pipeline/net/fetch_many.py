@@ -28,7 +28,7 @@ from pipeline.net.journal import Journal, Lies, Outcome
 from pipeline.storage import commit as storage
 from stages.fetch_images import HEALING, REFUSED, STATUS
 from stages.images.rules import sniff
-from stages.sources.remote import UrlColumn
+from stages.sources.declaration import UrlColumn
 
 _HALF = re.compile("[\ud800-\udfff]")
 

@@ -24,7 +24,7 @@ from pipeline.net.download_file import Want, nameable
 from pipeline.net.http_client import Failed, Patience, Web, read
 from schemas.strict import RecipeError
 from stages.download import Found
-from stages.sources.remote import HubDataset
+from stages.sources.declaration import HubDataset
 
 _PUBLIC = "https://huggingface.co"
 _NEXT = re.compile(r'<([^>]*)>\s*;\s*rel="?next"?')

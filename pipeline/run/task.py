@@ -25,8 +25,8 @@ from pipeline.storage import commit as storage
 from schemas import strict
 from schemas.manifest import Counts, FileEntry
 from stages.sources.archives.image_files import Place
+from stages.sources.declaration import Source
 from stages.sources.records.slices import Slice
-from stages.sources.table import Source
 
 FETCHED = "files"  # folder of fetched files, in the download step's own
 

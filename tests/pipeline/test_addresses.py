@@ -16,7 +16,7 @@ from pipeline.net import public_address as addresses
 from pipeline.net.download_file import Fetched, Want, fetch
 from pipeline.net.http_client import Failed, Patience, Web
 from pipeline.net.hub import HubError, Repository, Server
-from stages.sources.remote import HubDataset
+from stages.sources.declaration import HubDataset
 from tests.pipeline.hub_server import FakeHub, Fault, serving
 
 INSIDE = [

@@ -17,7 +17,7 @@ import pytest
 from pipeline.net.download_file import Fetched, Want, fetch
 from pipeline.net.http_client import Failed, Patience, Web
 from pipeline.net.hub import HubError, Repository, Revision, Server
-from stages.sources.remote import HubDataset
+from stages.sources.declaration import HubDataset
 from tests.pipeline.rogue_server import Pieces, Rogue, Script, answer, as_json, misbehaving
 
 DATA = random.Random(1).randbytes(300_000)

@@ -13,7 +13,7 @@ from pipeline.graph.build import build
 from pipeline.recipe import types as recipe
 from schemas import strict
 from stages.download import role
-from stages.sources.table import Source
+from stages.sources.declaration import Source
 from tests.pipeline.conftest import ROOT, MakeRecipe, opened
 
 FILES = sorted((ROOT / "configs" / "sources").glob("*.yaml"))
