@@ -30,7 +30,7 @@ from pipeline.graph.task import Task, do  # noqa: E402
 from pipeline.net.hub import Revision, Server  # noqa: E402
 from pipeline.steps.download import DOWNLOAD, FetchJob, shares  # noqa: E402
 from stages.download import Found  # noqa: E402
-from stages.sources.remote import HubDataset  # noqa: E402
+from stages.sources.declaration import HubDataset  # noqa: E402
 from tests.pipeline.net.hub_server import FakeHub, serving  # noqa: E402
 
 Files = dict[str, bytes]

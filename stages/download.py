@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from stages.sources.table import Source
+from stages.sources.declaration import Source
 
 VERSION = 1
 

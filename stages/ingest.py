@@ -1,8 +1,8 @@
 """Raw records -> SAMPLE rows and REJECT rows: the one time images are decoded.
 
 Per record: the source's adapter makes a draft, every image is found, proven whole, measured and hashed
-(stages/images.py), and the original bytes are kept. What can't become a sample is a reject with a reason and what was
-seen. Rows in = samples + rejects, checked here. A part comes in pieces, so that its size is no matter of memory.
+(stages/images/rules.py), and the original bytes are kept. What can't become a sample is a reject with a reason and what
+was seen. Rows in = samples + rejects, checked here. A part comes in pieces, so that its size is no matter of memory.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ import pyarrow as pa
 
 from schemas.manifest import Counts
 from schemas.sample import REJECT, SAMPLE, sample_id
-from stages.images import rules as images
+from stages.images import rules
 from stages.images.rules import BadImage
 from stages.sources.archives.image_files import ImageFiles
+from stages.sources.declaration import Source
 from stages.sources.records.streams import Limits
 from stages.sources.shapes import draft
 from stages.sources.shapes.draft import BadRow, Draft, ImageRef
-from stages.sources.table import FORMATS, Source
+from stages.sources.table import FORMATS
 from stages.stage import check_reasons, grouped
 
 VERSION = 4
 
-REASONS = {**draft.REASONS, **images.REASONS}
+REASONS = {**draft.REASONS, **rules.REASONS}
 
 _INFO_BYTES = 2048  # what describes an image, beside its bytes
 _BLOCK_BYTES = 1024  # a turn or a piece of one, beside its text
@@ -160,7 +161,7 @@ def _image(ref: ImageRef, files: ImageFiles, params: IngestParams) -> tuple[dict
     data = ref.data if ref.data is not None else files.read(ref.path or "")
     if len(data) > params.max_image_bytes:
         raise BadImage("image_too_large", f"{len(data):,} bytes, at most {params.max_image_bytes:,}")
-    return {"bytes": data, "path": ref.path}, vars(images.inspect(data, params.max_pixels))
+    return {"bytes": data, "path": ref.path}, vars(rules.inspect(data, params.max_pixels))
 
 
 def _scores(found: Draft) -> list[dict[str, Any]]:

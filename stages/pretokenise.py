@@ -22,7 +22,9 @@ from schemas.shard import COUNTS, INDEX, SHARD
 from schemas.verdict import verdict_schema
 from stages.chat import ChatFormat, Encoded, ImageTokens, TemplateRefuses
 from stages.stage import check_reasons, grouped
-from stages.tiles.internvl import Grid, TileScheme, choose_grid
+from stages.tiles.internvl import InternVL
+from stages.tiles.scheme import Grid
+from stages.tiles.table import TileScheme
 
 VERSION = 3
 
@@ -41,7 +43,7 @@ VERDICT = verdict_schema(
 class PretokeniseParams:
     """How images become tiles and tokens, and the longest sample that stays."""
 
-    tiles: TileScheme = field(default_factory=TileScheme)
+    tiles: TileScheme = field(default_factory=InternVL)
     tokens: ImageTokens = field(default_factory=ImageTokens)
     max_tokens: int = 8192
 
@@ -157,7 +159,7 @@ def _languages(samples: pa.Table, verdicts: Mapping[str, pa.Table]) -> list[str 
 
 def _encode(row: Mapping[str, Any], chat: ChatFormat, params: PretokeniseParams) -> dict[str, Any]:
     sizes = [(info["width"], info["height"]) for info in row["image_info"]]
-    grids = [choose_grid(width, height, params.tiles) for width, height in sizes]
+    grids = [params.tiles.grid(width, height) for width, height in sizes]
     try:
         encoded = chat.encode(row["messages"], [grid.num_tiles * params.tiles.tokens_per_tile for grid in grids])
     except TemplateRefuses as error:

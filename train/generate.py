@@ -21,7 +21,6 @@ from transformers import DynamicCache
 from schemas import strict
 from stages.chat import ChatFormat
 from stages.images.rules import BadImage, open_rgb
-from stages.tiles.internvl import choose_grid
 from train import checkpoint
 from train.config import ModelConfig
 from train.data.collate import check, cut_tiles
@@ -69,7 +68,7 @@ class Answerer:
     def _sample(self, prompt: Prompt) -> Sample:
         """The prompt in the shape of a training sample, without targets; images come before the text."""
         scheme = self.facts.scheme
-        grids = [choose_grid(*_size(prompt, number), scheme) for number in range(len(prompt.images))]
+        grids = [scheme.grid(*_size(prompt, number)) for number in range(len(prompt.images))]
         blocks: list[dict[str, Any]] = [{"type": "image"} for _ in grids]
         message = {"role": "user", "content": [*blocks, {"type": "text", "text": prompt.text}]}
         encoded = self.chat.encode_prompt([message], [grid.num_tiles * scheme.tokens_per_tile for grid in grids])

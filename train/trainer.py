@@ -71,7 +71,7 @@ class Run:
     """Model, optimiser and position of one run; resumed from the newest checkpoint if there is one."""
 
     def __init__(self, config: Config, shards: Shards, plan: Plan) -> None:
-        torch.set_num_threads(1)  # see gradient.py
+        torch.set_num_threads(1)  # see distributed/gradient.py
         self.pool = ThreadPoolExecutor(config.run.threads, thread_name_prefix="pack")
         self.config, self.shards, self.plan = config, shards, plan
         self.out = Path(config.run.out)

@@ -23,14 +23,14 @@ from stages.ingest import IngestParams, ingest
 from stages.sources import guess
 from stages.sources.archives.image_files import ImageFiles, places
 from stages.sources.archives.zip_and_tar import WHOLE
+from stages.sources.declaration import Source, UrlColumn
 from stages.sources.guess import Shape
 from stages.sources.records.slices import SUFFIXES, TAR_SUFFIXES, head
 from stages.sources.records.streams import DataError
-from stages.sources.remote import UrlColumn
 from stages.sources.shapes import draft
 from stages.sources.shapes.draft import BadRow
 from stages.sources.shapes.webdataset import is_sample
-from stages.sources.table import FORMATS, Source
+from stages.sources.table import FORMATS
 
 _FILES, _RECORDS = 32, 64
 

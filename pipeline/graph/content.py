@@ -24,8 +24,8 @@ from schemas.strict import RecipeError
 from stages.download import Found, role, select
 from stages.filters.language import bundled_model
 from stages.sources.archives.image_files import places
+from stages.sources.declaration import Source
 from stages.sources.records.streams import DataError
-from stages.sources.table import Source
 
 _TOKENIZER_FILES = ("tokenizer", "special_tokens", "added_tokens", "chat_template", "vocab", "merges", "spiece")
 

@@ -32,7 +32,7 @@ from pipeline.net.trouble import Failed
 from pipeline.storage.commit import commit
 from stages.fetch_images import HEALING, REFUSED, STATUS
 from stages.images.rules import sniff
-from stages.sources.remote import UrlColumn
+from stages.sources.declaration import UrlColumn
 
 _HALF = re.compile("[\ud800-\udfff]")
 

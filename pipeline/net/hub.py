@@ -38,7 +38,7 @@ from pipeline.net.trouble import Failed
 from pipeline.net.wanted_file import Want
 from schemas.strict import RecipeError
 from stages.download import Found
-from stages.sources.remote import HubDataset
+from stages.sources.declaration import HubDataset
 
 _PUBLIC = "https://huggingface.co"
 _NEXT = re.compile(r'<([^>]*)>\s*;\s*rel="?next"?')

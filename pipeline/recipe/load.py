@@ -1,7 +1,8 @@
 """A recipe read from its file, with what the command line says instead, and with what its sources extend.
 
 A source may begin from a file: `extends: sources/finevision.yaml`, relative to the recipe's own folder (a path that
-begins with `configs/` and isn't there is the program's own file). The file holds the keys of one source; keys given beside `extends` replace the file's, each as a whole. A file extends no other.
+begins with `configs/` and isn't there is the program's own file). The file holds the keys of one source; keys given
+beside `extends` replace the file's, each as a whole. A file extends no other.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from stages.filters.language import LanguageParams
 from stages.filters.quality import QualityParams
 from stages.ingest import IngestParams
 from stages.pretokenise import PretokeniseParams
-from stages.sources.table import Source
+from stages.sources.declaration import Source
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9a-fA-F:]+")

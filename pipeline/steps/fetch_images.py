@@ -27,8 +27,8 @@ from schemas.identity import fingerprint
 from schemas.manifest import Counts, Manifest
 from stages import fetch_images
 from stages.fetch_images import HEALING, REFUSED
+from stages.sources.declaration import UrlColumn
 from stages.sources.records.slices import Slice, read
-from stages.sources.remote import UrlColumn
 
 _ROWS_PER_PACK = 1024
 

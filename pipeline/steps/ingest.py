@@ -24,8 +24,8 @@ from stages.fetch_images import Packs
 from stages.ingest import Ingested, IngestParams
 from stages.sources import column_check
 from stages.sources.archives.image_files import ImageFiles, Place, places
+from stages.sources.declaration import Source
 from stages.sources.records.slices import Slice, read
-from stages.sources.table import Source
 
 
 @dataclass(frozen=True, kw_only=True)

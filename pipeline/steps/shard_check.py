@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from schemas.manifest import Manifest, ManifestError
 from schemas.shard import COUNTS, INDEX, SHARD
 from stages.pretokenise import totals
-from stages.tiles.internvl import Grid, TileScheme
+from stages.tiles.scheme import Grid
+from stages.tiles.table import TileScheme, recorded
 
 
 def check_shards(folder: Path, manifest: Manifest) -> None:
@@ -25,7 +26,7 @@ def check_shards(folder: Path, manifest: Manifest) -> None:
     if not index.schema.equals(INDEX):
         raise ManifestError(f"{folder / 'index.parquet'}: its schema is not INDEX; run pretokenise again")
     expected = iter(index.to_pylist())
-    scheme, image = TileScheme(**manifest.facts["tiles"]), manifest.facts["image_token_id"]
+    scheme, image = recorded(manifest.facts["tiles"]), manifest.facts["image_token_id"]
     names = [file.name for file in manifest.files if file.name.endswith(".arrow")]
     for number, name in enumerate(names):
         for row, sample in enumerate(_rows(folder / name)):

@@ -1,7 +1,8 @@
 """Drop samples that show a benchmark's image, so that evaluation measures something.
 
 Benchmarks are sources of their own in the recipe, ingested like the others. A sample is contaminated if any of its
-images has the bytes of a benchmark image or matches one by sight (stages/matching.py), whatever the question.
+images has the bytes of a benchmark image or matches one by sight (stages/filters/image_match.py), whatever the
+question.
 
 Reads image_info. Evidence: the benchmark sample that shows the image, and the Hamming distance.
 """

@@ -2,8 +2,8 @@
 
 Two samples are duplicates only if their conversations are equal after normalisation AND their images match one by one:
 the same image with another question is another sample. Images match by their bytes (`duplicate`) or by sight
-(`near_duplicate`: re-encoded, resized; see stages/matching.py). Of a cluster the sample with the most pixels stays,
-then the one whose id sorts first, whatever the order of the parts.
+(`near_duplicate`: re-encoded, resized; see stages/filters/image_match.py). Of a cluster the sample with the most pixels
+stays, then the one whose id sorts first, whatever the order of the parts.
 
 Reads messages and image_info; sees all parts at once. Evidence: the kept sample's id, and the Hamming distance to it.
 """

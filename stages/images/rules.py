@@ -2,10 +2,10 @@
 
 Rules, each with a test on a real file of its kind:
   content   sniffed from the bytes, never from the name; formats outside FORMATS are `image_unreadable`
-  whole     decoded once at ingest (scaled for JPEG), its structure walked (structure.py): cut or damaged
-            data is `image_truncated`, never half a picture. Bytes after the end mark don't count. Not decoded are later
-            frames, a TIFF's later pages and an MPO's later pictures; not detectable is damage that a decoder can't see
-            (bits flipped in a JPEG, BMP, PPM or fax-coded TIFF)
+  whole     decoded once at ingest (scaled for JPEG), its structure walked (structure.py): cut or damaged data is
+            `image_truncated`, never half a picture. Bytes after the end mark don't count. Not decoded are later frames,
+            a TIFF's later pages and an MPO's later pictures; not detectable is damage that a decoder can't see (bits
+            flipped in a JPEG, BMP, PPM or fax-coded TIFF)
   size      above `max_pixels` (from the header, before decoding) it is `image_too_large`; a TIFF's tile counts too, and
             a JPEG of more scans than anyone writes
   EXIF      width, height, hash and RGB are those of the upright image; where EXIF says nothing, XMP may, as in Pillow

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from schemas.strict import RecipeError
-from stages.sources.records import parquet as parquet_records
+from stages.sources.declaration import Source
+from stages.sources.records import parquet
 from stages.sources.records.slices import Slice, first_records, kind
 from stages.sources.shapes.draft import BadRow
 from stages.sources.shapes.webdataset import json_fields
-from stages.sources.table import FORMATS, Source
+from stages.sources.table import FORMATS
 
 # Fields that stand inside a turn or a json, and not in the record
 _INNER = {"conversations": ("role", "text")}
@@ -51,7 +52,7 @@ def _wanted(source: Source) -> dict[str, str]:
 
 def _columns(path: Path, parts: Sequence[Slice], source: Source) -> Iterator[set[str]]:
     if kind(path.name) == "parquet":
-        yield set(parquet_records.columns(path)) if parts else set()
+        yield set(parquet.columns(path)) if parts else set()
         return
     for record in first_records(path, parts):
         yield _fields(record, source)

@@ -21,7 +21,7 @@ from pipeline.net import fetch_many as collect
 from pipeline.net.fetch_many import Crowd, Row
 from pipeline.net.http_client import Patience, Web
 from stages.fetch_images import HEALING
-from stages.sources.remote import UrlColumn
+from stages.sources.declaration import UrlColumn
 
 Answer = Callable[[socket.socket], object]
 

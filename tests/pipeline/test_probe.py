@@ -18,7 +18,7 @@ from PIL import Image
 
 from pipeline.cli import main
 from pipeline.recipe.load import load
-from stages.sources.table import Source
+from stages.sources.declaration import Source
 
 
 def picture(shade: int = 0) -> bytes:

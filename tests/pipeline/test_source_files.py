@@ -14,7 +14,7 @@ from pipeline.recipe.bundled import find
 from pipeline.recipe.load import load
 from schemas import strict, yaml_file
 from stages.download import role
-from stages.sources.table import Source
+from stages.sources.declaration import Source
 from tests.pipeline.conftest import ROOT, MakeRecipe, opened
 
 FILES = sorted((ROOT / "configs" / "sources").glob("*.yaml"))

@@ -14,8 +14,8 @@ import pytest
 
 from schemas.strict import RecipeError
 from stages.sources.column_check import check
+from stages.sources.declaration import Source
 from stages.sources.records.slices import slices
-from stages.sources.table import Source
 
 
 def written(folder: Path, name: str, rows: list[dict[str, Any]]) -> Path:

@@ -1,4 +1,4 @@
-"""Every rule of stages/images.py on a real file of its kind, and damaged files by the hundred."""
+"""Every rule of stages/images/rules.py on a real file of its kind, and damaged files by the hundred."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from pictures import bar_chart, encoded, photo, turned
 from PIL import Image, ImageFile, PngImagePlugin
 
-from stages.images import rules as images
+from stages.images import rules
 from stages.images.rules import REASONS, BadImage, ImageInfo, inspect, open_rgb
 
 ANY_SIZE = 10**9
@@ -474,7 +474,7 @@ def test_a_picture_done_in_bands_is_the_same_picture(mode: str, monkeypatch: pyt
         picture.putalpha(photo(12, 50, 37).convert("L"))
     data = encoded(picture, "TIFF", **({"exif": turned(6)} if mode == "RGBA" else {}))
     whole, info = open_rgb(data), inspect(data, ANY_SIZE)
-    monkeypatch.setattr(images, "_BAND_PIXELS", 130)
+    monkeypatch.setattr(rules, "_BAND_PIXELS", 130)
     assert largest_difference(open_rgb(data), whole) == 0
     assert inspect(data, ANY_SIZE) == info
 

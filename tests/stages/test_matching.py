@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.filters import image_match as matching
+from stages.filters import image_match
 from stages.filters.image_match import Match, Pictures, alike, components
 
 
@@ -33,7 +33,7 @@ def test_pairs_equal_brute_force(seed: int, n: int, m: int, radius: int, toleran
         and max(abs(int(a) - int(b)) for a, b in zip(left.grey[i], right.grey[j], strict=True)) <= tolerance
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(matching, "_BLOCK", 7)
+        patch.setattr(image_match, "_BLOCK", 7)
         found = alike(left, right, Match(radius, tolerance))
     assert list(zip(*(column.tolist() for column in found), strict=True)) == expected
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages.sources.records import parquet as parquet_records
+from stages.sources.records import parquet
 from stages.sources.records.parquet import count, read
 from stages.sources.records.streams import Limits
 from stages.sources.shapes.draft import BadRow
@@ -51,7 +51,7 @@ def _brief(record: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def _forget() -> None:
-    parquet_records._last.clear()
+    parquet._last.clear()
 
 
 @pytest.mark.parametrize("step", [1, 3, 100])
@@ -60,7 +60,7 @@ def test_a_page_beyond_all_measure_costs_its_row_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, options: dict[str, Any]
 ) -> None:
     """Arrow reads a page whole before anybody sees it; compressed, it looks small."""
-    monkeypatch.setattr(parquet_records, "_MOST_PAGE", 4 * MIB)
+    monkeypatch.setattr(parquet, "_MOST_PAGE", 4 * MIB)
     sizes = [[9], [8, 7], [MIB // 2] * 10, [6], [5], [4], [3 * MIB, 2], []]
     path = written(tmp_path, sizes, 5, **{**PLAIN, **options})
     order = random.Random(step).sample
@@ -70,7 +70,7 @@ def test_a_page_beyond_all_measure_costs_its_row_group(
 
 def test_many_pages_of_one_row_are_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row before them goes too where arrow looks into the next page to end it; those behind can't be reached."""
-    monkeypatch.setattr(parquet_records, "_MOST_PAGE", 4 * MIB)
+    monkeypatch.setattr(parquet, "_MOST_PAGE", 4 * MIB)
     table = pa.table({name: [b"x" * size for size in (1, 3 * MIB, 2)] for name in "abcd"})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=2, **PLAIN)
     records = [record for _, record in read(tmp_path / "a.parquet", 0, 3, Limits())]
@@ -92,8 +92,8 @@ def test_few_large_rows_among_many_small_ones_are_read_one_by_one(tmp_path: Path
 def test_a_large_row_group_is_read_once_by_slices_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path, [[MIB // 10]] * 300, 300, **PLAIN)
     taken = []
-    whole = parquet_records._Meter.read
-    monkeypatch.setattr(parquet_records._Meter, "read", lambda self, size: (taken.append(size), whole(self, size))[1])
+    whole = parquet._Meter.read
+    monkeypatch.setattr(parquet._Meter, "read", lambda self, size: (taken.append(size), whole(self, size))[1])
     assert len(outcomes(path, 20, Limits())) == 300
     assert path.stat().st_size < sum(taken) < 1.2 * path.stat().st_size
     taken.clear()

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from schemas.shard import COUNTS, INDEX, SHARD
 from stages.chat import ChatFormat, ImageTokens
 from stages.pretokenise import VERDICT, PretokeniseParams, first_drop, pretokenise, totals
-from stages.tiles.internvl import TileScheme, choose_grid
+from stages.tiles.internvl import InternVL
 
 TEMPLATE = (
     "{% for m in messages %}"
@@ -25,7 +25,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 TOKENS = ImageTokens("<image>", "<img>", "</img>")
-SCHEME = TileScheme(tile=56, patch=14, merge=2, max_tiles=6)
+SCHEME = InternVL(tile=56, patch=14, merge=2, max_tiles=6)
 PARAMS = PretokeniseParams(SCHEME, TOKENS, max_tokens=200)
 GARBAGE = b"no image at all"
 
@@ -101,7 +101,7 @@ def test_every_row_is_kept_or_counted_and_counts_equal_spans(chat: ChatFormat, d
     assert done.shard["sample_id"].to_pylist() == kept
     for found in done.shard.to_pylist():
         sizes = drawn[int(found["sample_id"])][0]
-        grids = [choose_grid(*size, SCHEME) for size in sizes]
+        grids = [SCHEME.grid(*size) for size in sizes]
         ids, tiles = found["input_ids"], found["tiles"]
         assert found["num_tokens"] == len(ids) == found["num_text_tokens"] + found["num_image_tokens"] <= 200
         assert found["num_image_tokens"] == sum(t["num_tokens"] for t in tiles)

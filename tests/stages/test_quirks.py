@@ -15,8 +15,8 @@ from pictures import encoded, joined, photo
 
 from stages.ingest import IngestParams, ingest
 from stages.sources.archives.image_files import ImageFiles
+from stages.sources.declaration import Source
 from stages.sources.records.slices import read, slices
-from stages.sources.table import Source
 
 ROOT = Path(__file__).parent.parent.parent
 PNG = encoded(photo(1, 20, 10))

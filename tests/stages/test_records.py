@@ -15,8 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.sources.records import json_spans as json_records
-from stages.sources.records import streams
+from stages.sources.records import json_spans, streams
 from stages.sources.records.slices import read, slices
 from stages.sources.records.streams import DataError, Limits
 from stages.sources.shapes.draft import BadRow
@@ -61,7 +60,7 @@ AWKWARD = [
 def test_elements_may_cross_the_window(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int, dump: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(json_records, "_WINDOW", window)
+    monkeypatch.setattr(json_spans, "_WINDOW", window)
     text = json.dumps(AWKWARD, **dump)
     for lead in ("", "\ufeff", " \n\t", "\ufeff \n"):
         assert all_records(written(tmp_path, lead + text + " \n")) == AWKWARD
@@ -87,7 +86,7 @@ def test_slices_of_any_size_concatenate_to_the_file(
     path = written(tmp_path_factory.getbasetemp(), text, "any.json")
     lines = b"\n".join(json.dumps(element, ensure_ascii=ascii).encode("utf-8", "replace") for element in elements)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_records, "_WINDOW", window)
+        patch.setattr(json_spans, "_WINDOW", window)
         assert all_records(path, rows) == json.loads(text)
         path = written(tmp_path_factory.getbasetemp(), lines, "any.jsonl")
         assert all_records(path, rows) == json.loads(text)
@@ -140,7 +139,7 @@ def test_a_broken_array_is_refused_with_its_place(
 ) -> None:
     if len(data) > 1000 and window == 2:
         window = 1000
-    monkeypatch.setattr(json_records, "_WINDOW", window)
+    monkeypatch.setattr(json_spans, "_WINDOW", window)
     path = written(tmp_path, data)
     with pytest.raises(DataError, match=message) as caught:
         all_records(path)
@@ -289,7 +288,7 @@ def test_an_element_that_is_no_json_costs_its_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, window: int
 ) -> None:
     bad = BAD_ELEMENTS[number]
-    monkeypatch.setattr(json_records, "_WINDOW", max(window, len(bad) // 10))
+    monkeypatch.setattr(json_spans, "_WINDOW", max(window, len(bad) // 10))
     data = b'[{"a": 1}, ' + bad + b', {"a": 3},\n' + bad + b"]"
     expected = [{"a": 1}, "malformed_record", {"a": 3}, "malformed_record"]
     assert reasons(all_records(written(tmp_path, data), 3)) == expected
@@ -337,7 +336,7 @@ def test_the_window_never_decides(tmp_path_factory: pytest.TempPathFactory, text
             return str(error)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_records, "_WINDOW", window)
+        patch.setattr(json_spans, "_WINDOW", window)
         found = outcome()
     assert found == outcome()
 
@@ -349,7 +348,7 @@ def test_the_window_never_decides(tmp_path_factory: pytest.TempPathFactory, text
 def test_a_long_record_costs_its_row_and_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    monkeypatch.setattr(json_records, "_WINDOW", 64)
+    monkeypatch.setattr(json_spans, "_WINDOW", 64)
     limits, lines = Limits(text=1000), suffix.startswith(".jsonl")
     fits, long = [json.dumps({"a": "x" * size}) for size in (990, 2000)]
     rows = ['{"a": 1}', long, fits, '{"a": 3}', long]

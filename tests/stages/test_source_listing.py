@@ -6,8 +6,7 @@ import pytest
 
 from stages import download
 from stages.download import FILES, REASONS, STOPS, Found, listing, role, select
-from stages.sources.remote import HubDataset
-from stages.sources.table import Source
+from stages.sources.declaration import HubDataset, Source
 
 
 def source(

@@ -13,8 +13,9 @@ from pictures import encoded, joined, photo
 from stages.images.rules import REASONS as IMAGE_REASONS
 from stages.ingest import REASONS, IngestParams, ingest
 from stages.sources.archives.image_files import ImageFiles
+from stages.sources.declaration import Source
 from stages.sources.shapes.draft import BadRow, Draft, ImageRef, check
-from stages.sources.table import FORMATS, Source
+from stages.sources.table import FORMATS
 
 IMAGE = "image"
 

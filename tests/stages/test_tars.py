@@ -15,11 +15,11 @@ from pictures import encoded, joined, photo
 
 from stages.ingest import IngestParams, ingest
 from stages.sources.archives.image_files import ImageFiles
+from stages.sources.declaration import Source
 from stages.sources.records import tars
 from stages.sources.records.slices import LIMITS, read, slices
 from stages.sources.records.streams import DataError, Limits
 from stages.sources.shapes.draft import BadRow
-from stages.sources.table import Source
 
 PNG = encoded(photo(1, 20, 10))
 Member = tuple[str, bytes | tarfile.TarInfo]

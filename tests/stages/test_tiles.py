@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from pictures import photo
 from PIL import Image
 
-from stages.tiles.internvl import Grid, TileScheme, choose_grid, cut
+from stages.tiles.internvl import InternVL
+from stages.tiles.scheme import Grid
 
 SIDES = st.integers(1, 20_000)
-LLMJP = TileScheme(tile=512, patch=16)
+LLMJP = InternVL(tile=512, patch=16)
 
 
 def internvl(width: int, height: int, tile: int, max_tiles: int) -> tuple[int, int]:
@@ -55,17 +56,17 @@ def test_grids_equal_transformers(tile: int, patch: int) -> None:
 
     reference = get_optimal_tiled_canvas.__wrapped__
     for max_tiles in range(1, 13):
-        scheme = TileScheme(tile=tile, patch=patch, max_tiles=max_tiles)
+        scheme = InternVL(tile=tile, patch=patch, max_tiles=max_tiles)
         for width, height in sizes(4000):
             cols, rows = reference((height, width), (tile, tile), 1, max_tiles)
-            grid = choose_grid(width, height, scheme)
+            grid = scheme.grid(width, height)
             assert (grid.cols, grid.rows) == (cols, rows), (width, height, max_tiles)
 
 
 @pytest.mark.parametrize("max_tiles", [1, 2, 6, 7, 12])
 def test_grids_equal_internvl(max_tiles: int) -> None:
     for width, height in sizes(600):
-        grid = choose_grid(width, height, TileScheme(max_tiles=max_tiles))
+        grid = InternVL(max_tiles=max_tiles).grid(width, height)
         assert (grid.cols, grid.rows) == internvl(width, height, 448, max_tiles), (width, height)
 
 
@@ -86,17 +87,17 @@ def test_grids_equal_internvl(max_tiles: int) -> None:
     ],
 )
 def test_tile_counts_of_llm_jp(width: int, height: int, tiles: int) -> None:
-    assert choose_grid(width, height, LLMJP).num_tiles == tiles
+    assert LLMJP.grid(width, height).num_tiles == tiles
 
 
 def test_a_page_is_two_columns_of_three() -> None:
-    assert choose_grid(1240, 1754, LLMJP) == Grid(rows=3, cols=2, thumbnail=True)
-    assert choose_grid(1920, 1080, LLMJP) == Grid(rows=2, cols=4, thumbnail=True)
+    assert LLMJP.grid(1240, 1754) == Grid(rows=3, cols=2, thumbnail=True)
+    assert LLMJP.grid(1920, 1080) == Grid(rows=2, cols=4, thumbnail=True)
 
 
 @given(SIDES, SIDES, st.integers(1, 12), st.booleans())
 def test_every_grid_fits_its_scheme(width: int, height: int, max_tiles: int, thumbnail: bool) -> None:
-    grid = choose_grid(width, height, TileScheme(max_tiles=max_tiles, thumbnail=thumbnail))
+    grid = InternVL(max_tiles=max_tiles, thumbnail=thumbnail).grid(width, height)
     assert 1 <= grid.rows * grid.cols <= max_tiles
     assert grid.thumbnail == (thumbnail and grid.rows * grid.cols > 1)
     assert grid.num_tiles == grid.rows * grid.cols + grid.thumbnail
@@ -104,7 +105,7 @@ def test_every_grid_fits_its_scheme(width: int, height: int, max_tiles: int, thu
 
 @given(SIDES, SIDES, st.integers(1, 12))
 def test_no_grid_is_nearer_to_the_aspect_ratio(width: int, height: int, max_tiles: int) -> None:
-    grid = choose_grid(width, height, TileScheme(max_tiles=max_tiles))
+    grid = InternVL(max_tiles=max_tiles).grid(width, height)
     nearest = min(
         abs(width / height - cols / rows)
         for cols in range(1, max_tiles + 1)
@@ -115,7 +116,7 @@ def test_no_grid_is_nearer_to_the_aspect_ratio(width: int, height: int, max_tile
 
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(2, 20))
 def test_a_larger_copy_never_gets_fewer_tiles(width: int, height: int, factor: int) -> None:
-    small, large = choose_grid(width, height, LLMJP), choose_grid(width * factor, height * factor, LLMJP)
+    small, large = LLMJP.grid(width, height), LLMJP.grid(width * factor, height * factor)
     assert large.num_tiles >= small.num_tiles
 
 
@@ -134,10 +135,10 @@ def reference_tiles(image: Image.Image, grid: Grid, side: int) -> np.ndarray:
 @pytest.mark.parametrize("size", [(301, 97), (64, 64), (50, 333), (640, 480), (1, 1), (3, 200)])
 @pytest.mark.parametrize("thumbnail", [True, False])
 def test_pixels_equal_the_reference(size: tuple[int, int], thumbnail: bool) -> None:
-    scheme = TileScheme(tile=56, patch=14, max_tiles=12, thumbnail=thumbnail)
+    scheme = InternVL(tile=56, patch=14, max_tiles=12, thumbnail=thumbnail)
     image = photo(1, *size)
-    grid = choose_grid(*size, scheme)
-    tiles = cut(image, grid, scheme)
+    grid = scheme.grid(*size)
+    tiles = scheme.cut(image, grid)
     assert tiles.shape == (grid.num_tiles, 56, 56, 3)
     assert tiles.dtype == np.uint8 and tiles.flags["C_CONTIGUOUS"]
     np.testing.assert_array_equal(tiles, reference_tiles(image, grid, 56))
@@ -148,7 +149,7 @@ def test_pixels_equal_transformers_patches() -> None:
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
     image = photo(2, 500, 300)
-    scheme = TileScheme(tile=112, patch=14, max_tiles=6)
+    scheme = InternVL(tile=112, patch=14, max_tiles=6)
     patches = GotOcr2ImageProcessorPil().crop_image_to_patches(
         np.asarray(image).transpose(2, 0, 1),
         min_patches=1,
@@ -158,18 +159,18 @@ def test_pixels_equal_transformers_patches() -> None:
         resample=Image.Resampling.BICUBIC,
     )
     theirs = np.stack([np.asarray(patch).transpose(1, 2, 0) for patch in patches])
-    np.testing.assert_array_equal(cut(image, choose_grid(500, 300, scheme), scheme), theirs)
+    np.testing.assert_array_equal(scheme.cut(image, scheme.grid(500, 300)), theirs)
 
 
 def test_cutting_anything_but_rgb_is_refused() -> None:
     with pytest.raises(ValueError, match="open_rgb"):
-        cut(Image.new("L", (64, 64)), Grid(1, 1, False), TileScheme())
+        InternVL().cut(Image.new("L", (64, 64)), Grid(1, 1, False))
 
 
 @pytest.mark.parametrize("size", [(0, 5), (5, 0), (-3, 5)])
 def test_an_empty_image_has_no_grid(size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="at least 1 x 1"):
-        choose_grid(*size, TileScheme())
+        InternVL().grid(*size)
 
 
 @pytest.mark.parametrize(
@@ -184,11 +185,11 @@ def test_an_empty_image_has_no_grid(size: tuple[int, int]) -> None:
 )
 def test_schemes_that_cannot_be_are_refused(options: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        TileScheme(**options)
+        InternVL(**options)
 
 
 @pytest.mark.parametrize(
     ("tile", "patch", "merge", "tokens"), [(448, 14, 2, 256), (512, 16, 2, 256), (378, 14, 1, 729)]
 )
 def test_tokens_per_tile(tile: int, patch: int, merge: int, tokens: int) -> None:
-    assert TileScheme(tile=tile, patch=patch, merge=merge).tokens_per_tile == tokens
+    assert InternVL(tile=tile, patch=patch, merge=merge).tokens_per_tile == tokens

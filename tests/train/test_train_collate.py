@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from stages.images.rules import open_rgb
-from stages.tiles.internvl import cut
 from train.data.collate import IGNORED, CollateError, collate
 from train.data.shards import Sample, Shards
 
@@ -48,7 +47,7 @@ def test_tiles_follow_the_order_of_the_image_tokens(samples, opened):
     pack = collate(samples, opened.facts)
     scheme = opened.facts.scheme
     wanted = [
-        cut(open_rgb(image), span.grid, scheme)
+        scheme.cut(open_rgb(image), span.grid)
         for sample in samples
         for image, span in zip(sample.images, sample.image_spans, strict=True)
     ]

@@ -66,7 +66,7 @@ def test_shards_without_samples_are_refused():
 
 
 def test_ten_values_of_the_order_are_pinned():
-    """A change here changes what every config trains on: raise VERSION in plan.py and say so."""
+    """A change here changes what every config trains on: raise VERSION in packing.py and say so."""
     assert epoch_order(1000, seed=0, epoch=0)[:10].tolist() == [246, 138, 549, 756, 886, 452, 457, 218, 98, 847]
     assert epoch_order(1000, seed=7, epoch=3)[:10].tolist() == [594, 91, 936, 708, 648, 334, 216, 525, 718, 255]
 

@@ -24,9 +24,9 @@ from schemas.identity import fingerprint
 from schemas.manifest import Counts, Manifest, describe
 from schemas.shard import INDEX, SHARD
 from stages.chat import ChatFormat, ImageTokens
-from stages.tiles.internvl import TileScheme, choose_grid
+from stages.tiles.internvl import InternVL
 
-SCHEME = TileScheme("internvl", tile=16, patch=4, merge=2, max_tiles=4, thumbnail=True)
+SCHEME = InternVL("internvl", tile=16, patch=4, merge=2, max_tiles=4, thumbnail=True)
 TOKENS = ImageTokens("<image>", "<img>", "</img>")
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 200, 30)}
 SIZES = ((16, 16), (32, 16), (16, 48), (32, 32))
@@ -90,7 +90,7 @@ def png(colour: str, size: tuple[int, int]) -> bytes:
 
 def row(number: int, talk: Talk, chat: ChatFormat) -> dict[str, Any]:
     """A SHARD row."""
-    grids = [choose_grid(*size, SCHEME) for _, size in talk.pictures]
+    grids = [SCHEME.grid(*size) for _, size in talk.pictures]
     encoded = chat.encode(_messages(talk), [grid.num_tiles * SCHEME.tokens_per_tile for grid in grids])
     tiles = [
         {"scheme": SCHEME.scheme, **grid._asdict(), "width": size[0], "height": size[1], "start": at, "num_tokens": n}

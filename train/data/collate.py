@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from stages.images.rules import open_rgb
-from stages.tiles.internvl import TileScheme, cut
+from stages.tiles.table import TileScheme
 from train.data.shards import Facts, ImageSpan, Sample
 
 IGNORED = -100
@@ -63,7 +63,7 @@ def collate(samples: Sequence[Sample], facts: Facts) -> Pack:
 def cut_tiles(samples: Sequence[Sample], scheme: TileScheme) -> np.ndarray:
     """uint8 [N, S, S, 3], in the order of the image tokens."""
     tiles = [
-        cut(open_rgb(image), span.grid, scheme)
+        scheme.cut(open_rgb(image), span.grid)
         for sample in samples
         for image, span in zip(sample.images, sample.image_spans, strict=True)
     ]

@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 from schemas import manifest, shard, strict
 from schemas.manifest import Manifest, ManifestError
 from stages.chat import ImageTokens
-from stages.tiles.internvl import Grid, TileScheme
+from stages.tiles.scheme import Grid
+from stages.tiles.table import TileScheme, recorded
 
 STAGE = "pretokenise"
 
@@ -113,7 +114,7 @@ def find(path: Path) -> Path:
 def facts(of: Manifest) -> Facts:
     """Tile scheme, image token and vocabulary from a manifest. Raises ManifestError when it is no shard folder's."""
     try:
-        scheme = strict.build(TileScheme, of.facts["tiles"], "facts.tiles")
+        scheme = recorded(of.facts["tiles"])
         tokens = strict.build(ImageTokens, of.facts["tokens"], "facts.tokens")
         return Facts(scheme, tokens, int(of.facts["image_token_id"]), int(of.facts["vocab_size"]))
     except KeyError as error:

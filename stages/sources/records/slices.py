@@ -13,9 +13,7 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-from stages.sources.records import json_spans as json_records
-from stages.sources.records import parquet as parquet_records
-from stages.sources.records import tar_samples as tar_records
+from stages.sources.records import json_spans, parquet, tar_samples
 from stages.sources.records.json_spans import Span
 from stages.sources.records.streams import CODECS, Limits, opened
 
@@ -46,7 +44,7 @@ def kind(name: str) -> str:
 def slices(path: Path, file: str, rows_per_part: int) -> list[Slice]:
     """Cut a file into slices of at most `rows_per_part` rows. Raises DataError."""
     if kind(path.name) == "parquet":
-        total = parquet_records.count(path)
+        total = parquet.count(path)
         starts = range(0, total, rows_per_part)
         return [Slice(file, start, min(rows_per_part, total - start)) for start in starts]
     found, first = [], 0
@@ -59,7 +57,7 @@ def slices(path: Path, file: str, rows_per_part: int) -> list[Slice]:
 def read(path: Path, part: Slice, limits: Limits = LIMITS) -> Iterator[tuple[int, Any]]:
     """(row, record) of a slice; a record that can't be parsed, or is too large, comes as a BadRow instance."""
     if kind(path.name) == "parquet":
-        return parquet_records.read(path, part.first, part.rows, limits)
+        return parquet.read(path, part.first, part.rows, limits)
     return _numbered(_read_span(path, Span(part.rows, part.begin, part.end), limits), part.first)
 
 
@@ -82,7 +80,7 @@ def first_records(path: Path, parts: Sequence[Slice], files: int = 16, rows: int
 def head(path: Path, rows: int) -> list[Any]:
     """The first records of a file, without looking at the rest of it."""
     if kind(path.name) == "parquet":
-        return [record for _, record in parquet_records.read(path, 0, rows, LIMITS)]
+        return [record for _, record in parquet.read(path, 0, rows, LIMITS)]
     span = next(_spans(path, rows), None)
     return [] if span is None else list(_read_span(path, span, LIMITS))
 
@@ -90,16 +88,16 @@ def head(path: Path, rows: int) -> list[Any]:
 def _spans(path: Path, rows: int) -> Iterator[Span]:
     with opened(path) as stream:
         if kind(path.name) == "tar":
-            yield from tar_records.spans(stream, path, rows)
+            yield from tar_samples.spans(stream, path, rows)
         else:
-            yield from json_records.spans(stream, path, kind(path.name) == "jsonl", rows)
+            yield from json_spans.spans(stream, path, kind(path.name) == "jsonl", rows)
 
 
 def _read_span(path: Path, span: Span, limits: Limits) -> Iterator[Any]:
     with opened(path) as stream:
         if kind(path.name) == "tar":
-            yield from tar_records.read(stream, path, span, limits)
+            yield from tar_samples.read(stream, path, span, limits)
         elif kind(path.name) == "jsonl":
-            yield from json_records.read_lines(stream, path, span, limits)
+            yield from json_spans.read_lines(stream, path, span, limits)
         else:
-            yield from json_records.read_elements(stream, path, span, limits)
+            yield from json_spans.read_elements(stream, path, span, limits)

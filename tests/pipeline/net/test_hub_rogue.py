@@ -20,7 +20,7 @@ from pipeline.net.hub import HubError, Repository, Revision, Server
 from pipeline.net.patience import Patience
 from pipeline.net.trouble import Failed
 from pipeline.net.wanted_file import Fetched, Want
-from stages.sources.remote import HubDataset
+from stages.sources.declaration import HubDataset
 from tests.pipeline.net.rogue_server import Pieces, Rogue, Script, answer, as_json, misbehaving
 
 DATA = random.Random(1).randbytes(300_000)

@@ -19,7 +19,7 @@ from pipeline.net.patience import Patience
 from pipeline.net.public_address import Refused, resolve
 from pipeline.net.trouble import Failed
 from pipeline.net.wanted_file import Fetched, Want
-from stages.sources.remote import HubDataset
+from stages.sources.declaration import HubDataset
 from tests.pipeline.net.hub_server import FakeHub, Fault, serving
 
 INSIDE = [

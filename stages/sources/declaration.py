@@ -1,0 +1,129 @@
+"""What a recipe says of one source: the shape of its records, their files, and where these come from if not from disk.
+
+Only what the content depends on: the folder or bucket, the server, the token and how often to try are no part of the
+result, and stand elsewhere (`run`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from schemas.strict import unknown
+from stages.sources.records.slices import SUFFIXES, TAR_SUFFIXES
+from stages.sources.shapes.draft import Reading
+from stages.sources.table import FORMATS
+
+_DATASET = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class HubDataset:
+    """A dataset repository. Its files stand in for the source's folder; the source's `files` and `images` name them.
+
+    dataset   owner/name
+    revision  a commit's 40 digits; a branch or tag is looked up when the run starts, and may have moved by the next one
+    configs   folders that record files are taken from, by their literal names; none: the whole repository
+    limit     at most so many record files of each config (or of each pattern of `files`), the first by name; none: all
+    """
+
+    dataset: str
+    revision: str = "main"
+    configs: tuple[str, ...] = ()
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if not _DATASET.fullmatch(self.dataset) or ".." in self.dataset:
+            raise ValueError(f"dataset: got {self.dataset!r}, wanted owner/name")
+        if not self.revision.strip("/. "):
+            raise ValueError(f"revision: got {self.revision!r}, wanted a commit, a tag or a branch")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit: got {self.limit}, wanted at least 1")
+        for config in self.configs:
+            if not config.strip("/") or config != config.strip("/"):
+                raise ValueError(f"configs: got {config!r}, wanted a folder's name without / at its ends")
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the revision is a commit, which can't move."""
+        return re.fullmatch(r"[0-9a-f]{40}", self.revision) is not None
+
+
+@dataclass(frozen=True)
+class UrlColumn:
+    """Images by address: `column` of the records holds the address, `sha256` (if any) the hash of the image in hex.
+
+    An image over `max_bytes`, or not there after `max_seconds`, is given up. The adapter's `image` column is the same.
+    """
+
+    column: str
+    sha256: str | None = None
+    max_bytes: int = 64 * 2**20
+    max_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.max_bytes < 1 or self.max_seconds <= 0:
+            raise ValueError(f"wanted max_bytes >= 1 and max_seconds > 0, got {self.max_bytes}, {self.max_seconds}")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source of a recipe: what its records look like and which files hold them. Where it lies is not said here.
+
+    files     patterns of the record files, relative to the source's folder: .parquet, .json, .jsonl, and .tar for
+              webdataset; JSON and tars also as .gz or .zst
+    images    where image names lead: a folder ("." is the source's), a .zip or .tar, a pattern of such archives, their
+              numbered parts included, or a list of all that; none: all bytes are inline
+    columns   the adapter's field -> this source's column, where it differs from the usual name
+    licence   for rows that don't name their own
+    prompt    the question that every caption answers; for caption and webdataset
+    scores    columns with numbers that rate the row; quality's `min_scores` can ask for them
+    hub       the dataset repository whose files are fetched; none: the recipe's run.locations says where they lie
+    urls      the column of image addresses, fetched before ingest; none: images are inline or in `images`
+    """
+
+    format: Literal["texts", "conversations", "messages", "question_answer", "caption", "text", "webdataset"]
+    files: tuple[str, ...]
+    images: str | tuple[str, ...] | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    licence: str = "unknown"
+    prompt: str | None = None
+    scores: tuple[str, ...] = ()
+    hub: HubDataset | None = None
+    urls: UrlColumn | None = None
+
+    def __post_init__(self) -> None:
+        if self.urls is not None and self.images is not None:
+            raise ValueError("urls and images: both given; images lie in a folder or are fetched, not both")
+        known = FORMATS[self.format].columns
+        for key in self.columns:
+            if key not in known:
+                raise ValueError(unknown("columns", key, known))
+        if self.prompt is not None and FORMATS[self.format].prompt is None:
+            raise ValueError(
+                f"prompt: {self.format} has questions of its own; only caption and webdataset take a prompt"
+            )
+        for pattern in (*self.files, *self.image_patterns):
+            if pattern.startswith("/") or ".." in pattern.split("/"):
+                raise ValueError(f"{pattern!r} leaves the source's folder; patterns are relative to it")
+
+    @property
+    def column_map(self) -> dict[str, str]:
+        return {**FORMATS[self.format].columns, **self.columns}
+
+    @property
+    def image_patterns(self) -> tuple[str, ...]:
+        """`images` as a list."""
+        return (self.images,) if isinstance(self.images, str) else self.images or ()
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """How its record files' names end."""
+        return TAR_SUFFIXES if self.format == "webdataset" else SUFFIXES
+
+    @property
+    def reading(self) -> Reading:
+        """What the adapter needs to know of this source."""
+        prompt = FORMATS[self.format].prompt if self.prompt is None else self.prompt
+        return Reading(self.column_map, prompt or "")
