@@ -8,8 +8,8 @@ each of them different. Both sides run as a user runs them, two processes with 1
 part: img2dataset's `download` (webdataset output, bytes as they are, sha256, no EXIF), and `python -m pipeline
 fetch_images` on Ray with statuses, packs and the journal for a resumed run. The clock runs from the first request that
 the server sees to the last record of a finished part on disk; the rest of the command's time is start-up and end, given
-apart. Rounds alternate; the table gives medians. `serial` is our step in one process without Ray, beside img2dataset with one
-process. How busy the server was is printed, because at 100 % it would be what is measured.
+apart. Rounds alternate; the table gives medians. `serial` is our step in one process without Ray, beside img2dataset
+with one process. How busy the server was is printed, because at 100 % it would be what is measured.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pipeline.steps.tasks import Context
 
-from pipeline.graph.build import Step
+from pipeline.graph.context import Context
+from pipeline.graph.stage import Step
 from tests.pipeline.conftest import ROOT, Corpus, manifests
 
 pytestmark = pytest.mark.slow
@@ -30,16 +30,18 @@ sys.stdin.read()
 cluster.shutdown()
 """
 LOOK = """
-import os, sys
+import os, sys, tempfile
+from pipeline.graph.task import Done, Job, Task
 from pipeline.run.ray_executor import RayExecutor
 
-def look(_):
+def look(job, writer):
     import pipeline, schemas, stages
     home = os.path.dirname(os.path.dirname(pipeline.__file__))
-    return " ".join(["found", pipeline.__file__, *sorted(os.listdir(home))])
+    return Done({}, {"seen": " ".join(["found", pipeline.__file__, *sorted(os.listdir(home))])})
 
 executor = RayExecutor(sys.argv[1], 1)
-print(*(line for line in executor.run(look, [0]) if line))
+tasks = iter([Task("", tempfile.mkdtemp(), 0, look, Job(amount=1))])
+print(*(ended[1].facts["seen"] for ended in executor.run(lambda: next(tasks, None)) if ended))
 executor.close()
 """
 
