@@ -129,12 +129,12 @@ def test_a_part_whose_file_was_damaged_in_size_is_done_again(make_recipe: MakeRe
 def test_a_changed_threshold_redoes_its_filter_and_pretokenise_only(
     finished_run: Finished, make_recipe: MakeRecipe
 ) -> None:
-    _, _, steps = finished_run
+    _, context, steps = finished_run
 
     def stricter(mapping: dict[str, dict[str, dict[str, object]]]) -> None:
         mapping["data"]["quality"]["min_image_side"] = 70
 
-    _, changed = opened(make_recipe(stricter))
+    _, changed = opened(make_recipe(stricter), context.out)
     moved = {new.stage.name for old, new in zip(steps, changed, strict=True) if old.identity != new.identity}
     assert moved == {"quality", "pretokenise"}
 

@@ -153,7 +153,7 @@ def s3_recipe(make_recipe: MakeRecipe) -> MakeRecipe:
 
 
 def do(path: Path, out: Path) -> tuple[Context, list[Step]]:
-    return conftest.do(path, out, ("download", "ingest"))
+    return conftest.do(path, out, ("hash", "download", "ingest"))
 
 
 def texts(out: Path) -> str:

@@ -233,7 +233,7 @@ def test_a_killed_part_loses_no_image_and_leaves_no_trace(web: FakeHub, urls_rec
     asked = Counter(request.path for request in web.log)
     assert set(asked) == {f"/plain/{name}" for name in [*(f"{n}.png" for n in range(12)), "missing.png", "page.html"]}
     assert asked.total() <= 14 + 2 * 2, "more than those under way were asked for again"
-    three = ("hash", "download", "fetch_images", "ingest")
+    three = ("fetch_images", "ingest")
     assert manifests(context.out, [again[s] for s in three]) == manifests(clean.out, [steps[s] for s in three])
     folder = context.out / again["fetch_images"].folder
     left = sorted(p.name for p in folder.iterdir())

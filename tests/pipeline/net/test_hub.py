@@ -268,7 +268,7 @@ def test_a_file_that_is_refused_says_what_to_do(
 ) -> None:
     """The listing of a commit is remembered, and meanwhile the terms are to be accepted."""
     path = hub_recipe()
-    opened(path, tmp_path / "out")[0].inventory.save()
+    opened(path, tmp_path / "out")[0].content.save()
     hub.gated, hub.token = True, "hf_right"
     with pytest.raises(
         StepError, match=r"HTTP 403 \(GatedRepo\); accept the terms at .*/acme/pictures and set HF_TOKEN"
