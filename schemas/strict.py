@@ -36,21 +36,21 @@ def build(cls: type[T], mapping: Any, where: str = "") -> T:
     `__post_init__` (ValueError) is reported with the same path.
     """
     if not isinstance(mapping, Mapping):
-        raise RecipeError(_at(where, f"got {_show(mapping)}, wanted a mapping of keys to values"))
+        raise _error(where, f"got {_show(mapping)}, wanted a mapping of keys to values")
     declared = _declared(cls)  # type: ignore[arg-type]
     for key in mapping:
         if key not in declared:
             raise RecipeError(unknown(where, key, declared))
-    values = {n: _value(field.hint, mapping[n], _join(where, n)) for n, field in declared.items() if n in mapping}
+    values = {n: convert(field.hint, mapping[n], _join(where, n)) for n, field in declared.items() if n in mapping}
     missing = [name for name, field in declared.items() if field.required and name not in values]
     if missing:
-        raise RecipeError(f"{_join(where, missing[0])}: missing, and it has no default")
+        raise _error(_join(where, missing[0]), "missing, and it has no default")
     try:
         return cls(**values)
     except RecipeError:
         raise
     except ValueError as error:
-        raise RecipeError(_at(where, str(error))) from error
+        raise _error(where, str(error)) from error
 
 
 def unknown(where: str, key: Any, known: Iterable[str]) -> str:
@@ -78,14 +78,15 @@ def _required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _value(hint: Any, value: Any, where: str) -> Any:
+def convert(hint: Any, value: Any, where: str = "") -> Any:
+    """`value` as what a type hint says, such as a union of dataclasses; `where` as in `build`. Raises RecipeError."""
     if hint is Any:
         return value
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in _UNIONS:
         if value is None and type(None) in args:
             return None
-        return _value(_member(args, value, where), value, where)
+        return convert(_member(args, value, where), value, where)
     if origin is typing.Literal:
         return _choice(args, value, where)
     if dataclasses.is_dataclass(hint):
@@ -112,7 +113,7 @@ def _member(args: tuple[Any, ...], value: Any, where: str) -> Any:
     choices = [
         choice for kind in kinds if typing.get_origin(kind) is typing.Literal for choice in typing.get_args(kind)
     ]
-    raise RecipeError(f"{where}: got {_show(value)}, wanted {' or '.join(wishes)}{_near(value, choices)}")
+    raise _error(where, f"got {_show(value)}, wanted {' or '.join(wishes)}{_near(value, choices)}")
 
 
 def _tagged(classes: tuple[Any, ...], mapping: Mapping[Any, Any], where: str) -> Any:
@@ -123,7 +124,7 @@ def _tagged(classes: tuple[Any, ...], mapping: Mapping[Any, Any], where: str) ->
         for key in mapping:
             if key not in known:
                 raise RecipeError(unknown(where, key, known))
-        raise RecipeError(f"{_join(where, tag)}: missing; wanted one of {', '.join(members)}")
+        raise _error(_join(where, tag), f"missing; wanted one of {', '.join(members)}")
     return members[_choice(tuple(members), mapping[tag], _join(where, tag))]
 
 
@@ -172,7 +173,7 @@ def _wish(kind: Any) -> str:
 def _choice(args: tuple[Any, ...], value: Any, where: str) -> Any:
     if _among(value, args):
         return value
-    raise RecipeError(f"{where}: got {_show(value)}, wanted one of {', '.join(map(str, args))}{_near(value, args)}")
+    raise _error(where, f"got {_show(value)}, wanted one of {', '.join(map(str, args))}{_near(value, args)}")
 
 
 def _among(value: Any, choices: tuple[Any, ...]) -> bool:
@@ -182,12 +183,12 @@ def _among(value: Any, choices: tuple[Any, ...]) -> bool:
 
 def _mapping(args: tuple[Any, ...], value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise RecipeError(f"{where}: got {_show(value)}, wanted a mapping of keys to values")
+        raise _error(where, f"got {_show(value)}, wanted a mapping of keys to values")
     inner = args[1] if args else Any
     for key in value:
         if not isinstance(key, str):
-            raise RecipeError(f"{where}: got the key {_show(key)}, wanted text; put it in quotes")
-    return {key: _value(inner, item, _join(where, brief(key))) for key, item in value.items()}
+            raise _error(where, f"got the key {_show(key)}, wanted text; put it in quotes")
+    return {key: convert(inner, item, _join(where, brief(key))) for key, item in value.items()}
 
 
 def _sequence(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
@@ -195,11 +196,11 @@ def _sequence(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
         one = json.dumps(value, ensure_ascii=False) if isinstance(value, str | int) else ""
         hint = f"; write [{one}]" if 0 < len(one) <= _LONGEST else ""
-        raise RecipeError(f"{where}: got {_show(value)}, wanted a list{hint}")
+        raise _error(where, f"got {_show(value)}, wanted a list{hint}")
     inner = args[:1] * len(value) if args[-1] is Ellipsis else args
     if len(inner) != len(value):
-        raise RecipeError(f"{where}: got {_show(value)}, wanted a list of {len(inner)}")
-    return tuple(_value(hint, item, f"{where}[{i}]") for i, (hint, item) in enumerate(zip(inner, value, strict=True)))
+        raise _error(where, f"got {_show(value)}, wanted a list of {len(inner)}")
+    return tuple(convert(hint, item, f"{where}[{i}]") for i, (hint, item) in enumerate(zip(inner, value, strict=True)))
 
 
 def _scalar(hint: Any, value: Any, where: str) -> Any:
@@ -207,9 +208,9 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
         value = float(value) if abs(value) <= sys.float_info.max else math.inf
     if not _is(value, hint):
         quotes = "; put it in quotes" if hint is str and isinstance(value, bool | int | float) else ""
-        raise RecipeError(f"{where}: got {_show(value)}, wanted {_wish(hint)}{quotes}")
+        raise _error(where, f"got {_show(value)}, wanted {_wish(hint)}{quotes}")
     if hint is float and not math.isfinite(value):
-        raise RecipeError(f"{where}: got {_show(value)}, wanted a finite number")
+        raise _error(where, f"got {_show(value)}, wanted a finite number")
     return value
 
 
@@ -229,8 +230,8 @@ def _near(value: Any, choices: Iterable[Any]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _at(where: str, message: str) -> str:
-    return f"{where}: {message}" if where else message
+def _error(where: str, message: str) -> RecipeError:
+    return RecipeError(f"{where}: {message}" if where else message)
 
 
 def _join(where: str, name: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.strict import RecipeError, build, unknown
+from schemas.strict import RecipeError, build, convert, unknown
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,14 @@ def test_the_order_of_a_union_does_not_choose() -> None:
         holder = make_dataclass("holder", [("tiles", hint)])
         for tiles in (Dynamic(7), Pinpoints(((3, 4),), "pinpoints")):
             assert build(holder, {"tiles": asdict(tiles)}).tiles == tiles  # type: ignore[attr-defined]
+
+
+def test_a_union_needs_no_dataclass_around_it() -> None:
+    assert convert(Dynamic | Pinpoints, {"scheme": "dynamic", "most": 2}) == Dynamic(2)
+    with pytest.raises(RecipeError, match=r"^facts\.tiles\.scheme: missing; wanted one of dynamic, pinpoints$"):
+        convert(Dynamic | Pinpoints, {}, "facts.tiles")
+    with pytest.raises(RecipeError, match=r"^got 5 \(int\), wanted a mapping of keys to values$"):
+        convert(Dynamic | Pinpoints, 5)
 
 
 def test_a_lone_dataclass_needs_no_tag() -> None:
