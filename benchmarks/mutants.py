@@ -41,34 +41,34 @@ WARM = (
     *("torch._dynamo", "safetensors.torch"),
 )
 
-# module -> its tests, by file name wherever they lie below tests/; those that fail soonest first
+# module -> its tests, test_NAME.py wherever it lies below tests/; those that fail soonest first
 TESTS = {
-    "schemas/identity.py": "test_identity.py",
-    "schemas/manifest.py": "test_manifest.py",
-    "schemas/sample.py": "test_tables.py",
-    "schemas/shard.py": "test_tables.py",
-    "schemas/strict.py": "test_strict.py",
-    "schemas/verdict.py": "test_tables.py",
-    "stages/chat.py": "test_chat.py",
-    "stages/download.py": "test_source_listing.py",
-    "stages/fetch_images.py": "test_fetched_images.py",
-    "stages/filters/decontaminate.py": "test_nearest_picture.py test_decontaminate.py test_filter.py",
-    "stages/filters/dedupe.py": "test_nearest_picture.py test_dedupe.py test_filter.py",
-    "stages/filters/image_match.py": "test_matching.py test_nearest_picture.py",
-    "stages/filters/language.py": "test_language.py test_filter.py",
-    "stages/filters/quality.py": "test_quality.py test_filter.py",
-    "stages/filters/text_key.py": "test_dedupe.py test_quality.py",
-    "stages/ingest.py": "test_sources.py",
-    "stages/pretokenise.py": "test_pretokenise_records.py test_pretokenise.py",
-    "stages/stage.py": "test_grouping.py test_filter.py",
-    "train/checkpoint.py": "test_train_checkpoint.py",
-    "train/data/collate.py": "test_train_collate.py",
-    "train/data/loader.py": "test_train_loader.py",
-    "train/data/packing.py": "test_train_plan.py",
-    "train/data/shards.py": "test_train_shards.py",
-    "train/distributed/gradient.py": "test_train_gradient.py",
-    "train/log.py": "test_train_log.py",
-    "train/optim/optimiser.py": "test_train_optimiser.py",
+    "schemas/identity.py": "identity",
+    "schemas/manifest.py": "manifest",
+    "schemas/sample.py": "tables",
+    "schemas/shard.py": "tables",
+    "schemas/strict.py": "strict",
+    "schemas/verdict.py": "tables",
+    "stages/chat.py": "chat",
+    "stages/download.py": "source_listing reasons",
+    "stages/fetch_images.py": "fetched_images reasons",
+    "stages/filters/decontaminate.py": "nearest_picture decontaminate filter_defaults filter",
+    "stages/filters/dedupe.py": "nearest_picture filter_defaults dedupe filter",
+    "stages/filters/image_match.py": "matching nearest_picture filter_defaults",
+    "stages/filters/language.py": "filter_defaults language",
+    "stages/filters/quality.py": "quality filter_defaults filter",
+    "stages/filters/text_key.py": "dedupe quality",
+    "stages/ingest.py": "sources reasons",
+    "stages/pretokenise.py": "pretokenise_records pretokenise reasons",
+    "stages/stage.py": "grouping filter filter_defaults",
+    "train/checkpoint.py": "train_checkpoint",
+    "train/data/collate.py": "train_collate",
+    "train/data/loader.py": "train_loader",
+    "train/data/packing.py": "train_plan",
+    "train/data/shards.py": "train_shards",
+    "train/distributed/gradient.py": "train_gradient",
+    "train/log.py": "train_log",
+    "train/optim/optimiser.py": "train_optimiser",
 }
 
 # What each could be by mistake
@@ -288,7 +288,8 @@ def checkout(folder: Path) -> Path:
 
 def tests(folder: Path, module: str) -> list[str]:
     """Where the tests of a module lie."""
-    found = {name: [str(path) for path in sorted((folder / "tests").rglob(name))] for name in TESTS[module].split()}
+    names = TESTS[module].split()
+    found = {name: [str(path) for path in sorted((folder / "tests").rglob(f"test_{name}.py"))] for name in names}
     if [] in found.values():
         sys.exit(f"{module}: TESTS names {', '.join(n for n in found if not found[n])}, which is not below tests/")
     return [path for paths in found.values() for path in paths]
