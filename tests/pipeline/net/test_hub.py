@@ -20,6 +20,8 @@ from pipeline.cli import main
 from pipeline.graph.context import Context
 from pipeline.graph.errors import StepError
 from pipeline.graph.stage import Step
+from pipeline.net.hub import Server
+from pipeline.net.patience import Patience
 from pipeline.steps import download as steps_of_download
 from schemas.manifest import read, verify
 from tests.pipeline import conftest
@@ -292,6 +294,21 @@ def test_a_server_that_is_no_hub_or_not_there_is_one_line(
     monkeypatch.setenv("HF_ENDPOINT", "nonsense")
     assert main(["plan", str(path)]) == 2
     assert "HF_ENDPOINT: got 'nonsense'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "endpoint"),
+    [
+        (None, "https://huggingface.co"), ("", "https://huggingface.co"), (" http://h/hub/ ", "http://h/hub"),
+        ("https://h", "https://h"),
+    ],
+)  # fmt: skip
+def test_whom_the_environment_names(given: str | None, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read when it is asked for, and not when a library is imported."""
+    monkeypatch.setenv("HF_TOKEN", "hf_mine")
+    monkeypatch.setenv("HF_ENDPOINT", given) if given is not None else monkeypatch.delenv("HF_ENDPOINT", False)
+    server = Server.here(("h",), Patience())
+    assert (server.endpoint, server.allowed, server.token) == (endpoint, ("h",), "hf_mine")
 
 
 @pytest.mark.parametrize("name", ["../../escape.parquet", "/etc/x.parquet", "a//b.parquet", "x.parquet.partial"])
