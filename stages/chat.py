@@ -187,13 +187,12 @@ class ChatFormat:
         return open_turn
 
     def _assemble(self, items: Sequence[_Piece | tuple[str, int]]) -> Encoded:
-        pieces = [item for item in items if isinstance(item, _Piece)]
-        encodings = iter(self._backend.encode_batch([p.text for p in pieces], add_special_tokens=False))
         out = Encoded([], [], [])
         for item in items:
             start = len(out.input_ids)
             if isinstance(item, _Piece):
-                encoding = next(encodings)
+                # one by one: for a few short texts the threads of `encode_batch` cost more than the encoding
+                encoding = self._backend.encode(item.text, add_special_tokens=False)
                 out.input_ids.extend(encoding.ids)
                 for target in item.targets:
                     _add_span(out.target_spans, *_token_range(encoding.offsets, *target, start))
@@ -207,8 +206,8 @@ class ChatFormat:
         return out
 
     def _framed(self, length: int) -> list[int]:
-        image, start, end = self._frame
-        return [token for token in (start, *[image] * length, end) if token is not None]
+        image, start, end = ([] if token is None else [token] for token in self._frame)
+        return start + image * length + end
 
     # ---- from template to layout ------------------------------------------------------------------------------------
 
