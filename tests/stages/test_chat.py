@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import IMAGE, talk, text
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from stages.chat import ChatError, ChatFormat, ImageTokens, TemplateRefuses
+from tests.stages.pictures import IMAGE, talk, text
 
 ROOT = Path(__file__).parent.parent.parent
 CHATML = (

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import joined, sample, table, talk
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -17,6 +16,7 @@ from schemas.shard import COUNTS, INDEX, SHARD
 from stages.chat import ChatFormat, ImageTokens
 from stages.pretokenise import VERDICT, PretokeniseParams, first_drop, pretokenise, totals
 from stages.tiles.internvl import InternVL
+from tests.stages.pictures import joined, sample, table, talk
 
 TEMPLATE = (
     "{% for m in messages %}"

@@ -11,14 +11,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pictures import encoded, joined, photo
 
 from stages.ingest import IngestParams, ingest
 from stages.sources.archives.image_files import ImageFiles
 from stages.sources.declaration import Source
 from stages.sources.records.slices import read, slices
+from tests.stages.pictures import encoded, joined, photo
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 PNG = encoded(photo(1, 20, 10))
 TALK = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."}]
 SEEN = [{"from": "human", "value": "What?\n<image>"}, {"from": "gpt", "value": "A cat."}]

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import encoded, joined, photo
 
 from stages.images.rules import REASONS as IMAGE_REASONS
 from stages.ingest import REASONS, IngestParams, ingest
@@ -16,6 +15,7 @@ from stages.sources.archives.image_files import ImageFiles
 from stages.sources.declaration import Source
 from stages.sources.shapes.draft import BadRow, Draft, ImageRef, check
 from stages.sources.table import FORMATS
+from tests.stages.pictures import encoded, joined, photo
 
 IMAGE = "image"
 

@@ -20,7 +20,7 @@ from stages.sources.records.slices import read, slices
 from stages.sources.records.streams import DataError, Limits
 from stages.sources.shapes.draft import BadRow
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 
 
 def all_records(path: Path, rows_per_part: int = 2) -> list[Any]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pictures import encoded, joined, photo
 
 from stages.ingest import IngestParams, ingest
 from stages.sources.archives.image_files import ImageFiles
@@ -20,6 +19,7 @@ from stages.sources.records import tars
 from stages.sources.records.slices import LIMITS, read, slices
 from stages.sources.records.streams import DataError, Limits
 from stages.sources.shapes.draft import BadRow
+from tests.stages.pictures import encoded, joined, photo
 
 PNG = encoded(photo(1, 20, 10))
 Member = tuple[str, bytes | tarfile.TarInfo]

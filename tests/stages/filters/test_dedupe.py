@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import bar_chart, encoded, photo, sample, table, talk
 from PIL import Image
 
 from stages.filters.dedupe import DEDUPE, DedupeParams
 from stages.filters.image_match import Match
+from tests.stages.pictures import bar_chart, encoded, photo, sample, table, talk
 
 
 def judged(*samples: dict[str, Any], params: DedupeParams | None = None) -> dict[str, tuple[Any, Any, Any]]:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from stages.sources.records import streams
 from stages.sources.records.streams import DataError, opened
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 
 
 def written(folder: Path, data: bytes, name: str = "a.zst") -> Path:

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import encoded, photo, sample, table
 
 from schemas.manifest import Counts
 from stages.filters.language import bundled_model
 from stages.filters.table import FILTERS
 from stages.stage import Assets, Filter, UndeclaredReason, check_reasons, check_verdict, counts
+from tests.stages.pictures import encoded, photo, sample, table
 
 SAMPLES = table(sample("b", [encoded(photo(1))]), sample("a"), sample("c", [encoded(photo(1))]), sample("d", answer=""))
 EVIDENCE = pa.schema([("length", pa.int32())])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pictures import sample, table, talk
 
 from stages.filters.quality import QUALITY, QualityParams
+from tests.stages.pictures import sample, table, talk
 
 
 def info(width: int, height: int) -> dict[str, Any]:

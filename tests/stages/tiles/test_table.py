@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import photo
 
 from schemas.manifest import ManifestError
 from stages.tiles.scheme import Scheme
 from stages.tiles.table import TileScheme, recorded
+from tests.stages.pictures import photo
 
 SCHEMES: tuple[Any, ...] = typing.get_args(TileScheme) or (TileScheme,)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pictures import sample, table, talk
 
 from stages.filters.language import LANGUAGE, LanguageParams, bundled_model, detect, load
 from stages.stage import Assets
+from tests.stages.pictures import sample, table, talk
 
 SENTENCES = {
     "en": ["The picture shows a small red house beside a quiet river.", "How many people are standing in the queue?"],

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import photo
 from PIL import Image
 
 from stages.tiles.internvl import InternVL
 from stages.tiles.scheme import Grid
+from tests.stages.pictures import photo
 
 SIDES = st.integers(1, 20_000)
 LLMJP = InternVL(tile=512, patch=16)

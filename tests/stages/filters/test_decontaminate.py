@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pictures import bar_chart, encoded, photo, sample, table
 from PIL import Image
 
 from stages.filters.decontaminate import DECONTAMINATE, DecontaminateParams, load
 from stages.stage import Assets
+from tests.stages.pictures import bar_chart, encoded, photo, sample, table
 
 BENCHMARK = [photo(seed, 320, 240) for seed in range(50, 60)]
 BENCH = table(
