@@ -8,9 +8,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from stages.catalogue import STAGES
 
 from stages import download, fetch_images, ingest, pretokenise
-from stages.catalogue import STAGES
 
 ROOT = Path(__file__).parents[1]
 TREES = [ast.parse(path.read_bytes()) for name in ("stages", "pipeline") for path in (ROOT / name).rglob("*.py")]

@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from pictures import sample, table, talk
-
 from stages.catalogue import FILTERS
+
 from stages.filters.image_match import Match
 from stages.filters.language import LanguageParams, detect
 from stages.filters.quality import QUALITY, QualityParams
