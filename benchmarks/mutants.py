@@ -230,9 +230,9 @@ class Finder:
             case ast.ExceptHandler(body=body):
                 yield self._before(body[0], "raise")
             case ast.FunctionDef(body=body):
-                first = body[1:][:1] if ast.get_docstring(node) is not None else body[:1]
-                if first and not any(isinstance(part, ast.Return) and part.value for part in ast.walk(node)):
-                    yield self._before(first[0], "return")
+                rest = body[ast.get_docstring(node) is not None :]
+                if len(rest) > 1 and not any(isinstance(part, ast.Return) and part.value for part in ast.walk(node)):
+                    yield self._before(rest[0], "return")
         for decorator in getattr(node, "decorator_list", []):
             yield Change(self.starts[decorator.lineno - 1], self.starts[decorator.end_lineno], "")
 

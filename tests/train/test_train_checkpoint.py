@@ -169,6 +169,13 @@ def test_everything_is_on_the_disk_before_it_has_a_name_and_before_the_older_one
     assert not older.exists()
 
 
+def test_saving_leaves_no_file_open(pool, tmp_path, tokenizer):
+    save(tmp_path, tokenizer, pool, step=3)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    save(tmp_path, tokenizer, pool, step=6)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 # ---- whose it is
 
 
