@@ -23,7 +23,7 @@ from stages.chat import ChatFormat, Encoded, ImageTokens, TemplateRefuses
 from stages.stage import check_reasons, grouped
 from stages.tiles.internvl import Grid, TileScheme, choose_grid
 
-VERSION = 2
+VERSION = 3
 
 REASONS = {
     "too_long": "more than max_tokens tokens",
