@@ -97,6 +97,9 @@ class ChatFormat:
         self._backend = tokenizer.backend_tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._backend.encode_special_tokens = True
         self._backend.post_processor = None  # adds no tokens here, but may trim white space off the offsets
+        # left in tokenizer.json by whoever trained with it last
+        self._backend.no_truncation()
+        self._backend.no_padding()
         self._layout = lru_cache(maxsize=4096)(self._render)
         self._check_parity()
 

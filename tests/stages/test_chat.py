@@ -302,6 +302,16 @@ def test_a_saved_format_loads_the_same(chat: ChatFormat, tmp_path: Path) -> None
     assert (tmp_path / "again" / "tokenizer.json").read_bytes() == (tmp_path / "tokenizer.json").read_bytes()
 
 
+def test_a_saved_truncation_or_padding_is_not_applied(chat: ChatFormat, tmp_path: Path) -> None:
+    tokenizer = byte_level()
+    tokenizer.backend_tokenizer.enable_truncation(64)
+    tokenizer.backend_tokenizer.enable_padding(length=48, pad_id=0, pad_token=SPECIALS[0])
+    tokenizer.save_pretrained(tmp_path)
+    assert '"max_length": 64' in (tmp_path / "tokenizer.json").read_text(encoding="utf-8")
+    messages = talk(("user", "How many cats are in the picture? " * 10), ("assistant", "three " * 30))
+    assert ChatFormat.load(tmp_path, FRAMED).encode(messages, []) == chat.encode(messages, [])
+
+
 def test_image_tokens_are_added_once_and_fit_the_vocabulary(chat: ChatFormat) -> None:
     names = [FRAMED.image, FRAMED.start, FRAMED.end]
     ids = [chat.tokenizer.convert_tokens_to_ids(name) for name in names]
