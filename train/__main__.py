@@ -19,7 +19,7 @@ from schemas.manifest import ManifestError
 from schemas.strict import RecipeError
 from stages.chat import ChatError
 from stages.images.rules import BadImage
-from train import checkpoint, config, trainer
+from train import checkpoint, config, log, trainer
 from train.checkpoint import CheckpointError
 from train.config import Config
 from train.data.collate import CollateError
@@ -48,10 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def fit(of: Config, _: argparse.Namespace) -> None:
     summary = trainer.fit(of)
-    print(
-        f"{summary['steps']:,} steps, {summary['samples']:,} samples: loss {summary['first_loss']:.4f} -> "
-        f"{summary['last_loss']:.4f} in {summary['seconds']:.0f} s; {of.run.out}/{summary['checkpoint']}"
-    )
+    print(f"{log.in_words(summary)}; {Path(of.run.out) / summary['checkpoint']}")
 
 
 def generate(of: Config, options: argparse.Namespace) -> None:

@@ -83,12 +83,13 @@ class Run:
         if self.folder:
             self._resume(self.folder)
         self.lines: list[Line] = []
-        self._since = time.perf_counter()
+        self._first, self._since = 1, time.perf_counter()
 
     def start(self) -> None:
         """Cut the log back to the checkpoint, and the clock runs."""
         self.out.mkdir(parents=True, exist_ok=True)
         self.lines = log.cut(self.out / log.LOG, self.step)
+        self._first = self.step + 1
         self._since = time.perf_counter()
 
     def _resume(self, folder: Path) -> None:
@@ -134,6 +135,7 @@ class Run:
             tiles=sum(len(pack.tiles) for pack in packs),
             packs=len(packs),
             seconds=now - self._since,  # with the wait for the loader
+            started=self.step == self._first,
         )
         self._since = now
         self.lines.append(line)

@@ -99,7 +99,11 @@ def _close(out: Path, sets: Sequence[str], seconds: float) -> int:
     funnel.show(funnel.funnel(build(context, STAGES), context), console)
     fit = _read(out / "model" / "summary.json")
     answers = _read(out / "answers.summary.json")
-    console.print(f"training loss {fit['first_loss']:.3f} -> {fit['last_loss']:.3f}", highlight=False)
+    console.print(
+        f"training loss {fit['first_loss']:.3f} -> {fit['last_loss']:.3f}, mean of the first and of the last "
+        f"{fit['steps_of_loss']} steps",
+        highlight=False,
+    )
     console.print(
         f"held-out pictures: {answers['exact_match']:.1%} of {answers['questions']} answers are exactly right "
         f"(wanted {WANTED:.0%})",

@@ -198,11 +198,14 @@ def test_two_runs_in_one_folder_are_refused(write_config, tmp_path, capsys):
     assert main(["fit", str(path)]) == 0
 
 
-def test_a_resumed_run_says_where_it_continues(write_config, capsys):
+def test_a_resumed_run_says_where_it_continues(write_config, tmp_path, capsys):
     path = write_config()
-    fit_until(path, 3)
+    fit_until(path, 5)
+    resumed = int(checkpoint.latest(tmp_path / "run").name.removeprefix("step-"))
     assert main(["fit", str(path)]) == 0
     assert "continuing from" in capsys.readouterr().out
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["started"]] == [1, resumed + 1]
 
 
 @pytest.mark.parametrize("arguments", [["fitt"], ["fit"], ["generate", "CONFIG", "--limit", "0", "--question", "x"]])

@@ -13,9 +13,10 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
+from train import log
 from train.generate import Prompt
 
 Row = dict[str, Any]
@@ -92,18 +93,20 @@ def write(path: Path, rows: Sequence[Row], summary: dict[str, Any]) -> Path:
 
 def show(rows: Sequence[Row], summary: dict[str, Any], most: int = 12) -> None:
     """A table of some rows, of all kinds in turn, and the scores; without known answers the model's alone."""
-    console = Console()
+    console = log.console()
     if summary["exact_match"] is None:
         for row in rows[:most]:
             console.print(f"{row['question']}  ->  {row['prediction']}", markup=False, highlight=False, soft_wrap=True)
         return
-    table = Table("image", "question", "answer", "model", "")
+    table = Table(*(Column(name, overflow="fold") for name in ("image", "question", "answer", "model", "")))
     for row in _mixed(rows)[:most]:
         mark = {True: "right", False: "wrong", None: ""}[row.get("correct")]
-        table.add_row(", ".join(images(row)), row["question"], row.get("answer", ""), row["prediction"], mark)
+        texts = (", ".join(images(row)), row["question"], row.get("answer", ""), row["prediction"], mark)
+        table.add_row(*map(Text, texts))  # as they are: brackets are no markup
     console.print(table)
     kinds = "  ".join(f"{kind} {share:.1%}" for kind, share in summary["by_kind"].items())
-    console.print(f"exact match {summary['exact_match']:.1%} of {summary['questions']:,} questions: {kinds}")
+    told = f"exact match {summary['exact_match']:.1%} of {summary['questions']:,} questions: {kinds}"
+    console.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
 def _mixed(rows: Sequence[Row]) -> list[Row]:
