@@ -70,6 +70,7 @@ class Queue:
                 task = self._tasks.popleft()
                 doing = self._doing[task.identity]
                 if not doing.stopped:
+                    doing.begin(task)
                     return task
                 doing.give_up(task)
             if not self._begin_next():

@@ -21,7 +21,7 @@ from pipeline.run.circumstances import circumstances
 from pipeline.run.progress import Screen, StepProgress
 from pipeline.storage import layout
 from pipeline.storage.commit import clean, commit_text
-from pipeline.storage.part_writer import PartWriter
+from pipeline.storage.part_writer import PartWriter, rows_so_far
 from schemas.manifest import MANIFEST, Counts, Manifest
 
 STREAK = 3  # so many files in a row that failed for what concerns all: then the others are not asked for
@@ -39,6 +39,7 @@ class Doing:
         self._records: dict[int, Record] = {}
         self._jobs: Sequence[Job] = ()
         self._left = 0
+        self._running: set[int] = set()
         self.stopped = ""  # or the reason why the tasks that are left are of no use
         self._streak: tuple[str, ...] = ()
         step.stage.require(step, context)
@@ -62,9 +63,14 @@ class Doing:
         self._finish()
         return []
 
+    def begin(self, task: Task) -> None:
+        """A task is handed out."""
+        self._running.add(task.number)
+
     def add(self, task: Task, record: Record) -> None:
         """A task has ended."""
         self._left -= 1
+        self._running.discard(task.number)
         self._records[record.number] = record
         self.progress.add(record.counts, task.job.amount, task.job.parts, record.seconds)
         self._streak = (self._streak if len(record.streak) == record.counts.rows_in else ()) + record.streak
@@ -100,6 +106,8 @@ class Doing:
         phase, records = self._phase, self._records
 
         def live() -> int:
+            if phase.unit == "samples":
+                return rows_so_far(folder, self._running)
             return phase.live(folder, [task.job for task in tasks if task.number not in records])
 
         name = self.step.name if not self._phases else f"{self.step.name}: {phase.name}"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_TEMPORARY = ".tmp-"
+TEMPORARY = ".tmp-"
 
 
 class OutputBusy(ValueError):
@@ -22,7 +22,7 @@ class OutputBusy(ValueError):
 def commit(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write(temporary)`, then move the result to `path` in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     try:
         write(temporary)
         flush([temporary])
@@ -45,7 +45,7 @@ def commit_text(path: Path, text: str) -> None:
 
 def clean(folder: Path) -> None:
     """Remove what a killed process left half written."""
-    for path in folder.glob(f"{_TEMPORARY}*"):
+    for path in folder.glob(f"{TEMPORARY}*"):
         path.unlink()
 
 

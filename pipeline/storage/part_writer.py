@@ -13,18 +13,22 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.storage.commit import commit
+from pipeline.storage.commit import TEMPORARY, commit
 from schemas.manifest import FileEntry, describe
 
 _IMAGE_BYTES = "images.list.element.bytes"
 
 
 class PartWriter:
-    """The files of one task, and what is to be recorded of them. `number`: the task's, and of the files it writes."""
+    """The files of one task, and what is to be recorded of them. `number`: the task's, and of the files it writes.
+
+    How far it is with its first file stands in a small one beside it, for whoever shows the progress.
+    """
 
     def __init__(self, folder: Path, number: int = 0) -> None:
         self.folder, self.number = folder, number
         self.entries: list[FileEntry] = []
+        self._rows = rows_file(folder, number)
 
     def write(self, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
         """One file, whole or absent: a shard if it is called `.arrow`, else parquet."""
@@ -35,14 +39,35 @@ class PartWriter:
             for table in tables:
                 rows += table.num_rows
                 yield table
+                if not self.entries:
+                    self._rows.write_text(str(rows), encoding="ascii")
 
         write = _write_shard if name.endswith(".arrow") else write_parquet
-        commit(self.folder / name, lambda temporary: write(counted(), schema, temporary))
+        try:
+            commit(self.folder / name, lambda temporary: write(counted(), schema, temporary))
+        finally:
+            self._rows.unlink(missing_ok=True)
         self.add(name, rows)
 
     def add(self, name: str, rows: int | None = None) -> None:
         """Record a file that lies in the folder already."""
         self.entries.append(describe(self.folder, name, rows))
+
+
+def rows_file(folder: Path, number: int) -> Path:
+    """Where a task writes how many rows it has written so far, while it does."""
+    return folder / f"{TEMPORARY}rows-{number:05d}"
+
+
+def rows_so_far(folder: Path, numbers: Iterable[int]) -> int:
+    """Rows that tasks under way have written."""
+    rows = 0
+    for number in numbers:
+        try:
+            rows += int(rows_file(folder, number).read_text(encoding="ascii") or 0)
+        except FileNotFoundError:
+            continue  # not begun, or done
+    return rows
 
 
 def write_parquet(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> None:
