@@ -91,7 +91,7 @@ def convert(hint: Any, value: Any, where: str = "") -> Any:
         return _choice(args, value, where)
     if dataclasses.is_dataclass(hint):
         return build(hint, value, where)  # type: ignore[arg-type]
-    if hint is dict or origin in _MAPPINGS:
+    if origin in _MAPPINGS:
         return _mapping(args, value, where)
     if origin is tuple:
         return _sequence(args, value, where)
@@ -151,7 +151,7 @@ def _fits(kind: Any, value: Any) -> bool:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Literal:
         return _among(value, args)
-    if kind is dict or origin in _MAPPINGS:
+    if origin in _MAPPINGS:
         return isinstance(value, Mapping)
     if origin is tuple:
         return isinstance(value, list | tuple)
@@ -165,7 +165,7 @@ def _wish(kind: Any) -> str:
         return f"one of {', '.join(map(str, typing.get_args(kind)))}"
     if origin is tuple:
         return "a list"
-    if dataclasses.is_dataclass(kind) or kind is dict or origin in _MAPPINGS:
+    if dataclasses.is_dataclass(kind) or origin in _MAPPINGS:
         return "a mapping of keys to values"
     return _WORDS.get(kind) or str(kind.__name__)
 
@@ -184,7 +184,7 @@ def _among(value: Any, choices: tuple[Any, ...]) -> bool:
 def _mapping(args: tuple[Any, ...], value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise _error(where, f"got {_show(value)}, wanted a mapping of keys to values")
-    inner = args[1] if args else Any
+    inner = args[1]
     for key in value:
         if not isinstance(key, str):
             raise _error(where, f"got the key {_show(key)}, wanted text; put it in quotes")

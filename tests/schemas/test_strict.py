@@ -144,6 +144,8 @@ class Tower:
     limit: int | Literal["none"] | dict[str, int] = 1
     share: float | str | bool = 0.5
     either: Dynamic | Pinpoints | str | None = None
+    name: str | None = None
+    tags: tuple[str, ...] | None = None
 
 
 def test_the_tag_chooses_among_dataclasses() -> None:
@@ -243,6 +245,8 @@ def test_a_union_takes_the_member_of_the_values_shape(key: str, value: Any, buil
         ({"limit": {"x": "1"}}, "limit.x: got '1' (str), wanted a whole number"),
         ({"share": None}, "share: got None (NoneType), wanted a number or text or true or false"),
         ({"share": math.inf}, "share: got inf (float), wanted a finite number"),
+        ({"name": 1}, "name: got 1 (int), wanted text; put it in quotes"),
+        ({"tags": "a"}, "tags: got 'a' (str), wanted a list; write [\"a\"]"),
         ({"either": 1}, "either: got 1 (int), wanted a mapping of keys to values or text"),
     ],
 )
@@ -276,7 +280,7 @@ class Twin:
     "hint", [Dynamic | Bare, Bare | Dynamic, Numbered | Bare, Dynamic | Twin, Dynamic | Bare | Twin]
 )
 def test_a_union_without_a_tag_is_an_error_in_the_program(hint: Any) -> None:
-    with pytest.raises(TypeError, match="need a field that each declares as a Literal"):
+    with pytest.raises(TypeError, match=r"^\w+, .*\w: dataclasses of one union need a field that each declares"):
         build(make_dataclass("holder", [("x", hint)]), {"x": {"scheme": "dynamic"}})
 
 
@@ -293,7 +297,7 @@ def test_hints_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 class Made:
     given: int
     drawn: int = field(init=False, default=3)
-    table: dict = field(default_factory=dict)  # type: ignore[type-arg]
+    table: dict[str, Any] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
 
 

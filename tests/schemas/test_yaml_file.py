@@ -283,6 +283,10 @@ def test_json_is_yaml(value: Any) -> None:
             assert parse(text, "f") == value
 
 
+def test_dump_folds_only_what_is_wider_than_code() -> None:
+    assert dump(["word " * 20 + "x"]).count("\n") == 1 and dump(["word " * 26 + "x"]).count("\n") == 2
+
+
 def test_dump_shares_nothing_and_keeps_the_order() -> None:
     shared = [1, 2]
     assert dump({"b": shared, "a": shared, "c": "質問"}) == "b:\n- 1\n- 2\na:\n- 1\n- 2\nc: 質問\n"
