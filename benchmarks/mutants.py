@@ -187,8 +187,8 @@ def _untouched(node: ast.AST, raised: bool = False) -> bool:
             return isinstance(value, ast.Constant) or _untouched(value)
         case ast.FunctionDef(name=name):
             return name in ("__repr__", "__str__")
-        case ast.Assign(targets=[ast.Name(id="VERSION")]) | ast.keyword(arg="version" | "strict"):
-            return True  # zip's `strict` guards what can't differ
+        case ast.Assign(targets=[ast.Name(id="VERSION")]) | ast.keyword(arg="version" | "strict" | "encoding"):
+            return True  # zip's `strict` guards what can't differ, and UTF-8 is what machines have anyway
         case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
             return True
     return isinstance(node, ast.Assert | ast.Delete | ast.Import | ast.ImportFrom)
