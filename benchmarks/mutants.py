@@ -49,7 +49,7 @@ TESTS = {
     "schemas/shard.py": "tables",
     "schemas/strict.py": "strict",
     "schemas/verdict.py": "tables",
-    "stages/chat.py": "chat",
+    "stages/chat.py": "chat_layout chat",
     "stages/download.py": "source_listing reasons",
     "stages/fetch_images.py": "fetched_images reasons",
     "stages/filters/decontaminate.py": "nearest_picture decontaminate filter_defaults filter",
@@ -58,7 +58,7 @@ TESTS = {
     "stages/filters/language.py": "filter_defaults language",
     "stages/filters/quality.py": "quality filter_defaults filter",
     "stages/filters/text_key.py": "dedupe quality",
-    "stages/ingest.py": "sources reasons",
+    "stages/ingest.py": "ingest_rows sources reasons",
     "stages/pretokenise.py": "pretokenise_records pretokenise reasons",
     "stages/stage.py": "grouping filter filter_defaults",
     "train/checkpoint.py": "train_checkpoint",
@@ -187,8 +187,8 @@ def _untouched(node: ast.AST, raised: bool = False) -> bool:
             return isinstance(value, ast.Constant) or _untouched(value)
         case ast.FunctionDef(name=name):
             return name in ("__repr__", "__str__")
-        case ast.Assign(targets=[ast.Name(id="VERSION")]) | ast.keyword(arg="version" | "strict"):
-            return True  # zip's `strict` guards what can't differ
+        case ast.Assign(targets=[ast.Name(id="VERSION")]) | ast.keyword(arg="version" | "strict" | "encoding"):
+            return True  # zip's `strict` guards what can't differ, and UTF-8 is what machines have anyway
         case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
             return True
     return isinstance(node, ast.Assert | ast.Delete | ast.Import | ast.ImportFrom)

@@ -91,8 +91,6 @@ class ChatFormat:
             None if name is None else tokenizer.convert_tokens_to_ids(name) for name in wanted
         )
         self._specials = {str(t): i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
-        if not self._specials:
-            raise ChatError("the tokenizer has no special tokens, so nothing can end a turn; add an eos_token")
         self._split = re.compile("|".join(re.escape(t) for t in sorted(self._specials, key=len, reverse=True)))
         self._backend = tokenizer.backend_tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._backend.encode_special_tokens = True

@@ -6,9 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from byte_tokenizer import byte_tokenizer
 from pictures import sample, table, talk
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from schemas.manifest import Counts
 from stages import stage
@@ -17,21 +16,13 @@ from stages.pretokenise import PretokeniseParams, pretokenise, totals
 from stages.stage import UndeclaredReason
 from stages.tiles.internvl import TileScheme
 
-TEMPLATE = "{% for m in messages %}<s>{{ m['role'] }}:{{ m['content'] }}</s>{% endfor %}"
 PARAMS = PretokeniseParams(TileScheme(tile=56, patch=14, merge=2, max_tiles=6), ImageTokens(), max_tokens=37)
 
 
 @pytest.fixture(scope="module")
 def chat() -> ChatFormat:
     """One token per byte: `<s>user:ab</s>` is 9."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
-    fast.add_special_tokens({"eos_token": "</s>", "bos_token": "<s>"})
-    fast.chat_template = TEMPLATE + "{% if add_generation_prompt %}<s>assistant:{% endif %}"
-    return ChatFormat(fast, PARAMS.tokens)
+    return ChatFormat(byte_tokenizer(), PARAMS.tokens)
 
 
 def row(name: str, size: tuple[int, int] | None = None, image: bytes = b"", **fields: Any) -> dict[str, Any]:
