@@ -16,6 +16,7 @@ from pipeline.net.answer import refusal
 from pipeline.net.http_client import Web
 from pipeline.net.patience import Patience
 from pipeline.net.trouble import Trouble
+from pipeline.net.web_address import origin, parsed
 from tests.pipeline.net.rogue_server import Pieces, Rogue, answer, misbehaving
 
 QUICK = Patience(attempts=1, connect=2.0, read=2.0)
@@ -149,6 +150,18 @@ def test_which_statuses_lead_elsewhere(status: int, web: Web) -> None:
     script = {"/f": lambda *_: answer(status, {"Location": "/g"}), "/g": lambda *_: answer(200)}
     with misbehaving(Rogue(script)) as rogue, web.open(f"{rogue.endpoint}/f") as found:
         assert found.status == (status if status in (300, 304, 305) else 200)
+
+
+def test_whom_a_token_is_meant_for() -> None:
+    home = origin(parsed("https://Hub.example/api?x=1"))
+    assert home == origin(parsed("https://hub.example:443/other"))
+    for other in (
+        "http://hub.example/",
+        "http://hub.example:443/",
+        "https://hub.example:8443/",
+        "https://cdn.hub.example/",
+    ):
+        assert origin(parsed(other)) != home
 
 
 def test_an_address_is_shown_without_what_is_secret_or_would_be_obeyed(web: Web) -> None:

@@ -65,6 +65,7 @@ def test_only_a_403_behind_a_redirect_may_heal() -> None:
         ({"Retry_After": "-1"}, None),
         ({"Retry_After": "soon"}, None),
         ({"Retry_After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({"Retry_After": "Wed, 21 Oct 9999 07:28:00 -9959"}, None),
         ({"RateLimit": '"api";r=0;t=55'}, 56.0),
         ({"RateLimit": '"api"; r=0 ; t=55'}, 56.0),
         ({"RateLimit": '"api";r=10;t=55'}, None),
