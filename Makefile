@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test check clean
+.PHONY: quickstart test test-slow check clean
 
 quickstart: $(VENV)/ready  ## raw data in, a trained model's answers out
 	$(BIN)/python -m pipeline.quickstart
 
-test: check  ## format, lint, types, tests
-	$(BIN)/python -m pytest
+test: check  ## format, lint, types, and every test of a few seconds
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/ready  ## the tests that take longer: real clusters, installed packages, kills, memory
+	$(BIN)/python -m pytest -m slow
 
 check: $(VENV)/ready
 	$(BIN)/ruff format --check .
@@ -27,4 +30,4 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf out $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf out build *.egg-info $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from pipeline.cli import main
+from pipeline.quickstart import __main__ as quickstart
 from pipeline.recipe.bundled import find
 from pipeline.recipe.load import load
 from schemas import strict, yaml_file
@@ -78,6 +79,13 @@ def test_the_programs_own_files_are_found_from_any_folder_and_never_hide_one_s_o
     own.parent.mkdir(parents=True)
     own.write_text("format: texts")
     assert yaml_file.read(find(name)) == {"format": "texts"}
+
+
+def test_the_quickstart_finds_its_files_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = yaml.safe_load(quickstart.training_config(tmp_path).read_text(encoding="utf-8"))
+    assert config["data"]["shards"] == str(tmp_path) and config["model"]
+    assert set(load(quickstart.RECIPE).data.sources) == {"fine", "japanese", "llava"}
 
 
 def extending(mapping: dict[str, Any], path: Path, **keys: Any) -> None:
