@@ -8,9 +8,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from stages.catalogue import STAGES
 
-from stages import download, fetch_images, ingest, pretokenise
+from pipeline.steps.table import STAGES
+from stages import download, fetch_images, hash_files, ingest, pretokenise
 
 ROOT = Path(__file__).parents[1]
 TREES = [ast.parse(path.read_bytes()) for name in ("stages", "pipeline") for path in (ROOT / name).rglob("*.py")]
@@ -20,6 +20,7 @@ CARRIERS = {
     "BadImage": ingest.REASONS,
     "_Dropped": pretokenise.REASONS,
     "Failed": {**download.REASONS, **fetch_images.REASONS},
+    "Unhashed": hash_files.REASONS,
 }
 
 
@@ -33,7 +34,7 @@ def given(carrier: str) -> set[str]:
 @pytest.mark.parametrize("carrier", CARRIERS)
 def test_every_reason_that_is_given_is_declared(carrier: str) -> None:
     found = given(carrier)
-    assert len(found) >= 3, f"{carrier} is no longer how reasons are given; correct this test"
+    assert len(found) >= 2, f"{carrier} is no longer how reasons are given; correct this test"
     assert found <= CARRIERS[carrier].keys()
 
 

@@ -7,15 +7,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from pipeline.graph.content import Content
 from pipeline.graph.errors import MissingInput
 from pipeline.recipe.types import Recipe
 from schemas.manifest import MANIFEST, Manifest, ManifestError, read
 
-if TYPE_CHECKING:
-    from pipeline.graph.stage import Step
+
+class Named(Protocol):
+    """A step, as far as its manifest is concerned."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def folder(self) -> str: ...
+    @property
+    def identity(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Context:
     def place(self, name: str) -> Path:
         return Path(self.recipe.run.locations[name]).expanduser().absolute()
 
-    def manifest(self, step: Step) -> Manifest | None:
+    def manifest(self, step: Named) -> Manifest | None:
         """The manifest of a step that is done, or None. A broken one is an error, never a reason to start over."""
         if not step.identity:
             return None
@@ -48,24 +56,22 @@ class Context:
                 self._manifests[step.folder] = known
         return known
 
-    def finished(self, step: Step) -> Manifest:
+    def finished(self, step: Named) -> Manifest:
         """The manifest of a step that must be done. Raises MissingInput."""
         manifest = self.manifest(step)
         if manifest is None:
-            raise MissingInput(
-                f"{step.name} is not finished; run `python -m pipeline {step.stage.name} RECIPE`, or all with `run`"
-            )
+            raise MissingInput(f"{step.name} is not finished; run `python -m pipeline run RECIPE` first")
         return manifest
 
-    def remember(self, step: Step, manifest: Manifest) -> None:
+    def remember(self, step: Named, manifest: Manifest) -> None:
         """A step has just been finished."""
         self._manifests[step.folder] = manifest
 
-    def forget(self, step: Step) -> None:
+    def forget(self, step: Named) -> None:
         """A step is due again: its manifest is no longer what is there."""
         self._manifests.pop(step.folder, None)
 
-    def _read(self, step: Step) -> Manifest | None:
+    def _read(self, step: Named) -> Manifest | None:
         folder = self.out / step.folder
         manifest = read(folder)
         if manifest.identity != step.identity:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from byte_tokenizer import TEMPLATE, byte_tokenizer
-from pictures import IMAGE, talk, text
 
 from stages.chat import ChatError, ChatFormat, Encoded, ImageTokens, TemplateRefuses
+from tests.stages.byte_tokenizer import TEMPLATE, byte_tokenizer
+from tests.stages.pictures import IMAGE, talk, text
 
 FRAMED = ImageTokens("<image>", "<img>", "</img>")
 

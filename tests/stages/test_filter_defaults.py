@@ -6,13 +6,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from pictures import sample, table, talk
-from stages.catalogue import FILTERS
 
 from stages.filters.image_match import Match
 from stages.filters.language import LanguageParams, detect
 from stages.filters.quality import QUALITY, QualityParams
+from stages.filters.table import FILTERS
 from stages.stage import Filter
+from tests.stages.pictures import sample, table, talk
 
 
 def quality(one: dict[str, Any]) -> dict[str, Any]:

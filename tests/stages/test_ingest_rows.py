@@ -8,14 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from pictures import encoded, joined, photo
 
 from schemas.sample import REJECT, SAMPLE
 from stages import stage
 from stages.ingest import IngestParams, ingest
 from stages.sources.archives.image_files import ImageFiles
+from stages.sources.declaration import Source
 from stages.sources.shapes.draft import BadRow
-from stages.sources.table import Source
+from tests.stages.pictures import encoded, joined, photo
 
 PNG = encoded(photo(1, 30, 20))
 INFO, BLOCK = 2048, 1024  # bytes that a row counts beside an image's and a text's own

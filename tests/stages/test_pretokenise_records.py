@@ -6,17 +6,17 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from byte_tokenizer import byte_tokenizer
-from pictures import sample, table, talk
 
 from schemas.manifest import Counts
 from stages import stage
 from stages.chat import ChatFormat, ImageTokens
 from stages.pretokenise import PretokeniseParams, pretokenise, totals
 from stages.stage import UndeclaredReason
-from stages.tiles.internvl import TileScheme
+from stages.tiles.internvl import InternVL
+from tests.stages.byte_tokenizer import byte_tokenizer
+from tests.stages.pictures import sample, table, talk
 
-PARAMS = PretokeniseParams(TileScheme(tile=56, patch=14, merge=2, max_tiles=6), ImageTokens(), max_tokens=37)
+PARAMS = PretokeniseParams(InternVL(tile=56, patch=14, merge=2, max_tiles=6), ImageTokens(), max_tokens=37)
 
 
 @pytest.fixture(scope="module")

@@ -46,18 +46,16 @@ def test_a_point_is_the_whole_folder_and_records_come_first() -> None:
     assert [role(name, named) for name in ("a.jsonl", "a.jpg", "deep/a.jpg")] == ["records", "images", "images"]
 
 
-def test_a_listing_is_sorted_typed_and_says_how_many_files_it_leaves_out() -> None:
-    table, unnamed = listing(
-        found("b.parquet", "README.md", "images/1.jpg", "a.parquet", "x.txt"), source(images="images")
-    )
-    assert table.schema.equals(FILES) and unnamed == 2
+def test_a_listing_is_sorted_typed_and_leaves_out_what_no_pattern_names() -> None:
+    table = listing(found("b.parquet", "README.md", "images/1.jpg", "a.parquet", "x.txt"), source(images="images"))
+    assert table.schema.equals(FILES)
     assert table.to_pylist() == [
         {"file": "a.parquet", "role": "records", "size": 9, "sha256": "hash of a.parquet"},
         {"file": "b.parquet", "role": "records", "size": 9, "sha256": "hash of b.parquet"},
         {"file": "images/1.jpg", "role": "images", "size": 12, "sha256": "hash of images/1.jpg"},
     ]
-    empty, none = listing([], source())
-    assert empty.schema.equals(FILES) and (empty.num_rows, none) == (0, 0)
+    empty = listing([], source())
+    assert empty.schema.equals(FILES) and empty.num_rows == 0
 
 
 REPOSITORY = found(
