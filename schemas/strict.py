@@ -155,7 +155,7 @@ def _fits(kind: Any, value: Any) -> bool:
         return isinstance(value, Mapping)
     if origin is tuple:
         return isinstance(value, list | tuple)
-    return not dataclasses.is_dataclass(kind) and (_is(value, kind) or (kind is float and _is(value, int)))
+    return _is(value, kind) or (kind is float and _is(value, int))
 
 
 def _wish(kind: Any) -> str:

@@ -69,6 +69,14 @@ def test_what_was_written_is_what_is_read(folder: Path) -> None:
     assert manifest.files[1].rows is None
 
 
+def test_a_manifest_of_the_fewest_keys_is_read(folder: Path) -> None:
+    """Rows only where a file has rows, facts only where there are some."""
+    change(folder, lambda m: [entry.pop("rows") for entry in m["files"]] + [m.pop("facts")])
+    manifest = verify(folder)
+    assert [entry.rows for entry in manifest.files] == [None, None] and manifest.facts == {}
+    assert (folder / "manifest.json").is_file()
+
+
 def test_no_manifest_means_not_done(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="not a finished step"):
         read(tmp_path)

@@ -297,6 +297,7 @@ def test_hints_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 class Made:
     given: int
     drawn: int = field(init=False, default=3)
+    data: bytes | None = None
     table: dict[str, Any] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
 
@@ -305,6 +306,7 @@ def test_fields_that_are_not_given_cannot_be_given() -> None:
     made = build(Made, {"given": 1, "table": {"a": [1]}, "names": {"a": "b"}})
     assert (made.drawn, made.table, made.names) == (3, {"a": [1]}, {"a": "b"})
     assert refusal({"given": 1, "drawn": 4}, Made).startswith("drawn: unknown key")
+    assert refusal({"given": 1, "data": "x"}, Made) == "data: got 'x' (str), wanted bytes"
     assert refusal({"given": 1, "table": []}, Made) == "table: got [] (list), wanted a mapping of keys to values"
     assert refusal({"given": 1, "names": {"a": 1}}, Made) == "names.a: got 1 (int), wanted text; put it in quotes"
 
