@@ -29,7 +29,7 @@ class Frames:
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb", _BUFFER)
         self._decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW)
-        self._frame = self._decompressor.decompressobj()
+        self._frame: zstandard.ZstdDecompressionObj
         self._inside = False
         self._packed, self._plain = b"", memoryview(b"")
 

@@ -488,6 +488,16 @@ def test_of_an_animation_the_first_frame_counts(format: str) -> None:
     assert inspect(data, ANY_SIZE).grey == inspect(encoded(frames[0]), ANY_SIZE).grey
 
 
+def test_a_jpeg_is_decoded_no_larger_than_its_hash_needs() -> None:
+    """Which costs a fraction of the whole picture, and is why its luminance is not that of the whole one."""
+    data = encoded(photo(6, 1600, 1200), "JPEG")
+    scaled = Image.open(io.BytesIO(data))
+    scaled.draft("L", (64, 64))
+    assert scaled.size == (200, 150)
+    assert inspect(data, ANY_SIZE).grey == scaled.resize((32, 32), Image.Resampling.LANCZOS).tobytes()
+    assert inspect(data, ANY_SIZE).grey != inspect(encoded(open_rgb(data)), ANY_SIZE).grey
+
+
 # ---- damage
 
 
