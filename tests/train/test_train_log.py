@@ -57,7 +57,6 @@ def test_a_summary_adds_up_and_compares_the_first_twenty_steps_with_the_last():
         "target_tokens": 315,
         "first_loss": 10.5,
         "last_loss": 35.5,
-        "steps_of_loss": 20,
         "seconds": 90.0,
         "samples_per_second": 1.5,
         "parameters": 1234,
@@ -88,17 +87,24 @@ def test_plain_lines_come_at_every_so_many_steps_and_at_the_end(monkeypatch):
     assert [text.split("loss ")[1].split()[0] for text in lines] == ["2.0000", "5.0000", "7.5000"]
 
 
-def test_a_terminal_gets_a_bar_that_fills(monkeypatch):
+def test_a_terminal_gets_a_bar_that_fills_and_no_lines(monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
 
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "150")
-    text = shown(8, 3, Terminal(), monkeypatch)
-    assert "step 8/8" in text and "\x1b[?25l" in text and "\x1b[?25h" in text  # the cursor is hidden, and comes back
-    *_, last = (part for part in text.split("\r") if "step 8/8" in part)
-    assert last.count("━") >= 40 and "╸" not in last
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    seen = []
+    with Show(8, 3) as show:
+        for step in range(1, 9):
+            show(line(step))
+            (task,) = show._bar.tasks
+            seen.append((task.completed, task.total, task.description.split("  ")[0]))
+    assert seen[1:7:2] + seen[7:] == [(0, 8, ""), (3, 8, "step 3/8"), (6, 8, "step 6/8"), (8, 8, "step 8/8")]
+    text = sys.stdout.getvalue()
+    assert "step 8/8" in text and text.count("\n") == 1  # at the end: a bar is drawn over itself
+    assert "\x1b[?25l" in text and "\x1b[?25h" in text  # the cursor is hidden, and comes back
 
 
 def test_lines_in_the_log_are_json_with_all_fields(written):
