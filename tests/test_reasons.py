@@ -8,8 +8,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from stages.catalogue import STAGES
 
+from pipeline.steps.table import STAGES
 from stages import download, fetch_images, ingest, pretokenise
 
 ROOT = Path(__file__).parents[1]
