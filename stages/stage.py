@@ -51,7 +51,7 @@ class Filter:
     evidence  schema of the columns it adds to VERDICT
     scope     "part": rows of one part are enough; "all": it must see the rows of every part at once
     load      builds what `judge` needs once per worker (a model, an index); `assets` names the files it may open
-    scores    names of the ratings that its parameters ask for
+    scores    names of the ratings that its parameters ask for, by the key that does
     against_benchmarks   whether it reads the benchmarks' samples
     """
 
@@ -65,7 +65,7 @@ class Filter:
     scope: Literal["part", "all"] = "part"
     load: Callable[[Any, Assets], Any] | None = None
     assets: tuple[str, ...] = ()
-    scores: Callable[[Any], Iterable[str]] = lambda params: ()
+    scores: Callable[[Any], Mapping[str, Iterable[str]]] = lambda params: {}
     against_benchmarks: bool = False
 
     def verdicts(self, table: pa.Table, params: Any, loaded: Any) -> pa.Table:

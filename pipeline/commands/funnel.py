@@ -6,28 +6,30 @@ the steps either: rows of all sources = rejected at ingest + dropped by reason +
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.table import Table
 
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Step
-from pipeline.steps.table import STAGES
 from pipeline.storage import layout
 from schemas.manifest import Counts, ManifestError
 
 
 @dataclass(frozen=True)
 class Funnel:
-    """`sources`: per source the whole way as one ledger; dropped reasons are `stage.reason`."""
+    """`sources`: per source the whole way as one ledger; every reason is `stage.reason`.
+
+    `meanings`: what each reason says, in the order of the stages.
+    """
 
     sources: dict[str, Counts]
     totals: dict[str, int]
     num_shards: int
     shards: str
+    meanings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def all(self) -> Counts:
@@ -48,28 +50,22 @@ def funnel(steps: Sequence[Step], context: Context) -> Funnel:
             raise ManifestError(
                 f"{step.label}: {step.stage.name} kept {start.kept:,}, {last.name} saw {rest.rows_in:,}"
             )
-        sources[step.label] = Counts(start.rows_in, rest.kept, rest.dropped, start.rejected)
+        rejected = {f"{step.stage.name}.{reason}": count for reason, count in start.rejected.items()}
+        sources[step.label] = Counts(start.rows_in, rest.kept, rest.dropped, rejected)
     shards = sum(layout.is_a("shard", file.name) for file in end.files)
-    return Funnel(sources, end.facts["totals"], shards, str(context.out / last.folder))
+    meanings = {f"{step.stage.name}.{r}": text for step in steps for r, text in step.stage.reasons.items()}
+    return Funnel(sources, end.facts["totals"], shards, str(context.out / last.folder), meanings)
 
 
 def rows(funnel: Funnel) -> list[tuple[str, list[int]]]:
     """(what, [per source ..., all]) lines of the table, in the order of the funnel."""
     ledgers = [*funnel.sources.values(), funnel.all]
     lines = [("rows in", [c.rows_in for c in ledgers])]
-    for word, name in (("rejected", "ingest."), ("dropped", "")):  # reasons of a drop name their stage already
-        reasons: dict[str, Any] = {}
-        for ledger in ledgers:
-            reasons |= getattr(ledger, word)
-        for reason in sorted(reasons, key=_order):
-            lines.append((f"{word} {name}{reason}", [getattr(c, word).get(reason, 0) for c in ledgers]))
+    place = {reason: number for number, reason in enumerate(funnel.meanings)}
+    for word in ("rejected", "dropped"):
+        for reason in sorted(getattr(funnel.all, word), key=lambda reason: place.get(reason, 0)):
+            lines.append((f"{word} {reason}", [getattr(c, word).get(reason, 0) for c in ledgers]))
     return [*lines, ("kept", [c.kept for c in ledgers])]
-
-
-def _order(reason: str) -> tuple[int, str]:
-    """Reasons stand in the order of their stages."""
-    entry = STAGES.get(reason.split(".")[0])
-    return (entry.number if entry else 0, reason)
 
 
 def show(funnel: Funnel, console: Console | None = None) -> None:

@@ -31,7 +31,9 @@ def state(step: Step, context: Context) -> tuple[str, str]:
     if manifest is not None:
         why = step.stage.again(step, manifest, context, False)
         return ("to do", why) if why else ("done", "")
-    begun = len(layout.records(context.out / step.folder))
+    folder = context.out / step.folder
+    places = [folder, *(folder / phase.name for phase in step.stage.phases[:-1])]
+    begun = sum(len(layout.records(place)) for place in places)
     if begun:
         return "to do", f"interrupted: {begun:,} parts are done and stay"
     older = _older(step, context.out)

@@ -17,7 +17,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pipeline.commands.funnel import Funnel, funnel, rows
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Step
-from pipeline.steps.table import STAGES
 from pipeline.storage.commit import commit_text
 
 _PAGE = Path(__file__).with_name("report.html.j2")
@@ -38,8 +37,7 @@ def content(of: Funnel, steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     lines: list[dict[str, Any]] = [
         {"what": what, "numbers": numbers, "share": numbers[-1] / total} for what, numbers in rows(of)
     ]
-    used = {line["what"].split(" ", 1)[1] for line in lines if "." in line["what"]}
-    meanings = {f"{stage}.{r}": text for stage, entry in STAGES.items() for r, text in entry.reasons.items()}
+    used = of.all.dropped.keys() | of.all.rejected.keys()
     return {
         "sources": list(of.sources),
         "all": asdict(of.all),
@@ -48,7 +46,7 @@ def content(of: Funnel, steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "totals": of.totals,
         "num_shards": of.num_shards,
         "shards": of.shards,
-        "reasons": {name: text for name, text in meanings.items() if name in used},
+        "reasons": {name: text for name, text in of.meanings.items() if name in used},
         "steps": list(steps),
     }
 

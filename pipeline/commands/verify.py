@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline.graph.stage import Stage
 from pipeline.steps.table import STAGES
 from schemas.manifest import MANIFEST, Manifest, ManifestError, verify
 from schemas.strict import unknown
@@ -14,10 +16,10 @@ def folders(path: Path) -> list[Path]:
     return [path] if (path / MANIFEST).is_file() else sorted(p.parent for p in path.glob(f"*/{MANIFEST}")) or [path]
 
 
-def check(folder: Path) -> Manifest:
-    """The manifest of a sound folder. Raises ManifestError naming the first fault."""
+def check(folder: Path, table: Mapping[str, Stage] = STAGES) -> Manifest:
+    """The manifest of a sound folder of one of these stages. Raises ManifestError naming the first fault."""
     manifest = verify(folder)
-    if manifest.stage not in STAGES:
-        raise ManifestError(f"{folder / MANIFEST}: {unknown('stage', manifest.stage, STAGES)}")
-    STAGES[manifest.stage].verify(folder, manifest)
+    if manifest.stage not in table:
+        raise ManifestError(f"{folder / MANIFEST}: {unknown('stage', manifest.stage, table)}")
+    table[manifest.stage].verify(folder, manifest)
     return manifest

@@ -116,8 +116,9 @@ def _loaded(name: str, params: Any, assets: tuple[tuple[str, str], ...], benchma
 def _require(judge: Filter, step: Step, context: Context) -> None:
     """A minimum for a score that no sample has would filter nothing, silently."""
     known = {name for s in step.making("samples") for name in context.finished(s).facts["scores"]}
-    for name in judge.scores(step.params):
-        if name not in known:
-            names = ", ".join(sorted(known)) or "none"
-            where = f"data.{judge.name}.min_scores.{name}"
-            raise RecipeError(f"{where}: no sample is rated under that name; there are: {names}")
+    for key, names in judge.scores(step.params).items():
+        for name in names:
+            if name not in known:
+                there = ", ".join(sorted(known)) or "none"
+                where = f"data.{judge.name}.{key}.{name}"
+                raise RecipeError(f"{where}: no sample is rated under that name; there are: {there}")

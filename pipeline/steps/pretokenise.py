@@ -6,6 +6,7 @@ At its end there is one index over all shards, and the tokenizer as it was used 
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -118,12 +119,15 @@ def _check(step: Step, manifest: Manifest, context: Context) -> None:
     rows_of_samples(step, manifest, context)
     if manifest.counts.kept:
         return
-    ingested = sum((context.finished(needed).counts for needed in step.making("samples")), Counts())
-    rejected = {f"ingest.{reason}": n for reason, n in ingested.rejected.items()}
-    left_out = {**rejected, **manifest.counts.dropped}
+    rows_in, left_out = 0, Counter[str]()
+    for needed in step.making("samples"):
+        counts = context.finished(needed).counts
+        rows_in += counts.rows_in
+        left_out.update({f"{needed.stage.name}.{reason}": n for reason, n in counts.rejected.items()})
+    left_out.update(manifest.counts.dropped)
     why = ", ".join(f"{reason} {n:,}" for reason, n in left_out.items()) or "the sources are empty"
     raise StepError(
-        f"{step.name}: no sample is left of {ingested.rows_in:,} rows ({why}); nothing to train on; "
+        f"{step.name}: no sample is left of {rows_in:,} rows ({why}); nothing to train on; "
         "`python -m pipeline rejects RECIPE` and `show RECIPE SAMPLE` tell more"
     )
 

@@ -84,5 +84,5 @@ QUALITY = Filter(
     columns=("messages", "image_info", "scores"),
     evidence=EVIDENCE,
     judge=judge,
-    scores=lambda params: params.min_scores,
+    scores=lambda params: {"min_scores": params.min_scores},
 )

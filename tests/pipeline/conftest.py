@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import yaml
 from pipeline.graph.build import build
 from pipeline.graph.content import Content
 from pipeline.graph.context import Context
-from pipeline.graph.stage import Step
+from pipeline.graph.stage import Stage, Step
 from pipeline.quickstart import tokenizer
 from pipeline.quickstart.defects import write_corpus
 from pipeline.recipe.load import load
@@ -22,6 +22,7 @@ from pipeline.recipe.types import Recipe
 from pipeline.run import runner
 from pipeline.run.runner import Executor, Serial
 from pipeline.steps.table import STAGES
+from tests.pipeline import tiny_corpus
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -64,23 +65,55 @@ def make_recipe(corpus: Corpus, tmp_path: Path) -> MakeRecipe:
         mapping["run"] = {"out": str(tmp_path / "out"), "locations": corpus.places}
         if edit:
             edit(mapping)
-        path = tmp_path / name
-        path.write_text(yaml.safe_dump(mapping, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        return path
+        return write_yaml(tmp_path / name, mapping)
 
     return make
 
 
-def opened(path: Path, out: Path | None = None) -> tuple[Context, list[Step]]:
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the tiny corpus. Not to be written to."""
+    folder = tmp_path_factory.mktemp("tiny") / "raw"
+    tiny_corpus.write(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny_recipe(tiny: Path, tmp_path: Path) -> MakeRecipe:
+    """A recipe file on the tiny corpus, changed by `edit(mapping)`."""
+
+    def make(edit: Callable[[dict[str, Any]], object] | None = None, name: str = "recipe.yaml") -> Path:
+        mapping = tiny_corpus.recipe(tiny, tmp_path / "out")
+        if edit:
+            edit(mapping)
+        return write_yaml(tmp_path / name, mapping)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Context, list[Step]]:
+    """One finished run on the tiny corpus: (recipe, context, steps). Not to be written to."""
+    folder = tmp_path_factory.mktemp("tiny_run")
+    path = write_yaml(folder / "recipe.yaml", tiny_corpus.recipe(tiny, folder / "out"))
+    return (path, *run(path))
+
+
+Table = Mapping[str, Stage]
+
+
+def opened(path: Path, out: Path | None = None, table: Table = STAGES) -> tuple[Context, list[Step]]:
     """A recipe's context and steps."""
     loaded: Recipe = load(path, str(out) if out else None)
     context = Context(loaded, Content(loaded))
-    return context, build(context, STAGES)
+    return context, build(context, table)
 
 
-def run(path: Path, out: Path | None = None, executor: Executor | None = None) -> tuple[Context, list[Step]]:
+def run(
+    path: Path, out: Path | None = None, executor: Executor | None = None, table: Table = STAGES
+) -> tuple[Context, list[Step]]:
     """Run what isn't finished, in this process."""
-    context, steps = opened(path, out)
+    context, steps = opened(path, out, table)
     runner.run(steps, context, executor or Serial())
     return context, steps
 
@@ -103,8 +136,7 @@ def finished_run(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tu
     mapping = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text(encoding="utf-8"))
     mapping["data"]["ingest"]["rows_per_part"] = 40
     mapping["run"] = {"out": str(folder / "out"), "locations": corpus.places}
-    path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(mapping, sort_keys=False), encoding="utf-8")
+    path = write_yaml(folder / "recipe.yaml", mapping)
     return (path, *run(path))
 
 
@@ -116,6 +148,11 @@ def manifests(out: Path, steps: Sequence[Step]) -> dict[str, bytes]:
     same = [step for step in steps if step.stage.name != "hash"]
     found = [p for step in same for p in sorted((out / step.folder).glob("*.json")) if p.name != "run.json"]
     return {p.relative_to(out).as_posix(): p.read_bytes() for p in found}
+
+
+def write_yaml(path: Path, mapping: Any) -> Path:
+    path.write_text(yaml.safe_dump(mapping, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return path
 
 
 def write_json(path: Path, records: Any) -> None:

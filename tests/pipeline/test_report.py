@@ -97,7 +97,7 @@ def ledgers(names: list[str]) -> dict[str, Counts]:
     """A ledger for each name, no two alike."""
     found = {}
     for n, name in enumerate(names, 1):
-        rejected = {"image_missing": n, "no_conversation": 0} if n % 2 else {}
+        rejected = {"ingest.image_missing": n, "ingest.no_conversation": 0} if n % 2 else {}
         dropped = {"dedupe.duplicate": 1000 * n, "quality.low_rating": n % 3}
         lost = sum(rejected.values()) + sum(dropped.values())
         found[name] = Counts(lost + 7 * n, 7 * n, dropped, rejected)
@@ -135,7 +135,7 @@ def test_every_number_of_the_page_is_that_of_the_json(written: tuple[dict[str, A
     ]
     assert [row[1] for row in page.table("totals")] == [shown(n) for n in content["totals"].values()]
     assert page.table("reasons") == [[name, text] for name, text in content["reasons"].items()]
-    used = {*content["all"]["dropped"], *(f"ingest.{reason}" for reason in content["all"]["rejected"])}
+    used = {*content["all"]["dropped"], *content["all"]["rejected"]}
     assert set(content["reasons"]) == used and used
 
 
@@ -170,7 +170,7 @@ def test_many_sources_are_rows_and_the_page_does_not_grow_sideways(many: int) ->
         assert (rows_in, kept, rejected) == (counts.rows_in, counts.kept, sum(counts.rejected.values()))
         assert percent == f"{100 * kept / rows_in:.1f}"
         if why is not None:
-            reasons = {f"ingest.{reason}": n for reason, n in counts.rejected.items()} | counts.dropped
+            reasons = counts.rejected | counts.dropped
             assert why == [" ".join(f"{reason} {n:,}" for reason, n in reasons.items())]
 
 

@@ -4,66 +4,22 @@ from __future__ import annotations
 
 import os
 import pickle
-import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Step
-from pipeline.graph.task import Record, Task
-from pipeline.graph.task import do as do_task
-from pipeline.run.runner import Take
 from pipeline.storage.commit import OutputBusy, lock
 from tests.pipeline.conftest import ROOT, MakeRecipe, do, manifests, opened, run
+from tests.pipeline.executors import Counts, DiesAfter, Killed, Shuffled
 
 Finished = tuple[Path, Context, list[Step]]
-
-
-class Shuffled:
-    """Takes all tasks that there are, and does them in a keyed random order."""
-
-    def run(self, take: Take) -> Iterator[tuple[Task, Record] | None]:
-        while order := list(iter(take, None)):
-            random.Random(f"order {len(order)}").shuffle(order)
-            for task in order:
-                yield task, do_task(task)
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
-
-
-class DiesAfter:
-    """Runs `survives` tasks, then dies as a killed process does: without any clean-up of ours."""
-
-    def __init__(self, survives: int) -> None:
-        self.left = survives
-
-    def run(self, take: Take) -> Iterator[tuple[Task, Record] | None]:
-        while (task := take()) is not None:
-            if self.left == 0:
-                raise Killed
-            self.left -= 1
-            yield task, do_task(task)
-
-
-class Counts:
-    """Does tasks as they come, and keeps them."""
-
-    def __init__(self) -> None:
-        self.tasks: list[Task] = []
-
-    def run(self, take: Take) -> Iterator[tuple[Task, Record] | None]:
-        while (task := take()) is not None:
-            self.tasks.append(task)
-            yield task, do_task(task)
 
 
 def test_another_order_and_another_place_give_the_same_bytes(

@@ -57,6 +57,7 @@ def test_a_summary_adds_up_and_compares_the_first_twenty_steps_with_the_last():
         "target_tokens": 315,
         "first_loss": 10.5,
         "last_loss": 35.5,
+        "steps_of_loss": 20,
         "seconds": 90.0,
         "samples_per_second": 1.5,
         "parameters": 1234,
