@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from pipeline.commands import funnel, plan, probe, rejects, report, show, verify
 from pipeline.graph.build import build
-from pipeline.graph.content import Content
+from pipeline.graph.content import Content, check_places
 from pipeline.graph.context import Context
 from pipeline.graph.errors import MissingInput, StepError
 from pipeline.graph.stage import Step
@@ -29,7 +29,7 @@ from pipeline.run import runner
 from pipeline.run.ray_executor import RayExecutor
 from pipeline.steps.table import STAGES
 from pipeline.storage.commit import OutputBusy, lock
-from schemas.manifest import ManifestError
+from schemas.manifest import MANIFEST, ManifestError
 from schemas.strict import RecipeError
 from stages.chat import ChatError
 from stages.sources.records.streams import DataError
@@ -117,13 +117,19 @@ def _open(given: argparse.Namespace) -> tuple[Context, list[Step]]:
 
 def _run(given: argparse.Namespace) -> int:
     started = time.monotonic()
-    context, steps = _open(given)
+    loaded = load(given.recipe, given.out, given.address, given.sets)
+    check_places(loaded)
+    executor = RayExecutor(loaded.run.address, loaded.run.workers)
+    if not any(loaded.out.glob(f"*/{MANIFEST}")):
+        executor.begin()  # nothing was ever finished, so there is something to do: Ray starts while files are listed
     alone: str | None = getattr(given, "stage", None)
-    chosen = [step for step in steps if alone in (None, step.stage.name)]
-    if alone is not None and not chosen:
-        raise RecipeError(f"{alone}: the recipe has {STAGES[alone].absent}, so there is nothing to run; see README.md")
-    executor = RayExecutor(context.recipe.run.address, context.recipe.run.workers)
     try:
+        context = Context(loaded, Content(loaded))
+        steps = build(context, STAGES)
+        chosen = [step for step in steps if alone in (None, step.stage.name)]
+        if alone is not None and not chosen:
+            why = STAGES[alone].absent
+            raise RecipeError(f"{alone}: the recipe has {why}, so there is nothing to run; see README.md")
         with lock(context.out):
             context.content.save()
             done = runner.run(chosen, context, executor, again=alone is not None)

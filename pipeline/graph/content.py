@@ -37,6 +37,7 @@ class Content:
     """
 
     def __init__(self, recipe: Recipe) -> None:
+        check_places(recipe)
         self._recipe, self._store = recipe, recipe.out / "listings.json"
         self._known: dict[str, list[Any]] = _load(self._store)
         self._seen: dict[str, list[Any]] = {}
@@ -119,11 +120,6 @@ class Content:
     def _folder(self, name: str, source: Source) -> list[Found]:
         """Every file below the source's folder, with its times."""
         root = self._place(name)
-        if not root.is_dir():
-            what = "is a file, wanted its folder" if root.is_file() else "no such folder"
-            raise RecipeError(f"run.locations.{name}: {root}: {what}")
-        if self._recipe.out.resolve() == root.resolve():
-            raise RecipeError(f"run.out: {self._recipe.out} is also the folder of {name}; give another --out")
         try:
             found = list(listed(root, self._recipe.out, name))
         except OSError as error:
@@ -133,13 +129,27 @@ class Content:
 
     def _tokenizer(self) -> str:
         folder = self._place("tokenizer")
-        if not (folder / "tokenizer.json").is_file():
-            raise RecipeError(f"run.locations.tokenizer: {folder}: no tokenizer.json there; wanted a tokenizer folder")
         files = sorted(p for p in folder.iterdir() if p.is_file() and p.name.startswith(_TOKENIZER_FILES))
         return fingerprint({path.name: hash_file(path) for path in files})
 
     def _place(self, name: str) -> Path:
         return Path(self._recipe.run.locations[name]).expanduser()
+
+
+def check_places(recipe: Recipe) -> None:
+    """Raise RecipeError for a location on this machine that is not there, before anything is started or read."""
+    for name, location in recipe.run.locations.items():
+        place = Path(location).expanduser()
+        if location.startswith(SCHEME) or name == "language_model":
+            continue
+        if not place.is_dir():
+            what = "is a file, wanted its folder" if place.is_file() else "no such folder"
+            raise RecipeError(f"run.locations.{name}: {place}: {what}")
+        if recipe.out.resolve() == place.resolve():
+            raise RecipeError(f"run.out: {recipe.out} is also the folder of {name}; give another --out")
+    tokenizer = Path(recipe.run.locations["tokenizer"]).expanduser()
+    if not (tokenizer / "tokenizer.json").is_file():
+        raise RecipeError(f"run.locations.tokenizer: {tokenizer}: no tokenizer.json there; wanted a tokenizer folder")
 
 
 def language_model(recipe: Recipe) -> Path:

@@ -13,6 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class RayExecutor:
 
     def __init__(self, address: str | None, workers: int | None) -> None:
         self._address, self._wanted = address, workers
-        self._workers: int | None = None
+        self._starting: Future[int] | None = None
 
     def run(self, take: Take) -> Iterator[tuple[Task, Record] | None]:
         """Yield tasks and records as they come, None once a second. Raises StepError if the cluster can't hold one."""
@@ -65,19 +66,29 @@ class RayExecutor:
                 print(f"waiting for Ray: no part is done after {_PATIENCE:.0f} s; {free:.0f} CPUs are free", flush=True)
             yield None
 
+    def begin(self) -> None:
+        """Start Ray beside what the caller does next; a fault shows when the first task is due."""
+        # Ray's processes end with the thread that started them: it must last as long as this executor
+        self._thread = ThreadPoolExecutor(1, "ray")
+        self._starting = self._thread.submit(self._connected)
+
     def close(self) -> None:
         """Leave Ray; a cluster at an address keeps running."""
-        if self._workers is not None:
+        if self._starting is not None and self._starting.exception() is None:
             import ray
 
             ray.shutdown()
 
     def _start(self) -> int:
         """Connect once; the number of tasks to run at a time."""
-        if self._workers is None:
-            _connect(self._address)
-            self._workers = _fit(self._wanted)
-        return self._workers
+        if self._starting is None:
+            self.begin()
+        assert self._starting is not None
+        return self._starting.result()
+
+    def _connected(self) -> int:
+        _connect(self._address)
+        return _fit(self._wanted)
 
 
 def _connect(address: str | None) -> None:
