@@ -64,7 +64,7 @@ TESTS = {
     "train/checkpoint.py": "train_checkpoint",
     "train/data/collate.py": "train_collate",
     "train/data/loader.py": "train_loader",
-    "train/data/packing.py": "train_plan",
+    "train/data/packing.py": "train_packs train_plan",
     "train/data/shards.py": "train_shards",
     "train/distributed/gradient.py": "train_gradient",
     "train/log.py": "train_log",

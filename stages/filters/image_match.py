@@ -60,7 +60,7 @@ def _block(left: Pictures, right: Pictures, start: int, match: Match) -> tuple[n
 
 def _largest_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     # |a - b| without leaving uint8: max - min
-    return np.asarray((np.maximum(a, b) - np.minimum(a, b)).max(axis=1, initial=0))
+    return np.asarray((np.maximum(a, b) - np.minimum(a, b)).max(axis=1))
 
 
 def components(size: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:

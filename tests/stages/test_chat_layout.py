@@ -74,6 +74,11 @@ def test_a_trimming_template_trims_the_ends_of_a_turn_and_not_the_seams_of_its_b
     assert trimming.decode(found.input_ids[slice(*found.target_spans[0])], False) == "d</s>"
 
 
+def test_blanks_where_two_texts_of_a_turn_meet_stay(chat: ChatFormat) -> None:
+    found = chat.encode([blocks("user", " a ", " b ", " c ")], [])
+    assert found.input_ids == ids(chat, "<s>", "user: a  b  c ", "</s>")
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_a_template_may_trim_one_side_alone(side: str) -> None:
     strip = {"left": "lstrip", "right": "rstrip"}[side]

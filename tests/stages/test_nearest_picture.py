@@ -72,6 +72,21 @@ def test_the_recipe_says_how_near_is_a_match(radius: int, tolerance: int, found:
     assert leak(benchmarks, picture(), match=Match(radius, tolerance)) == (("b", 4) if found else (None, None))
 
 
+@pytest.mark.parametrize(("bits", "levels", "found"), [(10, 18, True), (11, 18, False), (10, 19, False)])
+def test_by_default_ten_bits_and_eighteen_levels_are_a_match(bits: int, levels: int, found: bool) -> None:
+    for grey in (bytes([100 + levels] * 1024), bytes([*GREY[:-1], 100 - levels])):
+        assert leak(samples(b=[picture(bits, grey=grey)]), picture()) == (("b", bits) if found else (None, None))
+
+
+def test_hashes_of_64_bits_are_compared_whole() -> None:
+    assert leak(samples(b=[picture(64)]), picture(), match=Match(64)) == ("b", 64)
+    assert leak(samples(b=[picture(64)]), picture(), match=Match(63)) == (None, None)
+
+
+def test_without_pictures_on_either_side_nothing_matches() -> None:
+    assert leak(samples(text=[]), picture()) == leak(samples(b=[picture()])) == (None, None)
+
+
 # ---- dedupe
 
 

@@ -1,0 +1,86 @@
+"""Packs dealt by hand: costliest first, always to the cheapest pack, as few packs as will do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from train.data.packing import Plan, PlanError, Rules, deal
+
+
+def plan(tokens: list[int], tiles: list[int] | None = None, batch_size: int = 4, **changes) -> Plan:
+    rules = Rules(
+        **{"seed": 0, "batch_size": batch_size, "max_tokens": 20, "token_cost": 2.0, "tile_cost": 30.0, **changes}
+    )
+    return Plan(np.array(tokens, np.int32), np.array(tiles or [0] * len(tokens), np.int32), rules)
+
+
+def packs(tokens: list[int], tiles: list[int] | None = None, **changes) -> list[list[int]]:
+    return plan(tokens, tiles, **changes).packs(np.arange(len(tokens)))
+
+
+@pytest.mark.parametrize(
+    ("costs", "k", "wanted"),
+    [
+        ([5, 4, 3, 3, 3], 2, [[0, 3], [1, 2, 4]]),
+        ([3, 3, 3, 4, 5], 2, [[1, 4], [0, 2, 3]]),
+        ([1, 1, 1, 1], 2, [[0, 2], [1, 3]]),
+        ([1, 2], 3, [[1], [0]]),
+        ([7], 1, [[0]]),
+        ([2, 9, 2, 2, 2], 3, [[1], [0, 3], [2, 4]]),
+    ],
+)
+def test_the_costliest_goes_first_to_the_cheapest_pack(costs, k, wanted):
+    assert deal(np.array(costs, float), k) == wanted
+
+
+def test_tiles_weigh_by_their_cost_and_tokens_by_theirs():
+    """Costs 110, 20, 20, 110: the two with tiles part. Were tokens all that counted, 0 and 2 would go together."""
+    assert packs([10, 10, 10, 10], [3, 0, 0, 3]) == [[0, 1], [2, 3]]
+    assert packs([10, 10, 10, 10], [3, 0, 0, 3], tile_cost=0.0) == [[0, 2], [1, 3]]
+
+
+def test_there_are_no_more_packs_than_tokens_ask_for():
+    assert packs([10, 10, 10, 10]) == [[0, 2], [1, 3]]  # 40 tokens fill two packs of 20 exactly
+    assert packs([20]) == [[0]] and packs([5, 15]) == [[0, 1]]
+    assert len(packs([10, 10, 10, 11])) == 3
+
+
+def test_one_pack_more_is_tried_while_one_is_too_full():
+    assert packs([12, 12, 12]) == [[0], [1], [2]]  # 36 tokens would fit into two, three samples of 12 don't
+    assert packs([20, 20, 20, 1]) == [[0], [1], [2], [3]]
+    # by their costs two packs would hold 21 tokens and three 30
+    assert packs([18, 3, 12, 1], [1, 2, 1, 2], token_cost=0.0) == [[1], [3], [0], [2]]
+
+
+def test_packs_name_samples_and_not_places_in_the_step():
+    of = plan([5, 5, 5, 5, 5, 5])
+    assert of.packs(np.array([4, 1, 3])) == [[4, 1, 3]]
+    assert all(type(sample) is int for pack in of.packs(np.array([4, 1])) for sample in pack)
+
+
+@pytest.mark.parametrize(("samples", "wanted"), [(1, 1), (4, 1), (5, 2), (8, 2), (9, 3)])
+def test_an_epoch_ends_with_what_is_left(samples, wanted):
+    of = plan([1] * samples)
+    assert of.steps_per_epoch == wanted == len(list(of.steps(0)))
+
+
+def test_the_longest_sample_that_fits_is_alone_and_a_longer_one_is_refused():
+    assert packs([20, 1]) == [[0], [1]]
+    with pytest.raises(PlanError, match="sample 1 has 21 tokens"):
+        plan([20, 21, 21])
+
+
+def test_the_identity_is_of_values_and_not_of_how_they_are_held():
+    of = plan([5, 7], [1, 2])
+    wide = Plan(of.num_tokens.astype(np.int64), of.num_tiles.astype(">i8"), of.rules)
+    assert wide.identity() == of.identity()
+    others = [plan([5, 7], [2, 1]), plan([7, 5], [1, 2]), plan([1, 2], [5, 7])]
+    others += [plan([5, 7], [1, 2], token_cost=3.0), plan([5, 7], [1, 2], tile_cost=3.0)]
+    assert len({plan.identity() for plan in (of, *others)}) == 6
+
+
+def test_an_order_belongs_to_its_epoch_and_its_seed():
+    """Epoch 12 of seed 1 is not epoch 2 of seed 11."""
+    of = {name: list(plan([1] * 30, seed=seed).steps(epoch)) for name, seed, epoch in (("a", 1, 12), ("b", 11, 2))}
+    assert of["a"] != of["b"]
