@@ -1,14 +1,19 @@
-"""The house drawn from its imports: who may import whom, and what must never be imported where."""
+"""The house drawn from its imports: who may import whom, and what must never be imported where; who names a stage."""
 
 from __future__ import annotations
 
 import ast
+import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from pipeline.graph.stage import Stage
+from pipeline.steps.table import STAGES
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("schemas", "stages", "pipeline", "train")
@@ -18,6 +23,21 @@ MAY = {
     "pipeline": {"schemas", "stages", "pipeline"},
     "train": {"schemas", "train", "stages.tiles", "stages.chat", "stages.images"},
 }
+# Inside `pipeline`, from the ground up. What runs a step knows the contract of a stage and none of the stages.
+FLOORS = {
+    "storage": set(),
+    "net": {"storage"},
+    "recipe": {"net"},
+    "graph": {"recipe", "net", "storage"},
+    "steps": {"graph", "net", "storage"},
+    "run": {"graph", "storage"},
+    "commands": {"steps", "graph", "recipe", "storage"},
+    "cli": {"commands", "run", "steps", "graph", "recipe", "net", "storage"},
+    "__main__": {"cli"},
+    "quickstart": {"cli", "commands", "steps", "graph", "recipe"},
+}
+# The sections of a recipe are named like the stages that they ask for: here they are declared, and written down.
+SECTIONS = {"pipeline/recipe/types.py", "pipeline/commands/probe.py"}
 # Not at import time of these packages: `import train` works without Ray, stages load torch and models only when called.
 HEAVY = {
     "schemas": {"ray", "torch", "transformers", "datasets", "fasttext", "PIL"},
@@ -46,6 +66,70 @@ def test_packages_import_only_what_lies_below_them(package: str) -> None:
         for name in imports(path):
             if name.split(".")[0] in PACKAGES:
                 assert any(name == may or name.startswith(may + ".") for may in MAY[package]), f"{path} imports {name}"
+
+
+def floor(path: Path) -> str:
+    return path.relative_to(ROOT / "pipeline").parts[0].removesuffix(".py")
+
+
+def test_every_floor_of_the_pipeline_stands_on_those_below_it() -> None:
+    known = list(FLOORS)
+    for number, below in enumerate(FLOORS.values()):
+        assert below <= set(known[:number])
+    for path in files("pipeline"):
+        if floor(path) == "__init__":
+            continue
+        for name in imports(path):
+            if name.startswith("pipeline."):
+                other = name.split(".")[1]
+                assert other in {floor(path)} | FLOORS[floor(path)], f"{path} imports {name}"
+
+
+def rows() -> dict[str, str]:
+    """The file of each stage that has one of its own -> its name."""
+    found = {}
+    for path in sorted((ROOT / "pipeline" / "steps").glob("*.py")):
+        module = importlib.import_module(f"pipeline.steps.{path.stem}")
+        for name in [value.name for value in vars(module).values() if isinstance(value, Stage)]:
+            found[path.relative_to(ROOT).as_posix()] = name
+    del found["pipeline/steps/table.py"]
+    return found
+
+
+def texts(tree: ast.AST) -> Iterator[str]:
+    """Every text of a module that is no docstring; of an f-string its pieces."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    first = [node.body[0] for node in ast.walk(tree) if isinstance(node, kinds) and node.body]
+    docstrings = {id(node.value) for node in first if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
+
+
+def test_nobody_names_a_stage_but_the_file_it_stands_in() -> None:
+    """`ingest`, `ingest.image_missing`, `02-ingest-fine` as a text of code: what must be known, the row is asked."""
+    own, named = rows(), set()
+    assert set(own.values()) == {"hash", "download", "fetch_images", "ingest", "pretokenise"}
+    for path in files("pipeline"):
+        where = path.relative_to(ROOT).as_posix()
+        if where == "pipeline/steps/table.py" or floor(path) == "quickstart":
+            continue
+        for text in texts(ast.parse(path.read_text(encoding="utf-8"))):
+            found = re.match(rf"(\d+-)?({'|'.join(STAGES)})([.-]|$)", text)
+            if found and found[2] != own.get(where):
+                named.add(where)
+                assert where in SECTIONS, f"{where} names the stage {found[2]}: {text!r}"
+    assert named == SECTIONS
+
+
+def test_nobody_asks_whether_a_step_is_of_a_certain_row() -> None:
+    """The rows are imported by the table alone, so nothing can be compared with one."""
+    modules = {where.removesuffix(".py").replace("/", "."): name for where, name in rows().items()}
+    for path in files("pipeline"):
+        for name in imports(path):
+            module, _, what = name.rpartition(".")
+            if module in modules and isinstance(getattr(importlib.import_module(module), what, None), Stage):
+                assert path.name == "table.py", f"{path} imports {name}"
 
 
 def test_ray_lives_in_one_file() -> None:

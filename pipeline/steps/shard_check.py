@@ -6,9 +6,9 @@ spans and tiles against its token ids; the index against the shards; the totals.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,28 +20,37 @@ from stages.tiles.scheme import Grid
 from stages.tiles.table import TileScheme, recorded
 
 
+class _Made(NamedTuple):
+    """How the shards were made: the scheme, the image token's id, and the tokens around an image's."""
+
+    scheme: TileScheme
+    image: int
+    before: int
+    after: int
+
+
 def check_shards(folder: Path, manifest: Manifest) -> None:
     """Raises ManifestError naming the first fault; the files' hashes are proven before."""
     index = pq.read_table(folder / "index.parquet")
     if not index.schema.equals(INDEX):
         raise ManifestError(f"{folder / 'index.parquet'}: its schema is not INDEX; run pretokenise again")
     expected = iter(index.to_pylist())
-    scheme, image = recorded(manifest.facts["tiles"]), manifest.facts["image_token_id"]
+    facts = manifest.facts
+    around = (facts["tokens"][name] is not None for name in ("start", "end"))
+    made = _Made(recorded(facts["tiles"]), facts["image_token_id"], *around)
     names = [file.name for file in manifest.files if file.name.endswith(".arrow")]
     for number, name in enumerate(names):
         for row, sample in enumerate(_rows(folder / name)):
             where = f"{folder / name} row {row} ({sample['sample_id']})"
-            _check_sample(sample, scheme, image, where)
+            _check_sample(sample, made, where)
             line = next(expected, None)
             own = {key: sample.get(key) for key in INDEX.names} | {"shard": number, "row": row}
             if line != own:
                 raise ManifestError(f"{where}: the index says {line}, the shard {own}")
     if next(expected, None) is not None or index.num_rows != manifest.counts.kept:
         raise ManifestError(f"{folder}: {index.num_rows:,} rows in the index, {manifest.counts.kept:,} kept")
-    if totals(index) != manifest.facts["totals"]:
-        raise ManifestError(
-            f"{folder}: totals {manifest.facts['totals']} in the manifest, {totals(index)} in the index"
-        )
+    if totals(index) != facts["totals"]:
+        raise ManifestError(f"{folder}: totals {facts['totals']} in the manifest, {totals(index)} in the index")
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -53,7 +62,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
             yield from reader.get_batch(number).to_pylist()
 
 
-def _check_sample(sample: Mapping[str, Any], scheme: TileScheme, image: int, where: str) -> None:
+def _check_sample(sample: Mapping[str, Any], made: _Made, where: str) -> None:
     ids, spans, tiles = sample["input_ids"], sample["target_spans"], sample["tiles"]
     grids = [Grid(tile["rows"], tile["cols"], tile["thumbnail"]) for tile in tiles]
     num_image_tokens = sum(tile["num_tokens"] for tile in tiles)
@@ -73,8 +82,19 @@ def _check_sample(sample: Mapping[str, Any], scheme: TileScheme, image: int, whe
     if len(tiles) != len(sample["images"]):
         raise ManifestError(f"{where}: {len(tiles)} tile plans for {len(sample['images'])} images")
     for tile, grid in zip(tiles, grids, strict=True):
-        run = ids[tile["start"] : tile["start"] + tile["num_tokens"]].count(image)
-        if run != grid.num_tiles * scheme.tokens_per_tile:
-            raise ManifestError(f"{where}: {run} image tokens for {grid.num_tiles} tiles of {scheme.tokens_per_tile}")
-    if ids.count(image) != sum(grid.num_tiles for grid in grids) * scheme.tokens_per_tile:
+        _check_tile(tile, grid, ids, made, where)
+    if ids.count(made.image) != sum(grid.num_tiles for grid in grids) * made.scheme.tokens_per_tile:
         raise ManifestError(f"{where}: image tokens outside the images' ranges")
+
+
+def _check_tile(tile: Mapping[str, Any], grid: Grid, ids: Sequence[int], made: _Made, where: str) -> None:
+    """An image's grid is that of its size, and its range holds the tokens of that grid and what stands around them."""
+    size = tile["width"], tile["height"]
+    if tile["scheme"] != made.scheme.scheme or grid != made.scheme.grid(*size):
+        wanted = f"{made.scheme.scheme} makes {made.scheme.grid(*size)}"
+        raise ManifestError(f"{where}: {tile['scheme']} {grid} for an image of {size[0]} x {size[1]}, {wanted}")
+    start, end = tile["start"], tile["start"] + tile["num_tokens"]
+    wanted_ids = [made.image] * (grid.num_tiles * made.scheme.tokens_per_tile)
+    if start < 0 or list(ids[start + made.before : end - made.after]) != wanted_ids:
+        many = f"{grid.num_tiles} tiles of {made.scheme.tokens_per_tile}"
+        raise ManifestError(f"{where}: ids {start} to {end} are not the image tokens of {many}")

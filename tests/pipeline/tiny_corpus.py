@@ -54,12 +54,11 @@ def write(folder: Path) -> None:
 
 def recipe(folder: Path, out: Path) -> dict[str, Any]:
     """A recipe on it, with every filter on and six rows in a part."""
-    caption = {"format": "caption", "images": ".", "files": ["*.jsonl"], "prompt": "What is this?"}
     places = ("talks", "signs", "exam", "tokenizer")
     return {
         "data": {
-            "sources": {"talks": {"format": "messages", "files": ["*.jsonl"]}, "signs": caption},
-            "benchmarks": {"exam": caption},
+            "sources": {"talks": {"format": "messages", "files": ["*.jsonl"]}, "signs": _captions()},
+            "benchmarks": {"exam": _captions()},
             "ingest": {"rows_per_part": 6},
             "dedupe": {},
             "decontaminate": {},
@@ -92,6 +91,10 @@ def tokenizer(folder: Path) -> None:
     fast.add_special_tokens({"additional_special_tokens": [START]})
     fast.chat_template = TEMPLATE
     fast.save_pretrained(folder)
+
+
+def _captions() -> dict[str, Any]:
+    return {"format": "caption", "images": ".", "files": ["*.jsonl"], "prompt": "What is this?"}
 
 
 def _said(question: str, answer: str) -> list[dict[str, str]]:

@@ -1,0 +1,200 @@
+"""Each thing that `verify` proves of shards, alone: damage whose hashes are right, so that nothing else can find it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.commands import verify
+from pipeline.graph.context import Context
+from pipeline.graph.stage import Step
+from schemas.manifest import ManifestError, describe
+from schemas.shard import COUNTS, INDEX, SHARD
+
+Row = dict[str, Any]
+Damage = Callable[[Path], object]
+
+TEXT, SIGN = ("shard-00000.arrow", 1), ("shard-00005.arrow", 2)  # of a sample without images, and of one with
+
+
+@pytest.fixture
+def folder(tiny_run: tuple[Path, Context, list[Step]], tmp_path: Path) -> Path:
+    """A copy of the shard folder that a test may damage."""
+    _, context, steps = tiny_run
+    shutil.copytree(context.out / steps[-1].folder, tmp_path / "shards")
+    return tmp_path / "shards"
+
+
+def hash_again(folder: Path) -> None:
+    """The manifest's sizes and hashes are those of the files."""
+    entries = [(entry["name"], entry["rows"]) for entry in manifest(folder)["files"]]
+    files = [vars(describe(folder, name, rows)) for name, rows in entries]
+    state(files=files)(folder)
+
+
+def manifest(folder: Path) -> Row:
+    loaded: Row = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+def state(**keys: Any) -> Damage:
+    """The manifest says something else."""
+
+    def damage(folder: Path) -> None:
+        (folder / "manifest.json").write_text(json.dumps(manifest(folder) | keys), encoding="utf-8")
+
+    return damage
+
+
+def keep_more(folder: Path) -> None:
+    """One more sample is kept, and went in, than there is."""
+    found = manifest(folder)
+    for counts in (found["counts"], found["by_source"]["talks"]):
+        counts["rows_in"] += 1
+        counts["kept"] += 1
+    state(**found)(folder)
+
+
+def both(*damages: Damage) -> Damage:
+    return lambda folder: [damage(folder) for damage in damages]
+
+
+def shard(edit: Callable[[Row], object], place: tuple[str, int], schema: pa.Schema = SHARD) -> Damage:
+    """A sample of a shard is another."""
+
+    def damage(folder: Path) -> None:
+        name, row = place
+        with pa.memory_map(str(folder / name)) as source:
+            rows = pa.ipc.open_file(source).read_all().to_pylist()
+        edit(rows[row])
+        with pa.OSFile(str(folder / name), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            writer.write_table(pa.Table.from_pylist(rows, schema))
+
+    return damage
+
+
+def text(edit: Callable[[Row], object]) -> Damage:
+    return shard(edit, TEXT)
+
+
+def sign(edit: Callable[[Row], object]) -> Damage:
+    return shard(edit, SIGN)
+
+
+def index(edit: Callable[[list[Row]], object], schema: pa.Schema = INDEX) -> Damage:
+    """The rows of the index are others."""
+
+    def damage(folder: Path) -> None:
+        rows = pq.read_table(folder / "index.parquet").to_pylist()
+        edit(rows)
+        pq.write_table(pa.Table.from_pylist(rows, schema), folder / "index.parquet")
+
+    return damage
+
+
+def counted_again(edit: Callable[[Row], object]) -> Callable[[Row], object]:
+    """An edit after which the sample's own counts are what its rows give."""
+
+    def edited(row: Row) -> None:
+        edit(row)
+        row["num_image_tokens"] = sum(tile["num_tokens"] for tile in row["tiles"])
+        row["num_text_tokens"] = len(row["input_ids"]) - row["num_image_tokens"]
+        row["num_target_tokens"] = sum(end - start for start, end in row["target_spans"])
+
+    return edited
+
+
+def spans(change: Callable[[int, int, int], list[list[int]]]) -> Damage:
+    """Other target spans with as many tokens, of a sample with one: (its start, its end, number of tokens)."""
+
+    def edit(row: Row) -> None:
+        start, end = row["target_spans"][0]
+        row["target_spans"] = change(start, end, row["num_tokens"])
+
+    return text(edit)
+
+
+def tile(change: Callable[[Row], object]) -> Damage:
+    return sign(counted_again(lambda row: change(row["tiles"][0])))
+
+
+def ids(change: Callable[[list[int], Row], object]) -> Damage:
+    return sign(lambda row: change(row["input_ids"], row["tiles"][0]))
+
+
+def put(numbers: list[int], place: int, number: int) -> None:
+    numbers[place] = number
+
+
+def another(schema: pa.Schema, name: str) -> pa.Schema:
+    return schema.set(schema.get_field_index(name), pa.field(name, pa.large_string()))
+
+
+CASES: dict[str, tuple[Damage, str]] = {
+    "schema of a shard": (
+        shard(lambda row: None, TEXT, another(SHARD, "language")),
+        r"shard-00000.arrow: its schema is not SHARD",
+    ),
+    "schema of the index": (index(len, another(INDEX, "language")), r"index.parquet: its schema is not INDEX"),
+    **{
+        name: (text(lambda row, name=name: row.update({name: row[name] + 1})), rf"row 1 \(talks/.*: {name} is \d+")  # type: ignore[misc]
+        for name in COUNTS
+    },
+    "spans swapped": (spans(lambda a, b, _: [[a + 1, b], [a, a + 1]]), "are not ordered inside"),
+    "spans overlap": (spans(lambda a, b, _: [[a, b - 1], [b - 2, b - 1]]), "are not ordered inside"),
+    "span before the beginning": (spans(lambda a, b, _: [[-1, b - a - 1]]), "are not ordered inside"),
+    "span beyond the end": (spans(lambda a, b, end: [[end - (b - a) + 1, end + 1]]), "are not ordered inside"),
+    "an image too few": (sign(lambda row: row["images"].clear()), "1 tile plans for 0 images"),
+    "another scheme": (tile(lambda plan: plan.update(scheme="grid")), "grid Grid.* for an image of 24 x 16, internvl"),
+    "a grid of another size": (tile(lambda plan: plan.update(width=16)), "for an image of 16 x 16, internvl makes"),
+    "a range too far": (tile(lambda plan: plan.update(start=plan["start"] + 1)), "are not the image tokens of 3 tiles"),
+    "a range too early": (tile(lambda plan: plan.update(start=plan["start"] - 1)), "are not the image tokens of"),
+    "a range too long": (tile(lambda plan: plan.update(num_tokens=plan["num_tokens"] + 1)), "not the image tokens of"),
+    "a range from the end": (
+        sign(lambda row: row["tiles"][0].update(start=row["tiles"][0]["start"] - row["num_tokens"])),
+        "are not the image tokens of",
+    ),
+    "a text token in a range": (ids(lambda ids, plan: put(ids, plan["start"] + 2, 5)), "not the image tokens of 3"),
+    "an image token in the text": (
+        ids(lambda ids, plan: put(ids, 0, ids[plan["start"] + 1])),
+        "image tokens outside the images' ranges",
+    ),
+    "another index row": (index(lambda rows: rows[3].update(language="xx")), r"the index says .*'xx'"),
+    "an index in another order": (index(lambda rows: rows.reverse()), r"shard-00000.arrow row 0 .*the index says"),
+    "an index row too few": (index(lambda rows: rows.pop()), r"the index says None"),
+    "an index row too many": (
+        both(index(lambda rows: rows.append(rows[-1])), keep_more),
+        "30 rows in the index, 30 kept",
+    ),
+    "more kept than there is": (keep_more, "29 rows in the index, 30 kept"),
+    "totals": (
+        lambda folder: state(facts=(f := manifest(folder)["facts"]) | {"totals": f["totals"] | {"num_tiles": 1}})(
+            folder
+        ),
+        r"totals .*'num_tiles': 1\b.* in the manifest",
+    ),
+}
+
+
+def test_a_sound_folder_stays_sound_when_it_is_hashed_again(folder: Path) -> None:
+    """So that what the cases below find is their damage."""
+    for rewritten in (shard(lambda row: None, TEXT), sign(counted_again(lambda row: None)), index(len)):
+        rewritten(folder)
+    hash_again(folder)
+    assert verify.check(folder).counts.kept == 29
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_verify_finds_what_no_hash_tells(case: str, folder: Path) -> None:
+    damage, message = CASES[case]
+    damage(folder)
+    hash_again(folder)
+    with pytest.raises(ManifestError, match=message):
+        verify.check(folder)
