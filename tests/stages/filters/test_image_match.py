@@ -34,7 +34,7 @@ def test_pairs_equal_brute_force(block: int, seed: int, n: int, m: int, radius: 
         and max(abs(int(a) - int(b)) for a, b in zip(left.grey[i], right.grey[j], strict=True)) <= tolerance
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(matching, "_BLOCK", block)
+        patch.setattr(image_match, "_BLOCK", block)
         found = alike(left, right, Match(radius, tolerance))
     assert list(zip(*(column.tolist() for column in found), strict=True)) == expected
 
