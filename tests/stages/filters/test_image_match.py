@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.filters import image_match
 from stages.filters.image_match import Match, Pictures, alike, components
 
 
