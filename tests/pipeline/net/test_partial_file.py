@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
+import random
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +21,7 @@ from pipeline.net.partial_file import Partial, held
 from pipeline.net.trouble import Failed, Trouble
 from pipeline.net.wanted_file import Fetched, Want
 
-DATA = os.urandom(1 << 21)  # as much as is worth a note
+DATA = random.Random(3).randbytes(1 << 21)  # as much as is worth a note
 HALF = 1 << 20
 SHA256, MD5 = hashlib.sha256(DATA).hexdigest(), hashlib.md5(DATA).hexdigest()
 GIT = hashlib.sha1(b"blob %d\0" % len(DATA) + DATA).hexdigest()
@@ -51,7 +51,7 @@ def begun(target: Path, want: Want, data: bytes = DATA[:HALF], **headers: str) -
     write(partial, data)
 
 
-@pytest.mark.parametrize("digest", [SHA256, MD5, GIT, None])
+@pytest.mark.parametrize("digest", [SHA256, MD5, GIT, None], ids=["sha256", "md5", "git", "none"])
 def test_a_beginning_is_gone_on_with_and_proven(digest: str | None, tmp_path: Path) -> None:
     want = Want(URL, len(DATA), digest)
     begun(tmp_path / "f", want, ETag='"one"')
@@ -151,7 +151,7 @@ def test_a_version_is_remembered_where_a_later_answer_has_none(tmp_path: Path) -
 def test_a_small_file_gets_no_note(size: int | None, listed: int | None, noted: bool, tmp_path: Path) -> None:
     (tmp_path / "f.partial.json").write_text("of a larger file that was to have this name")
     Partial(tmp_path / "f", Want(URL, listed)).begin(came(size=size))
-    assert ((tmp_path / "f.partial.json").exists() and "digest" in (tmp_path / "f.partial.json").read_text()) is noted
+    assert (tmp_path / "f.partial.json").exists() is noted
 
 
 ENDS: dict[str, tuple[Want, bytes, Mapping[str, str], str, int]] = {
