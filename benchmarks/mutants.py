@@ -62,7 +62,7 @@ TESTS = {
     "stages/pretokenise.py": "pretokenise_records pretokenise reasons",
     "stages/stage.py": "grouping filter filter_defaults",
     "train/checkpoint.py": "train_checkpoint",
-    "train/data/collate.py": "train_collate",
+    "train/data/collate.py": "train_collate_bounds train_collate",
     "train/data/loader.py": "train_loader",
     "train/data/packing.py": "train_packs train_plan",
     "train/data/shards.py": "train_shards",
