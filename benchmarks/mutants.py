@@ -63,7 +63,7 @@ TESTS = {
     "stages/pretokenise.py": "pretokenise_records pretokenise reasons",
     "stages/stage.py": "grouping filter filter_defaults",
     "train/checkpoint.py": "train_checkpoint",
-    "train/data/collate.py": "train_collate",
+    "train/data/collate.py": "train_collate_bounds train_collate",
     "train/data/loader.py": "train_loader",
     "train/data/packing.py": "train_packs train_plan",
     "train/data/shards.py": "train_shards",
@@ -94,6 +94,7 @@ class Mutant(NamedTuple):
     module: str
     line: int
     source: bytes
+    original: bytes
 
 
 class Change(NamedTuple):
@@ -269,7 +270,7 @@ def mutants(module: str) -> list[Mutant]:
         dump = ast.dump(ast.parse(changed))
         if dump not in seen:
             seen.add(dump)
-            found.append(Mutant(module, source.count(b"\n", 0, start) + 1, changed))
+            found.append(Mutant(module, source.count(b"\n", 0, start) + 1, changed, source))
     return found
 
 
@@ -299,17 +300,16 @@ def tests(folder: Path, module: str) -> list[str]:
 def outcomes(wanted: Iterable[Mutant], folders: list[Path], limits: dict[str, int]) -> Iterator[Result]:
     """What becomes of each mutant, one at a time in each folder; `limits` in seconds of a processor."""
     waiting = list(wanted)[::-1]
-    running: dict[Path, tuple[Mutant, bytes, int, float]] = {}
+    running: dict[Path, tuple[Mutant, int, float]] = {}
     while waiting or running:
         for folder in [folder for folder in folders if folder not in running][: len(waiting)]:
             mutant = waiting.pop()
-            original = (folder / mutant.module).read_bytes()
             (folder / mutant.module).write_bytes(mutant.source)
             limit = limits.get(mutant.module, 600)
             child = _start(folder, mutant.module, limit)
-            running[folder] = (mutant, original, child, time.monotonic() + 60 + 10 * limit)
+            running[folder] = (mutant, child, time.monotonic() + 60 + 10 * limit)
         time.sleep(0.02)
-        for folder, (mutant, original, child, until) in list(running.items()):
+        for folder, (mutant, child, until) in list(running.items()):
             late = time.monotonic() > until  # it waits for something; a busy one is ended by the limit of its own
             if late:
                 os.killpg(child, signal.SIGKILL)
@@ -317,7 +317,7 @@ def outcomes(wanted: Iterable[Mutant], folders: list[Path], limits: dict[str, in
             if ended:
                 with suppress(ProcessLookupError):
                     os.killpg(child, signal.SIGKILL)  # with all that the tests have started
-                (folder / mutant.module).write_bytes(original)
+                (folder / mutant.module).write_bytes(mutant.original)
                 del running[folder]
                 late |= os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
                 outcome = "timeout" if late else "killed" if status else "survived"
@@ -358,8 +358,7 @@ def _pytest(options: list[str]) -> int:
 
 def difference(mutant: Mutant) -> str:
     """Where a mutant differs, a statement a line, without what both begin with."""
-    sources = ((ROOT / mutant.module).read_bytes(), mutant.source)
-    old, new = (ast.unparse(ast.parse(source)).splitlines() for source in sources)
+    old, new = (ast.unparse(ast.parse(source)).splitlines() for source in (mutant.original, mutant.source))
     lines = list(difflib.unified_diff(old, new, lineterm="", n=0))[3:]
     pairs = enumerate(zip(lines[0][1:], lines[-1][1:], strict=False))
     skip = max(0, next((i for i, (one, two) in pairs if one != two), 0) - 40)
@@ -387,7 +386,7 @@ def main() -> None:
     results, limits = [], {}
     with tempfile.TemporaryDirectory(prefix="mutants-") as place:
         folders = [checkout(Path(place) / str(job)) for job in range(options.jobs)]
-        whole = [Mutant(module, 0, (ROOT / module).read_bytes()) for module in chosen]
+        whole = [Mutant(module, 0, source, source) for module in chosen if (source := (ROOT / module).read_bytes())]
         for mutant, outcome, seconds in outcomes(whole, folders, {}):
             limits[mutant.module] = 10 + int(4 * seconds)
             if outcome != "survived":

@@ -50,7 +50,6 @@ class Muon(Optimizer):
         return parameter.grad.lerp(average, _MOMENTUM)
 
 
-@torch.no_grad()
 def _direction(momentum_RC: Tensor) -> Tensor:
     """The orthogonal matrix nearest to the momentum, scaled to a root mean square of 1."""
     return orthogonal(momentum_RC) * math.sqrt(max(momentum_RC.shape))
