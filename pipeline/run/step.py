@@ -160,7 +160,7 @@ class Doing:
         )
         self._screen.end(self.progress, ending.note)
         step.stage.check(step, manifest, context)
-        _check_shares(step, manifest.counts, context.recipe.run.stop_if)
+        _check_shares(step, manifest.counts, context)
         run = {**circumstances(self._started), **ending.circumstances}
         commit_text(self.folder / layout.RUN, json.dumps(run, indent=2, sort_keys=True) + "\n")
         commit_text(self.folder / MANIFEST, manifest.to_json())
@@ -174,16 +174,16 @@ def remove_scratch(step: Step, folder: Path) -> None:
         shutil.rmtree(folder / phase.name, ignore_errors=True)
 
 
-def _check_shares(step: Step, counts: Counts, stop_if: dict[str, float]) -> None:
+def _check_shares(step: Step, counts: Counts, context: Context) -> None:
     """Stop where a reason took more of the rows than the recipe allows; the parts stay, the step is not done."""
-    for name, most in stop_if.items():
+    for name, most in context.recipe.run.stop_if.items():
         stage, _, reason = name.partition(".")
         found = counts.dropped.get(reason, 0) + counts.rejected.get(reason, 0) + counts.dropped.get(name, 0)
         if stage == step.stage.name and found > most * counts.rows_in:
             share = found / counts.rows_in
-            look = "rejects" if step.stage.makes == "samples" else "report"
+            rejects = step.stage.makes == "samples"  # of other steps no command shows what is not finished
+            look = "`python -m pipeline rejects RECIPE`" if rejects else f"the files of {context.out / step.folder}"
             raise StepError(
                 f"{step.name}: {found:,} of {counts.rows_in:,} rows ({share:.1%}) are {reason}, run.stop_if allows "
-                f"{most:.1%}; see `python -m pipeline {look} RECIPE`, mend the "
-                f"data, or raise it with --set run.stop_if.{name}=..."
+                f"{most:.1%}; see {look}, mend the data, or raise it with --set run.stop_if.{name}=..."
             )
