@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 from rich.filesize import decimal
 
 from pipeline.graph.context import Context
-from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step, anything
+from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step
 from pipeline.graph.task import Done, Job, Record
 from pipeline.storage import layout
 from pipeline.storage.part_writer import PartWriter
 from schemas.identity import fingerprint
-from schemas.manifest import Counts
+from schemas.manifest import Counts, Manifest, ManifestError
 from stages import download, hash_files
 from stages.hash_files import LISTING, Unhashed, sha256_of
 
@@ -68,12 +68,15 @@ def _split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
             first=first,
             rows=last - first,
         )
-        for first, last in _shares(unread)
+        for first, last in _shares([file.size for file in found])
     ]
 
 
 def _shares(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Ranges of files for the tasks, in the order of the listing."""
+    """Ranges of files for the tasks, in the order of the listing.
+
+    By the listing alone, and not by what is known of the files: the records of a killed run speak of the same ranges.
+    """
     first = held = 0
     for number, size in enumerate(sizes):
         if number > first and (number - first == _FILES_PER_TASK or held + size > _BYTES_PER_TASK):
@@ -121,6 +124,13 @@ def _finish(ending: Ending, writer: PartWriter) -> Facts:
     )
 
 
+def _check(step: Step, manifest: Manifest, context: Context) -> None:
+    """Every file that was listed is hashed, and counted once."""
+    listed = len(context.content.named(step.label))
+    if manifest.counts.kept != listed:
+        raise ManifestError(f"{step.name}: {manifest.counts.kept:,} files hashed, {listed:,} listed")
+
+
 def _much(step: Step, context: Context) -> str:
     """How much there is to hash, before it begins; what an earlier listing knew is not taken off."""
     sizes = [file.size for file in context.content.named(step.label)]
@@ -138,7 +148,7 @@ HASH = Stage(
     absent="no source in a folder",
     named_by="content",
     finish=_finish,
-    check=anything,
+    check=_check,
     content=lambda manifest: str(manifest.facts["content"]),
     much=_much,
 )
