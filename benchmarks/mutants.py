@@ -85,6 +85,7 @@ ARITHMETIC: dict[type[ast.operator], ast.operator] = {
 }
 CALLS = {"min": "max", "max": "min", "any": "all", "all": "any", "sorted": "list"}
 UNTOLD = {"print", "warn", "debug", "info", "warning", "TypeVar"}
+UNCHANGED = {"version", "strict", "encoding", "thread_name_prefix"}  # keywords; `strict` of zip, for what can't differ
 SENTENCE = re.compile(r"\w \w")
 
 
@@ -189,8 +190,10 @@ def _untouched(node: ast.AST, raised: bool = False) -> bool:
             return isinstance(value, ast.Constant) or _untouched(value)
         case ast.FunctionDef(name=name):
             return name in ("__repr__", "__str__")
-        case ast.Assign(targets=[ast.Name(id="VERSION")]) | ast.keyword(arg="version" | "strict" | "encoding"):
-            return True  # zip's `strict` guards what can't differ, and UTF-8 is what machines have anyway
+        case ast.Assign(targets=[ast.Name(id="VERSION")]):
+            return True
+        case ast.keyword(arg=name):
+            return name in UNCHANGED
         case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
             return True
     return isinstance(node, ast.Assert | ast.Delete | ast.Import | ast.ImportFrom)

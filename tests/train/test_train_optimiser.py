@@ -108,6 +108,7 @@ def test_matrices_are_the_linear_maps_and_every_parameter_is_held_once(pool, mat
     assert names_of(model, first) == {"matrix.weight"}
     assert names_of(model, others) == {"table.weight", "matrix.bias", "norm.weight", "norm.bias"}
     assert isinstance(first, Muon) == (matrices == "muon") and isinstance(others, torch.optim.AdamW)
+    assert {group["lr"] for each in (first, others) for group in each.param_groups} == {0.1}
 
 
 @pytest.mark.parametrize("matrices", ["muon", "adamw"])

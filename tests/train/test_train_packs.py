@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from train.data import packing
 from train.data.packing import Plan, PlanError, Rules, deal
 
 
@@ -78,6 +79,13 @@ def test_the_identity_is_of_values_and_not_of_how_they_are_held():
     others = [plan([5, 7], [2, 1]), plan([7, 5], [1, 2]), plan([1, 2], [5, 7])]
     others += [plan([5, 7], [1, 2], token_cost=3.0), plan([5, 7], [1, 2], tile_cost=3.0)]
     assert len({plan.identity() for plan in (of, *others)}) == 6
+
+
+def test_other_rules_of_packing_make_another_plan(monkeypatch):
+    """A checkpoint in the middle of an epoch must not go on with packs dealt otherwise."""
+    before = plan([5, 7]).identity()
+    monkeypatch.setattr(packing, "VERSION", packing.VERSION + 1)
+    assert plan([5, 7]).identity() != before
 
 
 def test_an_order_belongs_to_its_epoch_and_its_seed():
