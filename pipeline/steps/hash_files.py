@@ -90,9 +90,17 @@ def _shares(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
 def _known(step: Step, context: Context) -> dict[tuple[Any, ...], str]:
     """(file, size, times) -> sha256, of all that was hashed for this source before."""
     paths = context.out.glob(f"{step.prefix}-{'[0-9a-f]' * 8}/hashes-*.parquet")
-    tables = [pq.read_table(path, schema=LISTING) for path in sorted(paths)]
-    rows = pa.concat_tables(tables).to_pylist() if tables else []
+    rows = (row for path in sorted(paths) for row in _rows(path))
     return {(row["file"], row["size"], row["times"]): row["sha256"] for row in rows}
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """An earlier listing; a damaged one knows nothing, and its files are hashed again."""
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(path, schema=LISTING).to_pylist()
+    except (OSError, pa.ArrowInvalid):
+        return []
+    return rows
 
 
 def _do(job: HashJob, writer: PartWriter) -> Done:

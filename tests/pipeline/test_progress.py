@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
+
+import pytest
 
 from pipeline.run.progress import Screen, StepProgress
 from schemas.manifest import Counts
@@ -57,3 +60,57 @@ def test_without_a_terminal_every_step_at_work_prints_a_line_when_it_is_time_and
         screen.tick(every=0.0)
     last, still = stream.getvalue().splitlines()[2:]
     assert last.startswith("ingest a") and last.endswith("s; a note") and still.startswith("ingest b")
+
+
+class Terminal(io.StringIO):
+    """What a person sits before. `shown`: the lines that are left on it, by the only commands that are sent to it."""
+
+    def isatty(self) -> bool:
+        return True
+
+    @property
+    def shown(self) -> list[str]:
+        lines, at = [""], 0
+        for piece in re.findall(r"\x1b\[[?\d]*[A-Zhlm]|\r|\n|[^\x1b\r\n]+", self.getvalue()):
+            if piece == "\n":
+                at += 1
+                lines += [""] * (at == len(lines))
+            elif piece == "\x1b[1A":
+                at -= 1
+            elif piece == "\x1b[2K":
+                lines[at] = ""
+            elif piece[0] not in "\r\x1b":
+                lines[at] += piece
+        return [line for line in lines if line]
+
+
+def test_a_terminal_shows_the_steps_at_work_and_keeps_what_is_said_and_the_lines_that_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    stream = Terminal()
+    with Screen(stream) as screen:
+        one, other = StepProgress("ingest a", 2, 20), StepProgress("ingest [b]", 2, 20)
+        screen.begin(one)
+        screen.begin(other)
+        for _ in range(3):
+            screen.tick()
+        assert [line[:10] for line in stream.shown] == ["ingest a  ", "ingest [b]"]
+        screen.say("a [word] " * 20)
+        screen.end(one)
+        screen.tick()
+        word, last, still = stream.shown
+        assert word == "a [word] " * 20 and re.match(r"ingest a .* 0\.\d s$", last) and still.startswith("ingest [b]")
+    assert stream.shown == [word, last]
+    assert stream.getvalue().rindex("\x1b[?25h") > stream.getvalue().rindex("\x1b[?25l")
+
+
+def test_the_terminal_is_left_as_it_was_where_a_step_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    with pytest.raises(KeyError), Screen(stream) as screen:
+        screen.begin(StepProgress("ingest a", 2, 20))
+        screen.tick()
+        raise KeyError
+    assert stream.shown == [] and "\x1b[?25h" in stream.getvalue()

@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Phase, Stage, Step
 from pipeline.graph.task import Done
+from pipeline.steps.filters import row
 from pipeline.steps.table import STAGES
+from stages.filters.table import FILTERS
+from stages.stage import Filter
 from tests.pipeline.conftest import MakeRecipe, opened
 
 Finished = tuple[Path, Context, list[Step]]
@@ -78,11 +81,16 @@ def moved(before: list[Step], after: list[Step]) -> set[str]:
 @pytest.mark.parametrize("name", ["ingest", "dedupe", "decontaminate", "language", "quality", "pretokenise"])
 def test_a_raised_version_renames_its_steps_and_all_that_read_them(name: str, tiny_run: Finished) -> None:
     path, _, steps = tiny_run
-    row = STAGES[name]
-    _, raised = opened(path, table={**STAGES, name: replace(row, version=row.version + 1)})
+    old = STAGES[name]
+    _, raised = opened(path, table={**STAGES, name: replace(old, version=old.version + 1)})
     own = [step for step in raised if step.stage.name == name]
-    assert own and all(step.stage.version == row.version + 1 for step in own)
+    assert own and all(step.stage.version == old.version + 1 for step in own)
     assert moved(steps, raised) == {step.name for step in raised if step in own or any(map(step.reads, own))}
+
+
+@pytest.mark.parametrize("judge", FILTERS.values(), ids=list(FILTERS))
+def test_a_filters_row_has_its_version(judge: Filter) -> None:
+    assert row(replace(judge, version=judge.version + 1), 3).version == judge.version + 1
 
 
 def test_sources_in_another_order_rename_what_reads_all_of_them(tiny_run: Finished, tiny_recipe: MakeRecipe) -> None:
