@@ -75,6 +75,10 @@ class Record:
     streak: tuple[str, ...] = ()
     seconds: float = 0.0
 
+    def to_json(self) -> str:
+        """The bytes of part-NNNNN.json."""
+        return json.dumps({k: v for k, v in asdict(self).items() if k not in _UNWRITTEN}, sort_keys=True) + "\n"
+
 
 _UNWRITTEN = ("problem", "streak", "seconds")
 
@@ -88,8 +92,7 @@ def do(task: Task) -> Record:
     files = tuple(writer.entries)
     record = Record(task.identity, task.number, total, done.by_source, files, done.facts, done.problem, done.streak)
     if not record.problem:
-        text = json.dumps({k: v for k, v in asdict(record).items() if k not in _UNWRITTEN}, sort_keys=True)
-        commit_text(writer.folder / layout.record(task.number), text + "\n")
+        commit_text(writer.folder / layout.record(task.number), record.to_json())
     return replace(record, seconds=time.monotonic() - started)
 
 
