@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Step
 from pipeline.storage import layout
 from schemas.manifest import Counts, ManifestError
+
+_BESIDE = 6  # so many sources have a column each
 
 
 @dataclass(frozen=True)
@@ -68,16 +71,31 @@ def rows(funnel: Funnel) -> list[tuple[str, list[int]]]:
     return [*lines, ("kept", [c.kept for c in ledgers])]
 
 
+def _by_source(funnel: Funnel) -> list[tuple[str, list[int]]]:
+    """A line per source, where a column for each would not fit beside the others."""
+    ledgers = funnel.sources.items()
+    return [(n, [c.rows_in, sum(c.rejected.values()), sum(c.dropped.values()), c.kept]) for n, c in ledgers]
+
+
+def _print(console: Console, title: str, columns: Sequence[str], lines: Sequence[tuple[str, list[int]]]) -> None:
+    table = Table(title=title, title_justify="left")
+    table.add_column("", overflow="fold")
+    for name in columns:
+        table.add_column(Text(name), justify="right")
+    for what, numbers in lines:
+        style = "bold" if what == "kept" else None
+        table.add_row(Text(what), *(f"{n:,}" if n else "-" for n in numbers), style=style)
+    console.print(table)
+
+
 def show(funnel: Funnel, console: Console | None = None) -> None:
     """Print the table."""
     console = console or Console()
-    table = Table(title="Samples", title_justify="left")
-    table.add_column("", overflow="fold")
-    for name in [*funnel.sources, "all"]:
-        table.add_column(name, justify="right")
-    for what, numbers in rows(funnel):
-        table.add_row(what, *(f"{n:,}" if n else "-" for n in numbers), style="bold" if what == "kept" else None)
-    console.print(table)
+    many = len(funnel.sources) > _BESIDE
+    if many:
+        _print(console, "Sources", ["rows in", "rejected", "dropped", "kept"], _by_source(funnel))
+    lines = [(what, numbers[-1:] if many else numbers) for what, numbers in rows(funnel)]
+    _print(console, "Samples", ["all"] if many else [*funnel.sources, "all"], lines)
     t = funnel.totals
     console.print(
         f"{t['num_text_tokens']:,} text + {t['num_image_tokens']:,} image = {t['num_tokens']:,} tokens, "

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
 
+from pipeline.commands.funnel import Funnel, show
 from pipeline.commands.funnel import funnel as made
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Step
@@ -69,3 +73,22 @@ def test_every_manifest_balances(finished_run: Finished) -> None:
         manifest = read(context.out / step.folder)
         whole: Any = sum(manifest.by_source.values(), Counts())
         assert whole == manifest.counts
+
+
+@pytest.mark.parametrize("count", [2, 185])
+def test_the_table_fits_a_terminal_whatever_the_number_of_sources(count: int) -> None:
+    numbers = range(count)
+    ledgers = {
+        f"source_{n:03d}": Counts(1000 + n, 900, {"dedupe.duplicate": 60}, {"ingest.x": 40 + n}) for n in numbers
+    }
+    totals = dict.fromkeys(("num_tokens", "num_text_tokens", "num_image_tokens", "num_target_tokens", "num_tiles"), 7)
+    stream = io.StringIO()
+    show(Funnel(ledgers, totals, 1, "out"), Console(file=stream, width=100))
+    lines = stream.getvalue().splitlines()
+    assert max(map(len, lines)) <= 100
+    for name in ledgers:
+        assert any(name in line for line in lines), name
+    assert any("dedupe.duplicate" in line and f"{60 * count:,}" in line for line in lines)
+    if count > 6:
+        (line,) = (line for line in lines if "source_184" in line)
+        assert [word for word in line.split() if word[0].isdigit()] == ["1,184", "224", "60", "900"]
