@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from hypothesis import settings
+import pytest
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
@@ -279,4 +280,10 @@ def files_of(record: Path) -> list[tuple[Path, int]]:
 
 
 TestOutputFolder = OutputFolder.TestCase
-TestOutputFolder.settings = settings(max_examples=settings().max_examples // 10, stateful_step_count=12)
+# Ten days, or a hundred by HYPOTHESIS_PROFILE=random; there the shortest that fails is looked for, which takes long
+TestOutputFolder.settings = settings(
+    max_examples=settings().max_examples // 10,
+    stateful_step_count=12,
+    phases=[Phase.generate] if settings().derandomize else list(Phase),
+)
+pytestmark = pytest.mark.timeout(300 if settings().derandomize else 0)
