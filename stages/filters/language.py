@@ -94,7 +94,7 @@ def _by_script(language: str, text: str) -> str:
     if language not in ("ja", "zh"):
         return language
     kana, han = len(_KANA.findall(text)), len(_HAN.findall(text))
-    if language == "ja" and kana == 0 and han:
+    if han and not kana:
         return "zh"
     # One kana in ten: a Chinese text may quote a Japanese name.
     return "ja" if language == "zh" and kana > (kana + han) / 10 else language

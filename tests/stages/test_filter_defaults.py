@@ -103,6 +103,13 @@ def test_the_model_sees_one_line_of_valid_text() -> None:
     assert model.text == "a b? c"
 
 
+def test_the_model_sees_all_turns_with_a_blank_between_them() -> None:
+    model = Says(0.9)
+    messages = talk(("system", "a"), ("user", "b\n"), ("assistant", "c"), ("user", ""), ("assistant", "d"), images=2)
+    FILTERS["language"].verdicts(table(sample("a", messages=messages)), LanguageParams(("en",)), model)
+    assert model.text == "a b c d"
+
+
 @pytest.mark.parametrize("code", ["", "e", "EN", "en-US", "engl", "日本", "e1"])
 def test_what_is_no_language_code_is_refused(code: str) -> None:
     with pytest.raises(ValueError, match="is no language code"):

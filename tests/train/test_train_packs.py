@@ -35,6 +35,10 @@ def test_the_costliest_goes_first_to_the_cheapest_pack(costs, k, wanted):
     assert deal(np.array(costs, float), k) == wanted
 
 
+def test_of_equal_costs_the_first_goes_first():
+    assert deal(np.ones(100), 2) == [list(range(0, 100, 2)), list(range(1, 100, 2))]
+
+
 def test_tiles_weigh_by_their_cost_and_tokens_by_theirs():
     """Costs 110, 20, 20, 110: the two with tiles part. Were tokens all that counted, 0 and 2 would go together."""
     assert packs([10, 10, 10, 10], [3, 0, 0, 3]) == [[0, 1], [2, 3]]
@@ -50,6 +54,7 @@ def test_there_are_no_more_packs_than_tokens_ask_for():
 def test_one_pack_more_is_tried_while_one_is_too_full():
     assert packs([12, 12, 12]) == [[0], [1], [2]]  # 36 tokens would fit into two, three samples of 12 don't
     assert packs([20, 20, 20, 1]) == [[0], [1], [2], [3]]
+    assert packs([11, 11, 11, 1]) == [[0, 3], [1], [2]]
     # by their costs two packs would hold 21 tokens and three 30
     assert packs([18, 3, 12, 1], [1, 2, 1, 2], token_cost=0.0) == [[1], [3], [0], [2]]
 
