@@ -25,6 +25,7 @@ import functools
 import hashlib
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -58,7 +59,7 @@ from schemas.manifest import Counts, FileEntry, describe
 from schemas.shard import COUNTS, INDEX
 from stages.pretokenise import totals
 
-_INDEXES = 8  # files of an index that differ; a file has 65,000 names at most
+_INDEXES = 64  # files of an index that differ
 _PART, _SHARD, _SMALL = 150_000_000, 180_000_000, 20_000
 
 
@@ -138,14 +139,14 @@ def _index(path: Path) -> tuple[FileEntry, dict[str, Any]]:
 
 def _write_index(path: Path, number: int, rows: int) -> None:
     kept = rows - 5  # one row is a reject, and a few are too long
-    row = range(kept)
+    row, chance = range(kept), random.Random(number)
     columns = {
         "sample_id": [f"s000/train-{number:05d}-of-33000.parquet#{n}" for n in row],
         "shard": [number] * kept,
         "row": row,
         "source": ["s000"] * kept,
-        "language": [("en", "ja", None)[n % 3] for n in row],
-        **{name: [n * 37 % 8000 + place for n in row] for place, name in enumerate(COUNTS)},
+        "language": [chance.choice(("en", "ja", None)) for _ in row],
+        **{name: [chance.randrange(8000) for _ in row] for name in COUNTS},
     }
     write_parquet([pa.table(columns, INDEX)], INDEX, path)
 

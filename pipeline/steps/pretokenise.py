@@ -9,6 +9,7 @@ import functools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -21,12 +22,15 @@ from pipeline.graph.task import Done, Job, Record
 from pipeline.steps.samples import Part, parts_of
 from pipeline.steps.shard_check import check_shards
 from pipeline.storage import layout
+from pipeline.storage.at_once import at_once
 from pipeline.storage.part_writer import PartWriter, row_groups
 from schemas.manifest import Counts, Manifest
 from schemas.shard import COUNTS, INDEX, SHARD
 from stages import pretokenise
 from stages.chat import ChatFormat
 from stages.pretokenise import VERDICT, PretokeniseParams, totals
+
+_INDEX_ROWS = 1 << 17  # rows of a row group of the whole index, at the least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +104,7 @@ def _save_tokenizer(chat: ChatFormat, writer: PartWriter) -> None:
 def _finish(ending: Ending, writer: PartWriter) -> Facts:
     """One index of all shards in the order of their numbers, and the totals."""
     params, records = ending.step.params, ending.records
-    parts = (pq.read_table(ending.folder / layout.index_part(record.number), schema=INDEX) for record in records)
-    writer.write(layout.INDEX, INDEX, parts)
+    writer.write(layout.INDEX, INDEX, map(_indexes, _grouped(ending.folder, records)))
     known = records[0].facts if records else {"image_token_id": 0, "vocab_size": 0}
     return Facts(
         {
@@ -112,6 +115,25 @@ def _finish(ending: Ending, writer: PartWriter) -> Facts:
             "totals": {name: sum(record.facts["totals"][name] for record in records) for name in COUNTS},
         }
     )
+
+
+def _grouped(folder: Path, records: Sequence[Record]) -> Iterator[list[Path]]:
+    """Indexes of shards that make a row group: one for each would make a footer of megabytes, slow to read."""
+    group: list[Path] = []
+    held = 0
+    for record in records:
+        group.append(folder / layout.index_part(record.number))
+        held += record.counts.kept
+        if held >= _INDEX_ROWS:
+            yield group
+            group, held = [], 0
+    if group:
+        yield group
+
+
+def _indexes(paths: Sequence[Path]) -> pa.Table:
+    tables = at_once(lambda path: pq.ParquetFile(path).read(use_threads=False), paths, together=1)
+    return pa.concat_tables(tables).combine_chunks()
 
 
 def _check(step: Step, manifest: Manifest, context: Context) -> None:
