@@ -120,9 +120,9 @@ def _run(given: argparse.Namespace) -> int:
     loaded = load(given.recipe, given.out, given.address, given.sets)
     check_places(loaded)
     executor = RayExecutor(loaded.run.address, loaded.run.workers)
-    if not any(loaded.out.glob(f"*/{MANIFEST}")):
-        executor.begin()  # nothing was ever finished, so there is something to do: Ray starts while files are listed
     alone: str | None = getattr(given, "stage", None)
+    if alone is None and not any(loaded.out.glob(f"*/{MANIFEST}")):
+        executor.begin()  # nothing was ever finished, so there is something to do: Ray starts while files are listed
     try:
         context = Context(loaded, Content(loaded))
         steps = build(context, STAGES)
@@ -138,9 +138,11 @@ def _run(given: argparse.Namespace) -> int:
     seconds = time.monotonic() - started
     if alone is None:
         funnel.show(funnel.funnel(steps, context))
-    before = f", {len(chosen) - done} were finished before" if done < len(chosen) else ""
-    what = f"{done} steps done{before}" if done else f"nothing to do: all {len(chosen)} steps are finished"
-    print(f"{what} in {seconds:.1f} s")
+    before = f" ({len(chosen) - done} more were finished before)" if done < len(chosen) else ""
+    if done:
+        print(f"{done} {'step' if done == 1 else 'steps'} done in {seconds:.1f} s{before}")
+    else:
+        print(f"nothing to do: {'the step is' if len(chosen) == 1 else f'all {len(chosen)} steps are'} finished")
     return 0
 
 
@@ -183,4 +185,6 @@ def _verify(given: argparse.Namespace) -> int:
         counts = manifest.counts
         ledger = f"{counts.rows_in:,} in, {counts.kept:,} kept"
         print(f"{path}: sound. {manifest.stage}, {len(manifest.files)} files, {ledger}")
+    for path in [found for given_path in given.paths for found in verify.unfinished(given_path)]:
+        print(f"{path}: not finished; run its recipe again to go on")
     return 0

@@ -23,3 +23,9 @@ def check(folder: Path, table: Mapping[str, Stage] = STAGES) -> Manifest:
         raise ManifestError(f"{folder / MANIFEST}: {unknown('stage', manifest.stage, table)}")
     table[manifest.stage].verify(folder, manifest)
     return manifest
+
+
+def unfinished(path: Path) -> list[Path]:
+    """The steps in an output folder that have begun and have no manifest."""
+    begun = [folder for folder in sorted(path.glob("[0-9][0-9]-*-" + "[0-9a-f]" * 8)) if folder.is_dir()]
+    return [folder for folder in begun if not (folder / MANIFEST).is_file()]

@@ -138,6 +138,8 @@ class Content:
 
 def check_places(recipe: Recipe) -> None:
     """Raise RecipeError for a location on this machine that is not there, before anything is started or read."""
+    if recipe.out.exists() and not recipe.out.is_dir():
+        raise RecipeError(f"run.out: {recipe.out}: can't be made a folder, a file is there; give another --out")
     for name, location in recipe.run.locations.items():
         place = Path(location).expanduser()
         if location.startswith(SCHEME) or name == "language_model":

@@ -13,7 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ _SHIPPED = {
 }
 _RETRIES = 2
 _PATIENCE = 30.0
+_SILENCE = 2.0  # seconds after which a person is told what is waited for
 
 
 class RayExecutor:
@@ -84,6 +85,8 @@ class RayExecutor:
         if self._starting is None:
             self.begin()
         assert self._starting is not None
+        if not wait([self._starting], _SILENCE).done:
+            print("starting Ray", flush=True)
         return self._starting.result()
 
     def _connected(self) -> int:

@@ -140,8 +140,9 @@ def _check(step: Step, manifest: Manifest, context: Context) -> None:
 
 
 def _much(step: Step, context: Context) -> str:
-    """How much there is to hash, before it begins; what an earlier listing knew is not taken off."""
-    sizes = [file.size for file in context.content.named(step.label)]
+    """How much there is to hash, before it begins."""
+    known = _known(step, context)
+    sizes = [file.size for file in context.content.named(step.label) if tuple(file) not in known]
     return f"{len(sizes):,} files, {decimal(sum(sizes))} to hash"
 
 

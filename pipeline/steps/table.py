@@ -13,6 +13,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pipeline.graph.stage import Stage
 from pipeline.steps.download import DOWNLOAD
 from pipeline.steps.fetch_images import FETCH_IMAGES
@@ -24,5 +26,6 @@ from stages.filters.table import FILTERS
 
 _FILTERS = [row(judge, number) for number, judge in enumerate(FILTERS.values(), INGEST.number + 1)]
 
-_ROWS = (HASH, DOWNLOAD, FETCH_IMAGES, INGEST, *_FILTERS, PRETOKENISE)
+_LAST = replace(PRETOKENISE, number=INGEST.number + len(_FILTERS) + 1)
+_ROWS = (HASH, DOWNLOAD, FETCH_IMAGES, INGEST, *_FILTERS, _LAST)
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _ROWS}

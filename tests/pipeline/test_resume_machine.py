@@ -31,6 +31,7 @@ from pipeline.graph.task import Record, Task
 from pipeline.graph.task import do as do_task
 from pipeline.run import runner
 from pipeline.run.runner import Executor, Serial, Take
+from pipeline.steps import hash_files, record_slices
 from schemas.manifest import MANIFEST, ManifestError
 from tests.pipeline import tiny_corpus
 from tests.pipeline.conftest import opened, write_yaml
@@ -162,7 +163,10 @@ class OutputFolder(RuleBasedStateMachine):
             section, value = KEYS[key]
             mapping["data"][section][key] = value
         # a power cut is not among what happens here, so no file need be on the disk
-        with contextlib.redirect_stdout(io.StringIO()), mock.patch("os.fsync"):
+        # small tasks, so that each step has several, also of a corpus this small
+        bytes_per_task = mock.patch.object(hash_files, "_BYTES_PER_TASK", 3000)
+        files_per_task = mock.patch.object(record_slices, "_FILES_PER_TASK", 1)
+        with contextlib.redirect_stdout(io.StringIO()), mock.patch("os.fsync"), bytes_per_task, files_per_task:
             context, steps = opened(write_yaml(self.root / "recipe.yaml", mapping))
             runner.run(steps, context, executor)
         return context, steps

@@ -283,6 +283,9 @@ class Here(Serial):
     def __init__(self, address: str | None, workers: int | None) -> None:
         pass
 
+    def begin(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
@@ -290,7 +293,7 @@ class Here(Serial):
 def test_dead_addresses_do_not_cost_every_later_run(
     web: FakeHub, urls_recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second run asks again, and finds nothing new: the third does not ask, `collect` does."""
+    """The second run asks again, and finds nothing new: the third does not ask, `fetch_images` does."""
     monkeypatch.setattr("pipeline.cli.RayExecutor", Here)
     web.fault("3.png", *[Fault("status", 503)] * 100)
     web.fault("4.png", *[Fault("status", 503)] * 3, *[Fault("status", 429)] * 100)
@@ -300,7 +303,7 @@ def test_dead_addresses_do_not_cost_every_later_run(
     assert main(["run", str(urls_recipe)]) == 0
     # other failures than before, but no image more: nothing after it is done again
     assert {r.path for r in web.log} == {"/plain/3.png", "/plain/4.png"}
-    assert "1 steps done" in capsys.readouterr().out
+    assert "1 step done" in capsys.readouterr().out
     web.log.clear()
     assert main(["run", str(urls_recipe)]) == 0
     shown = capsys.readouterr().out
