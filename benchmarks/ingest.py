@@ -26,7 +26,7 @@ import multiprocessing.pool
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import imagehash
@@ -42,7 +42,8 @@ from pipeline.graph.task import Record, Task, do
 from pipeline.recipe.load import load
 from pipeline.run import runner
 from pipeline.run.ray_executor import RayExecutor
-from pipeline.run.runner import Serial
+from pipeline.run.runner import Serial, Take
+from pipeline.steps.ingest import IngestJob
 from pipeline.steps.table import STAGES
 
 _PARTS = 16
@@ -114,12 +115,24 @@ def planned(folder: Path, out: Path, rows_per_part: int) -> list[Task]:
     path.write_text(json.dumps(mapping), encoding="utf-8")
     loaded = load(path)
     context = Context(loaded, Content(loaded))
-    download, ingest, *_ = build(context, STAGES)
-    runner.run([download], context, Serial())
-    ingest.resolve(context)
-    (phase,) = ingest.stage.phases
-    jobs = phase.split(ingest, context, [])
-    return [Task(ingest.identity, str(out / "part"), number, phase.do, job) for number, job in enumerate(jobs)]
+    steps = [step for step in build(context, STAGES) if step.stage.makes in ("files", "samples")]
+    keeps = Keeps()
+    runner.run(steps, context, keeps)
+    return keeps.found
+
+
+class Keeps:
+    """Does the tasks before ingest's own, and keeps those."""
+
+    def __init__(self) -> None:
+        self.found: list[Task] = []
+
+    def run(self, take: Take) -> Iterator[tuple[Task, Record] | None]:
+        while (task := take()) is not None:
+            if isinstance(task.job, IngestJob):
+                self.found.append(task)
+            else:
+                yield task, do(task)
 
 
 def elsewhere(found: list[Task], out: Path) -> list[Task]:

@@ -19,6 +19,7 @@ from rich.text import Text
 from schemas.manifest import Counts
 
 _EVERY = 10.0  # seconds between the lines of a log
+_BLINK = 0.2  # and between two looks at a terminal's: a look costs a moment for every task that is not done
 
 
 class StepProgress:
@@ -84,7 +85,7 @@ class Screen:
         self._steps: list[StepProgress] = []
         self._console = Console(file=self._stream, markup=False, highlight=False, emoji=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True) if self._stream.isatty() else None
-        self._printed = time.monotonic()
+        self._printed = -_EVERY if self._live else time.monotonic()
 
     def __enter__(self) -> Screen:
         if self._live:
@@ -112,11 +113,13 @@ class Screen:
 
     def tick(self, every: float = _EVERY) -> None:
         """Show how far the steps are, if it is time to."""
+        if time.monotonic() - self._printed < (min(every, _BLINK) if self._live else every):
+            return
+        self._printed = time.monotonic()
         if self._live:
             self._live.update(Text("\n".join(step.line() for step in self._steps), overflow="ellipsis", no_wrap=True))
             self._live.refresh()
-        elif time.monotonic() - self._printed >= every:
-            self._printed = time.monotonic()
+        else:
             for step in self._steps:
                 self.say(step.line())
 

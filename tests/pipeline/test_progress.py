@@ -95,11 +95,11 @@ def test_a_terminal_shows_the_steps_at_work_and_keeps_what_is_said_and_the_lines
         screen.begin(one)
         screen.begin(other)
         for _ in range(3):
-            screen.tick()
+            screen.tick(every=0.0)
         assert [line[:10] for line in stream.shown] == ["ingest a  ", "ingest [b]"]
         screen.say("a [word] " * 20)
         screen.end(one)
-        screen.tick()
+        screen.tick(every=0.0)
         word, last, still = stream.shown
         assert word == "a [word] " * 20 and re.match(r"ingest a .* 0\.\d s$", last) and still.startswith("ingest [b]")
     assert stream.shown == [word, last]
@@ -111,6 +111,6 @@ def test_the_terminal_is_left_as_it_was_where_a_step_fails(monkeypatch: pytest.M
     stream = Terminal()
     with pytest.raises(KeyError), Screen(stream) as screen:
         screen.begin(StepProgress("ingest a", 2, 20))
-        screen.tick()
+        screen.tick(every=0.0)
         raise KeyError
     assert stream.shown == [] and "\x1b[?25h" in stream.getvalue()
