@@ -59,7 +59,9 @@ class Queue:
     def __init__(self, steps: Iterable[Step], context: Context, screen: Screen, again: bool = False) -> None:
         self._waiting = list(steps)
         self._context, self._screen, self._again = context, screen, again
-        self._doing: dict[str, Doing] = {}
+        self._doing: list[Doing] = []
+        # by the folder of its tasks: two sources in one folder have steps of one identity
+        self._at: dict[str, Doing] = {}
         self._tasks: deque[Task] = deque()
         self.done = 0
 
@@ -68,7 +70,7 @@ class Queue:
         while True:
             while self._tasks:
                 task = self._tasks.popleft()
-                doing = self._doing[task.identity]
+                doing = self._at[task.folder]
                 if not doing.stopped:
                     doing.begin(task)
                     return task
@@ -78,7 +80,7 @@ class Queue:
 
     def add(self, task: Task, record: Record) -> None:
         """A task has ended."""
-        doing = self._doing[task.identity]
+        doing = self._at[task.folder]
         doing.add(task, record)
         if doing.over:
             self._advance(doing)
@@ -101,7 +103,7 @@ class Queue:
 
     def _ready(self, step: Step) -> bool:
         """Whether all that it needs is finished, and will not be done again in this run."""
-        pending = [*self._waiting, *(doing.step for doing in self._doing.values())]
+        pending = [*self._waiting, *(doing.step for doing in self._doing)]
         if any(needed in pending for needed in step.needs):
             return False
         return step.resolve(self._context) and all(map(self._context.manifest, step.needs))
@@ -116,13 +118,15 @@ class Queue:
         for other in self._waiting:
             if other.reads(step):
                 other.identity = ""  # what this step brings may be another thing than last time
-        self._doing[step.identity] = Doing(step, self._context, self._screen)
-        self._advance(self._doing[step.identity])
+        self._doing.append(Doing(step, self._context, self._screen))
+        self._advance(self._doing[-1])
 
     def _advance(self, doing: Doing) -> None:
         """The tasks of its next phase; or it is finished."""
         tasks = doing.advance()
         self._tasks.extend(tasks)
-        if not tasks:
-            del self._doing[doing.step.identity]
+        if tasks:
+            self._at[tasks[0].folder] = doing
+        else:
+            self._doing.remove(doing)
             self.done += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from pipeline.commands.funnel import Funnel, show
 from pipeline.commands.funnel import funnel as made
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Step
+from pipeline.graph.task import Record, Task, do
+from pipeline.run.runner import Take
 from pipeline.steps.samples import parts_of
 from schemas.manifest import Counts, read
-from tests.pipeline.conftest import Corpus
+from tests.pipeline.conftest import Corpus, MakeRecipe, run
 
 Finished = tuple[Path, Context, list[Step]]
 
@@ -92,3 +95,24 @@ def test_the_table_fits_a_terminal_whatever_the_number_of_sources(count: int) ->
     if count > 6:
         (line,) = (line for line in lines if "source_184" in line)
         assert [word for word in line.split() if word[0].isdigit()] == ["1,184", "224", "60", "900"]
+
+
+def test_two_sources_may_lie_in_one_folder(make_recipe: MakeRecipe) -> None:
+    """Their listings are equal, and with them the identity of the steps that are at work side by side."""
+
+    def twice(mapping: dict[str, Any]) -> None:
+        mapping["data"]["sources"]["again"] = mapping["data"]["sources"]["llava"]
+        mapping["run"]["locations"]["again"] = mapping["run"]["locations"]["llava"]
+
+    context, steps = run(make_recipe(twice), executor=AllAtOnce())
+    sources = made(steps, context).sources
+    assert sources["again"].rows_in == sources["llava"].rows_in > 0
+    assert sources["again"].rejected == sources["llava"].rejected
+
+
+class AllAtOnce:
+    """Takes all tasks that there are before it does one, as a large cluster does."""
+
+    def run(self, take: Take) -> Iterator[tuple[Task, Record] | None]:
+        while tasks := list(iter(take, None)):
+            yield from ((task, do(task)) for task in tasks)
