@@ -43,6 +43,20 @@ WARM = (
 
 # module -> its tests, test_NAME.py wherever it lies below tests/; those that fail soonest first
 TESTS = {
+    "pipeline/commands/verify.py": "shard_check commands closing",
+    "pipeline/graph/build.py": "step_identity stage_contract",
+    "pipeline/graph/content.py": "source_files hash_step recipe step_identity resume",
+    "pipeline/graph/context.py": "stage_contract step_identity resume",
+    "pipeline/graph/folder.py": "stage_contract resume commands",
+    "pipeline/graph/stage.py": "step_identity stage_contract ledgers",
+    "pipeline/graph/task.py": "stage_contract resume ledgers",
+    "pipeline/run/runner.py": "stage_contract resume closing resume_machine",
+    "pipeline/run/step.py": "stage_contract ledgers closing resume",
+    "pipeline/steps/filters.py": "ledgers step_identity resume filter",
+    "pipeline/steps/shard_check.py": "shard_check",
+    "pipeline/storage/commit.py": "resume resume_machine",
+    "pipeline/storage/layout.py": "stage_contract resume",
+    "pipeline/storage/part_writer.py": "resume ledgers",
     "schemas/identity.py": "identity",
     "schemas/manifest.py": "manifest",
     "schemas/sample.py": "tables",
@@ -285,9 +299,9 @@ def checkout(folder: Path) -> Path:
     command = ["git", "ls-files", "-coz", "--exclude-standard"]
     names = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0")
     for name in filter(None, names):
-        if (ROOT / name).is_file():
+        if os.path.lexists(ROOT / name):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, folder / name)
+            shutil.copyfile(ROOT / name, folder / name, follow_symlinks=False)
     return folder
 
 
@@ -344,7 +358,7 @@ def _start(folder: Path, module: str, limit: int) -> int:
         sys.path[:] = [str(folder), *(path for path in sys.path if Path(path).resolve() != ROOT)]
         sys.dont_write_bytecode = True  # a mutant of the same second and size would pass for the module
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-        status = _pytest(["-x", "-q", "-p", "no:cacheprovider", f"--basetemp={folder}.tmp", *names])
+        status = _pytest(["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", f"--basetemp={folder}.tmp", *names])
     except BaseException:  # noqa: BLE001  # the fork must not go on as if it were the parent
         traceback.print_exc()
     finally:
