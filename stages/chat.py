@@ -3,10 +3,14 @@
 Used by pretokenise, by the trainer's inference and by `show`: one path, so that inference prompts as training did.
 
 How control tokens stay under control. The template is rendered with private marks in place of every text and image, so
-it decides the layout and never sees the content. Special tokens in the rendered layout become control ids; everything
-between two of them (layout text and content joined) is encoded in one go with special tokens switched off. A literal
-`<|im_start|>` or `<image>` in a user's text is therefore plain characters, and all other texts get exactly the ids that
-`apply_chat_template(tokenize=True)` gives: checked when a format is loaded, an error if the tokenizer cannot do it.
+it decides the layout and never sees the content. Control tokens in the rendered layout become control ids; everything
+between two of them (layout text and content joined) is encoded in one go by stages/plain_text.py, which never gives a
+control id. A literal `<|im_start|>` or `<image>` in a user's text is therefore plain characters, and all other texts
+get exactly the ids that `apply_chat_template(tokenize=True)` gives: checked when a format is loaded.
+
+Control tokens are all special tokens, the image tokens, and what the template prints that the tokenizer holds as one
+token: an added token, or a word in angle or square brackets of its vocabulary. The unknown token is one only if the
+template prints it; else it is what characters that the tokenizer doesn't know become.
 
 Targets are each assistant turn's content up to and including the special token that ends the turn. An image owns its
 run of image tokens and its two framing tokens, if the format has them.
@@ -17,18 +21,29 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from stages.plain_text import ControlText, PlainText
+
 # Private-use characters: template code has no business with them, and content is put in only after rendering.
 _MARK = "\ue000{}\ue001"
 _MARKS = re.compile("\ue000(\\d+)\ue001")
 # White space that no template prints: where it is gone from around a turn, the template trims that turn's content.
 _EDGE = "\u205f\u3000\u205f"
+# A word of the vocabulary that nobody declared special is control if the template prints it and it looks like that.
+_BRACKETED = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
+# Conversations that show what a template prints, in which roles' turns
+_PROBES = (
+    ("user", "assistant"),
+    ("system", "user", "assistant"),
+    ("user", "assistant", "user", "assistant"),
+    ("assistant",),
+)
 
 Message = Mapping[str, Any]
 
@@ -85,21 +100,22 @@ class ChatFormat:
         self.tokenizer, self.image_tokens = tokenizer, image_tokens
         _check_template(tokenizer)
         wanted = [image_tokens.image, image_tokens.start, image_tokens.end]
-        names = [name for name in wanted if name is not None]
-        tokenizer.add_special_tokens({"additional_special_tokens": names}, replace_extra_special_tokens=False)
+        self._names = [name for name in wanted if name is not None]
+        tokenizer.add_special_tokens({"additional_special_tokens": self._names}, replace_extra_special_tokens=False)
         self._frame: tuple[int | None, ...] = tuple(
             None if name is None else tokenizer.convert_tokens_to_ids(name) for name in wanted
         )
-        self._specials = {str(t): i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
-        self._split = re.compile("|".join(re.escape(t) for t in sorted(self._specials, key=len, reverse=True)))
-        self._backend = tokenizer.backend_tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self._backend.encode_special_tokens = True
-        self._backend.post_processor = None  # adds no tokens here, but may trim white space off the offsets
-        # left in tokenizer.json by whoever trained with it last
-        self._backend.no_truncation()
-        self._backend.no_padding()
         self._layout = lru_cache(maxsize=4096)(self._render)
-        self._check_parity()
+        self._ready = False
+        self._specials = self._control_tokens()
+        self._split = _any_of(self._specials)
+        self._other_added = _any_of(set(tokenizer.get_added_vocab()) - set(self._specials))
+        self._plain = _plain_text(tokenizer, self._specials)
+        self._ready = True
+        try:
+            self._check_parity()
+        except (TemplateRefuses, ControlText) as error:
+            raise ChatError(f"a question and its answer can't be laid out with this tokenizer: {error}") from None
 
     @classmethod
     def load(cls, folder: Path | str, image_tokens: ImageTokens) -> ChatFormat:
@@ -192,8 +208,7 @@ class ChatFormat:
         for item in items:
             start = len(out.input_ids)
             if isinstance(item, _Piece):
-                # one by one: for a few short texts the threads of `encode_batch` cost more than the encoding
-                encoding = self._backend.encode(item.text, add_special_tokens=False)
+                encoding = self._plain.encode(item.text, first=not out.input_ids)
                 out.input_ids.extend(encoding.ids)
                 for target in item.targets:
                     _add_span(out.target_spans, *_token_range(encoding.offsets, *target, start))
@@ -232,8 +247,17 @@ class ChatFormat:
                 right = int(part) in lasts and not parts[i + 1].startswith(_EDGE)
                 layout.append(_Block(int(part), left, right))
             elif text := part.replace(_EDGE, ""):
+                self._check_layout(text)
                 layout.append(text)
         return tuple(layout)
+
+    def _check_layout(self, text: str) -> None:
+        """What a layout prints that it may not: image tokens that belong to no image, control that nobody foresaw."""
+        stray = next((name for name in self._names if name in text), None)
+        if stray is not None:
+            raise TemplateRefuses(f"the chat template prints {stray!r} itself, and only images have it")
+        if self._ready and (found := self._other_added.search(text)):
+            raise TemplateRefuses(f"the chat template prints {found.group()!r} here and nowhere else")
 
     def _template(self, messages: list[dict[str, Any]], prompt: bool) -> str:
         from jinja2 import TemplateError
@@ -242,6 +266,37 @@ class ChatFormat:
             return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt))
         except TemplateError as error:  # templates raise for roles they don't know or turns that don't alternate
             raise TemplateRefuses(f"the chat template says: {error}") from None
+
+    def _control_tokens(self) -> dict[str, int]:
+        """Text -> id of every token that the layout alone may hold."""
+        tokenizer = self.tokenizer
+        added = {str(token): (number, token.special) for number, token in tokenizer.added_tokens_decoder.items()}
+        printed = self._printed()
+        needed = {*self._names, tokenizer.eos_token}
+        control = {
+            text: number
+            for text, (number, special) in added.items()
+            if text in printed or text in needed or (special and text != tokenizer.unk_token)
+        }
+        vocabulary = tokenizer.get_vocab()
+        words = {word: vocabulary[word] for word in _BRACKETED.findall(printed) if word in vocabulary}
+        whole = {
+            word for word, number in words.items() if number in tokenizer(word, add_special_tokens=False).input_ids
+        }
+        return control | {word: words[word] for word in whole}
+
+    def _printed(self) -> str:
+        """All that the template is known to print: its own words, and the layouts of a few conversations."""
+        layouts = []
+        for roles in _PROBES:
+            try:
+                layouts += [
+                    self._layout(tuple((role, ("text",)) for role in roles), prompt) for prompt in (True, False)
+                ]
+            except TemplateRefuses:
+                continue  # it may know no system turn, or want a user's first
+        shown = [entry for layout in layouts for entry in layout if isinstance(entry, str)]
+        return "\0".join([*_words_of(self.tokenizer.get_chat_template()), *shown])
 
     def _check_parity(self) -> None:
         probe = [_text("user", "How many? 何個ですか?"), _text("assistant", "Three. 3つ"), _text("user", "x")]
@@ -278,12 +333,37 @@ def _torch_hidden() -> Iterator[None]:
 def _check_template(tokenizer: Any) -> None:
     if not getattr(tokenizer, "is_fast", False):
         raise ChatError("the tokenizer has no tokenizer.json; convert it to a fast tokenizer first")
+    if getattr(tokenizer.backend_tokenizer.model, "dropout", None):
+        raise ChatError("the tokenizer leaves out merges at random; set model.dropout in tokenizer.json to null")
     if not tokenizer.chat_template:
         raise ChatError("the tokenizer has no chat template; add chat_template.jinja to its folder")
     if "strftime_now" in str(tokenizer.chat_template):
         raise ChatError(
             "the chat template prints today's date, so no two days give the same tokens; fix the date in it"
         )
+
+
+def _plain_text(tokenizer: Any, control: Mapping[str, int]) -> PlainText:
+    unknown = {tokenizer.unk_token: tokenizer.unk_token_id} if tokenizer.unk_token_id is not None else {}
+    try:
+        return PlainText(tokenizer.backend_tokenizer, control, unknown)
+    except ControlText as error:
+        raise ChatError(f"with this tokenizer no text can be kept apart from control: {error}; use another") from None
+
+
+def _any_of(words: Iterable[str]) -> re.Pattern[str]:
+    """A pattern for any of these words, the longest first; without words for nothing."""
+    return re.compile("|".join(re.escape(word) for word in sorted(words, key=len, reverse=True)) or "(?!)")
+
+
+def _words_of(template: str) -> Iterator[str]:
+    """The literal text in a template, and the texts in its expressions."""
+    from jinja2 import nodes
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    parsed = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).parse(template)
+    yield from (node.data for node in parsed.find_all(nodes.TemplateData))
+    yield from (node.value for node in parsed.find_all(nodes.Const) if isinstance(node.value, str))
 
 
 def _text(role: str, text: str) -> dict[str, Any]:
