@@ -2,8 +2,8 @@
 
 Used by pretokenise, by the trainer's inference and by `show`: one path, so that inference prompts as training did.
 
-How control tokens stay under control. The template is rendered with private marks in place of every text and image, so
-it decides the layout and never sees the content. Control tokens in the rendered layout become control ids; everything
+How control tokens stay under control. The template decides the layout and never sees the content
+(stages/chat_layout.py). Control tokens in the rendered layout become control ids; everything
 between two of them (layout text and content joined) is encoded in one go by stages/plain_text.py, which never gives a
 control id. A literal `<|im_start|>` or `<image>` in a user's text is therefore plain characters, and all other texts
 get exactly the ids that `apply_chat_template(tokenize=True)` gives: checked when a format is loaded.
@@ -18,23 +18,20 @@ run of image tokens and its two framing tokens, if the format has them.
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from stages.chat_layout import Layout, Layouts, TemplateRefuses, any_of
 from stages.plain_text import ControlText, PlainText
 
-# Private-use characters: template code has no business with them, and content is put in only after rendering.
-_MARK = "\ue000{}\ue001"
-_MARKS = re.compile("\ue000(\\d+)\ue001")
-# White space that no template prints: where it is gone from around a turn, the template trims that turn's content.
-_EDGE = "\u205f\u3000\u205f"
 # A word of the vocabulary that nobody declared special is control if the template prints it and it looks like that.
 _BRACKETED = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
 # Conversations that show what a template prints, in which roles' turns
@@ -50,10 +47,6 @@ Message = Mapping[str, Any]
 
 class ChatError(ValueError):
     """A tokenizer or chat template that can't be used as it is: one line saying why and what to do."""
-
-
-class TemplateRefuses(ValueError):
-    """The chat template can't lay out a conversation of this shape: the sample's fault, not the format's."""
 
 
 @dataclass(frozen=True)
@@ -73,24 +66,19 @@ class Encoded(NamedTuple):
     image_spans: list[tuple[int, int]]
 
 
-class _Block(NamedTuple):
-    """Where block `number` stands in a layout, and on which sides the template trims it."""
-
-    number: int
-    lstrip: bool
-    rstrip: bool
-
-    def printed(self, text: str) -> str:
-        text = text.lstrip() if self.lstrip else text
-        return text.rstrip() if self.rstrip else text
-
-
 @dataclass
 class _Piece:
     """A stretch of plain text between control ids, with the character ranges in it that are targets."""
 
-    text: str = ""
+    texts: list[str] = field(default_factory=list)
+    length: int = 0
     targets: list[tuple[int, int]] = field(default_factory=list)
+
+    def add(self, text: str, target: bool = False) -> None:
+        start, self.length = self.length, self.length + len(text)
+        self.texts.append(text)
+        if target:
+            _add_span(self.targets, start, self.length)
 
 
 class ChatFormat:
@@ -105,13 +93,11 @@ class ChatFormat:
         self._frame: tuple[int | None, ...] = tuple(
             None if name is None else tokenizer.convert_tokens_to_ids(name) for name in wanted
         )
-        self._layout = lru_cache(maxsize=4096)(self._render)
-        self._ready = False
         self._specials = self._control_tokens()
-        self._split = _any_of(self._specials)
-        self._other_added = _any_of(set(tokenizer.get_added_vocab()) - set(self._specials))
-        self._plain = _plain_text(tokenizer, self._specials)
-        self._ready = True
+        self._split = any_of(self._specials)
+        unforeseen = set(tokenizer.get_added_vocab()) - set(self._specials)
+        self._layouts = Layouts(self._render, {*self._names, *unforeseen})
+        self._plain: PlainText = _plain_text(tokenizer, self._specials)
         try:
             self._check_parity()
         except (TemplateRefuses, ControlText) as error:
@@ -144,6 +130,14 @@ class ChatFormat:
         ends = {probe.input_ids[probe.target_spans[-1][1] - 1], self.tokenizer.eos_token_id}
         return sorted(end for end in ends if end is not None)
 
+    def at_least(self, messages: Sequence[Message], image_lengths: Sequence[int]) -> int:
+        """A number of tokens that a conversation surely has, without laying it out or encoding it."""
+        framing = sum(token is not None for token in self._frame[1:])
+        answers: int = sum(message["role"] == "assistant" for message in messages)  # each with the token that ends it
+        texts = (text for message in messages for text in _joined(message["content"]) if text is not None)
+        images = sum(image_lengths) + framing * len(image_lengths)
+        return images + answers + sum(self._plain.at_least(text) for text in texts)
+
     def encode(self, messages: Sequence[Message], image_lengths: Sequence[int]) -> Encoded:
         """Ids of a whole conversation. `image_lengths[i]`: image tokens of image i, framing apart."""
         return self._encode(messages, image_lengths, prompt=False)
@@ -162,15 +156,16 @@ class ChatFormat:
     # ---- from layout to ids -----------------------------------------------------------------------------------------
 
     def _encode(self, messages: Sequence[Message], image_lengths: Sequence[int], prompt: bool) -> Encoded:
-        shape = tuple((m["role"], tuple(block["type"] for block in m["content"])) for m in messages)
-        blocks = [(m["role"], block) for m in messages for block in m["content"]]
-        if sum(block["type"] == "image" for _, block in blocks) != len(image_lengths):
+        turns = [(message["role"], _joined(message["content"])) for message in messages]
+        shape = tuple((role, tuple("image" if text is None else "text" for text in content)) for role, content in turns)
+        blocks = [(role, text) for role, content in turns for text in content]
+        if sum(text is None for _, text in blocks) != len(image_lengths):
             raise ValueError(f"{len(image_lengths)} image lengths for the images of {shape}")
-        items = self._items(self._layout(shape, prompt), blocks, image_lengths)
+        items = self._items(self._layouts.of(shape, prompt), blocks, image_lengths)
         return self._assemble(items)
 
     def _items(
-        self, layout: Sequence[_Block | str], blocks: Sequence[tuple[str, Message]], lengths: Sequence[int]
+        self, layout: Layout, blocks: Sequence[tuple[str, str | None]], lengths: Sequence[int]
     ) -> list[_Piece | tuple[str, int]]:
         """Pieces of text, ("id", token) and ("image", length), in order."""
         items: list[_Piece | tuple[str, int]] = []
@@ -179,16 +174,12 @@ class ChatFormat:
             if isinstance(entry, str):
                 open_turn = self._control(items, entry, open_turn)
                 continue
-            role, block = blocks[entry.number]
-            if block["type"] == "image":
+            role, text = blocks[entry.number]
+            if text is None:
                 items.append(("image", next(left)))
             else:
-                piece = _piece(items)
-                start, text = len(piece.text), entry.printed(block["text"])
-                piece.text += text
-                if role == "assistant":
-                    piece.targets.append((start, start + len(text)))
-                    open_turn = True
+                _piece(items).add(entry.printed(text), target=role == "assistant")
+                open_turn = open_turn or role == "assistant"
         return items
 
     def _control(self, items: list[_Piece | tuple[str, int]], text: str, open_turn: bool) -> bool:
@@ -196,11 +187,11 @@ class ChatFormat:
         position = 0
         for match in self._split.finditer(text):
             if match.start() > position:
-                _piece(items).text += text[position : match.start()]
+                _piece(items).add(text[position : match.start()])
             items.append(("end" if open_turn else "id", self._specials[match.group()]))
             open_turn, position = False, match.end()
         if position < len(text):
-            _piece(items).text += text[position:]
+            _piece(items).add(text[position:])
         return open_turn
 
     def _assemble(self, items: Sequence[_Piece | tuple[str, int]]) -> Encoded:
@@ -208,10 +199,11 @@ class ChatFormat:
         for item in items:
             start = len(out.input_ids)
             if isinstance(item, _Piece):
-                encoding = self._plain.encode(item.text, first=not out.input_ids)
+                encoding = self._plain.encode("".join(item.texts), first=not out.input_ids)
                 out.input_ids.extend(encoding.ids)
-                for target in item.targets:
-                    _add_span(out.target_spans, *_token_range(encoding.offsets, *target, start))
+                if item.targets:
+                    for begin, end in _token_ranges(encoding.offsets, item.targets):
+                        _add_span(out.target_spans, start + begin, start + end)
             elif item[0] == "image":
                 out.input_ids.extend(self._framed(item[1]))
                 out.image_spans.append((start, len(out.input_ids) - start))
@@ -227,39 +219,7 @@ class ChatFormat:
 
     # ---- from template to layout ------------------------------------------------------------------------------------
 
-    def _render(self, shape: tuple[tuple[str, tuple[str, ...]], ...], prompt: bool) -> tuple[_Block | str, ...]:
-        """The template's layout for a shape of conversation: layout text and blocks, in order."""
-        number, marked, firsts, lasts = 0, [], set(), set()
-        for role, kinds in shape:
-            numbers = range(number, number + len(kinds))
-            firsts |= set(numbers[:1])
-            lasts |= set(numbers[-1:])
-            number += len(kinds)
-            marked.append({"role": role, "content": _EDGE + "".join(map(_MARK.format, numbers)) + _EDGE})
-        parts = _MARKS.split(self._template(marked, prompt))
-        if [int(mark) for mark in parts[1::2]] != list(range(number)):
-            roles = ", ".join(role for role, _ in shape)
-            raise TemplateRefuses(f"the chat template loses or repeats content for the roles {roles}")
-        layout: list[_Block | str] = []
-        for i, part in enumerate(parts):
-            if i % 2:
-                left = int(part) in firsts and not parts[i - 1].endswith(_EDGE)
-                right = int(part) in lasts and not parts[i + 1].startswith(_EDGE)
-                layout.append(_Block(int(part), left, right))
-            elif text := part.replace(_EDGE, ""):
-                self._check_layout(text)
-                layout.append(text)
-        return tuple(layout)
-
-    def _check_layout(self, text: str) -> None:
-        """What a layout prints that it may not: image tokens that belong to no image, control that nobody foresaw."""
-        stray = next((name for name in self._names if name in text), None)
-        if stray is not None:
-            raise TemplateRefuses(f"the chat template prints {stray!r} itself, and only images have it")
-        if self._ready and (found := self._other_added.search(text)):
-            raise TemplateRefuses(f"the chat template prints {found.group()!r} here and nowhere else")
-
-    def _template(self, messages: list[dict[str, Any]], prompt: bool) -> str:
+    def _render(self, messages: list[dict[str, Any]], prompt: bool) -> str:
         from jinja2 import TemplateError
 
         try:
@@ -287,21 +247,19 @@ class ChatFormat:
 
     def _printed(self) -> str:
         """All that the template is known to print: its own words, and the layouts of a few conversations."""
-        layouts = []
-        for roles in _PROBES:
+        layouts, shown = Layouts(self._render), list(_words_of(self.tokenizer.get_chat_template()))
+        for roles, prompt in itertools.product(_PROBES, (False, True)):
             try:
-                layouts += [
-                    self._layout(tuple((role, ("text",)) for role in roles), prompt) for prompt in (True, False)
-                ]
+                found = layouts.of(tuple((role, ("text",)) for role in roles), prompt)
             except TemplateRefuses:
                 continue  # it may know no system turn, or want a user's first
-        shown = [entry for layout in layouts for entry in layout if isinstance(entry, str)]
-        return "\0".join([*_words_of(self.tokenizer.get_chat_template()), *shown])
+            shown += [entry for entry in found if isinstance(entry, str)]
+        return "\0".join(shown)
 
     def _check_parity(self) -> None:
         probe = [_text("user", "How many? 何個ですか?"), _text("assistant", "Three. 3つ"), _text("user", "x")]
         plain = [{"role": m["role"], "content": m["content"][0]["text"]} for m in probe]
-        theirs = self.tokenizer(self._template(plain, True), add_special_tokens=False)["input_ids"]
+        theirs = self.tokenizer(self._render(plain, True), add_special_tokens=False)["input_ids"]
         ours = self.encode_prompt(probe, []).input_ids
         if list(theirs) != ours:
             raise ChatError(
@@ -351,11 +309,6 @@ def _plain_text(tokenizer: Any, control: Mapping[str, int]) -> PlainText:
         raise ChatError(f"with this tokenizer no text can be kept apart from control: {error}; use another") from None
 
 
-def _any_of(words: Iterable[str]) -> re.Pattern[str]:
-    """A pattern for any of these words, the longest first; without words for nothing."""
-    return re.compile("|".join(re.escape(word) for word in sorted(words, key=len, reverse=True)) or "(?!)")
-
-
 def _words_of(template: str) -> Iterator[str]:
     """The literal text in a template, and the texts in its expressions."""
     from jinja2 import nodes
@@ -379,10 +332,29 @@ def _piece(items: list[_Piece | tuple[str, int]]) -> _Piece:
     return last
 
 
-def _token_range(offsets: Sequence[tuple[int, int]], begin: int, end: int, base: int) -> tuple[int, int]:
-    """Tokens whose first character lies in [begin, end), as a range shifted by `base`."""
-    inside = [i for i, (first, _) in enumerate(offsets) if begin <= first < end]
-    return (base + inside[0], base + inside[-1] + 1) if inside else (base, base)
+def _joined(content: Iterable[Mapping[str, Any]]) -> list[str | None]:
+    """The blocks of a turn, None for an image; neighbouring texts are one, however many blocks they came in."""
+    found: list[str | None] = []
+    texts: list[str] = []
+    for block in (*content, None):
+        if block is not None and block["type"] == "text":
+            texts.append(block["text"])
+            continue
+        found += ["".join(texts)] if texts else []
+        texts = []
+        found += [] if block is None else [None]
+    return found
+
+
+def _token_ranges(offsets: Sequence[tuple[int, int]], targets: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Of each character range the tokens whose first character lies in it; ranges come in order and don't overlap."""
+    begins = [begin for begin, _ in targets]
+    inside: dict[int, tuple[int, int]] = {}
+    for i, (first, _) in enumerate(offsets):
+        number = bisect.bisect_right(begins, first) - 1
+        if number >= 0 and first < targets[number][1]:
+            inside[number] = (inside.get(number, (i, i))[0], i + 1)
+    yield from (inside[number] for number in sorted(inside))
 
 
 def _add_span(spans: list[tuple[int, int]], start: int, end: int) -> None:

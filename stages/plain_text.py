@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 
@@ -40,6 +40,7 @@ class PlainText:
         state.update(truncation=None, padding=None, post_processor=None)
         numbers = {*control.values(), *avoided.values()}
         words = [word for word, number in backend.get_vocab(with_added_tokens=False).items() if number in numbers]
+        self._reach = _reach(state)
         _append_cut(state, words)
         self._first = _built(backend, state)
         # between two control tokens no text begins: a blank that is put before the first word is not put there
@@ -55,10 +56,52 @@ class PlainText:
             raise ControlText(f"text becomes {self._names[min(found)]!r}, a control token")
         return encoding
 
+    def at_least(self, text: str) -> int:
+        """A number of tokens that a text surely has, blanks at its ends apart; far cheaper to know than the tokens."""
+        if self._reach is None or len(text) <= self._reach:
+            return 0
+        normalizer, text = self._first.normalizer, text.strip()
+        normal: str = normalizer.normalize_str(text) if normalizer else text
+        return len(normal) // self._reach
+
     def _prove(self, control: Iterable[str]) -> None:
         for text in control:
             for first in (True, False):
                 self.encode(text, first)
+
+
+# Of all that splits text before the model reads it, what leaves every character in it.
+_KEEPING = {"Sequence", "ByteLevel", "Metaspace", "Digits", "keeping Split"}
+
+
+def _reach(state: Mapping[str, Any]) -> int | None:
+    """The most characters of normalised text that one token stands for; None if one may stand for any number.
+
+    That is so where characters can be left out, or be unknown: a run of those is one token.
+    """
+    model, kinds = state["model"], list(_kinds(state["pre_tokenizer"]))
+    words = [entry[0] for entry in model["vocab"]] if model["type"] == "Unigram" else list(model["vocab"])
+    spelt = set(words)
+    from_bytes = model.get("byte_fallback") and {f"<0x{byte:02X}>" for byte in range(256)} <= spelt
+    in_bytes = model["type"] == "BPE" and "ByteLevel" in kinds and _byte_alphabet() <= spelt
+    greedy = any(token["lstrip"] or token["rstrip"] for token in state["added_tokens"])
+    if not (from_bytes or in_bytes) or greedy or not set(kinds) <= _KEEPING:
+        return None
+    return max(map(len, [*words, *(token["content"] for token in state["added_tokens"])]))
+
+
+def _byte_alphabet() -> set[str]:
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    return set(ByteLevel.alphabet())
+
+
+def _kinds(node: Mapping[str, Any] | None) -> Iterator[str]:
+    """The types of a tokenizer's splitting; a Split that leaves what it splits at is a kind of its own."""
+    if node:
+        yield "keeping Split" if node["type"] == "Split" and node["behavior"] != "Removed" else node["type"]
+        for inner in node.get("pretokenizers") or []:
+            yield from _kinds(inner)
 
 
 def _built(backend: Any, state: Mapping[str, Any]) -> Any:
