@@ -3,14 +3,10 @@
 Used by pretokenise, by the trainer's inference and by `show`: one path, so that inference prompts as training did.
 
 How control tokens stay under control. The template decides the layout and never sees the content
-(stages/chat_layout.py). Control tokens in the rendered layout become control ids; everything
-between two of them (layout text and content joined) is encoded in one go by stages/plain_text.py, which never gives a
-control id. A literal `<|im_start|>` or `<image>` in a user's text is therefore plain characters, and all other texts
-get exactly the ids that `apply_chat_template(tokenize=True)` gives: checked when a format is loaded.
-
-Control tokens are all special tokens, the image tokens, and what the template prints that the tokenizer holds as one
-token: an added token, or a word in angle or square brackets of its vocabulary. The unknown token is one only if the
-template prints it; else it is what characters that the tokenizer doesn't know become.
+(stages/chat_layout.py). Control tokens in it (stages/control_tokens.py) become control ids; everything between two of
+them (layout text and content joined) is encoded in one go by stages/plain_text.py, which never gives a control id. A
+literal `<|im_start|>` or `<image>` in a user's text is therefore plain characters, and all other texts get exactly the
+ids that `apply_chat_template(tokenize=True)` gives: checked when a format is loaded.
 
 Targets are each assistant turn's content up to and including the special token that ends the turn. An image owns its
 run of image tokens and its two framing tokens, if the format has them.
@@ -19,34 +15,18 @@ run of image tokens and its two framing tokens, if the format has them.
 from __future__ import annotations
 
 import bisect
-import itertools
-import os
-import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stages.chat_layout import Layout, Layouts, TemplateRefuses, any_of
+from stages.chat_layout import Layout, Layouts, any_of
+from stages.chat_template import Template, TemplateRefuses
+from stages.control_tokens import control_tokens
 from stages.plain_text import ControlText, PlainText
-
-# A word of the vocabulary that nobody declared special is control if the template prints it and it looks like that.
-_BRACKETED = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
-# Conversations that show what a template prints, in which roles' turns
-_PROBES = (
-    ("user", "assistant"),
-    ("system", "user", "assistant"),
-    ("user", "assistant", "user", "assistant"),
-    ("assistant",),
-)
+from stages.tokenizer_folder import ChatError, check, opened
 
 Message = Mapping[str, Any]
-
-
-class ChatError(ValueError):
-    """A tokenizer or chat template that can't be used as it is: one line saying why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -86,32 +66,28 @@ class ChatFormat:
 
     def __init__(self, tokenizer: Any, image_tokens: ImageTokens) -> None:
         self.tokenizer, self.image_tokens = tokenizer, image_tokens
-        _check_template(tokenizer)
+        source = check(tokenizer)
         wanted = [image_tokens.image, image_tokens.start, image_tokens.end]
-        self._names = [name for name in wanted if name is not None]
-        tokenizer.add_special_tokens({"additional_special_tokens": self._names}, replace_extra_special_tokens=False)
+        names = [name for name in wanted if name is not None]
+        tokenizer.add_special_tokens({"additional_special_tokens": names}, replace_extra_special_tokens=False)
         self._frame: tuple[int | None, ...] = tuple(
             None if name is None else tokenizer.convert_tokens_to_ids(name) for name in wanted
         )
-        self._specials = self._control_tokens()
-        self._split = any_of(self._specials)
-        unforeseen = set(tokenizer.get_added_vocab()) - set(self._specials)
-        self._layouts = Layouts(self._render, {*self._names, *unforeseen})
-        self._plain: PlainText = _plain_text(tokenizer, self._specials)
+        template = Template(source, tokenizer.special_tokens_map)
         try:
-            self._check_parity()
+            self._specials = control_tokens(tokenizer, template, names)
+            self._split = any_of(self._specials)
+            unforeseen = set(tokenizer.get_added_vocab()) - set(self._specials)
+            self._layouts = Layouts(template.render, {*names, *unforeseen})
+            self._plain: PlainText = _plain_text(tokenizer, self._specials)
+            self._check_parity(template)
         except (TemplateRefuses, ControlText) as error:
             raise ChatError(f"a question and its answer can't be laid out with this tokenizer: {error}") from None
 
     @classmethod
     def load(cls, folder: Path | str, image_tokens: ImageTokens) -> ChatFormat:
         """Read tokenizer and chat template from a local folder. Raises ChatError; runs no code from the folder."""
-        if not Path(folder).is_dir():
-            raise ChatError(f"{folder}: no such tokenizer folder; point at one with tokenizer.json and a chat template")
-        with _torch_hidden():
-            from transformers import AutoTokenizer
-
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with opened(folder) as tokenizer:
             return cls(tokenizer, image_tokens)
 
     @property
@@ -217,49 +193,10 @@ class ChatFormat:
         image, start, end = ([] if token is None else [token] for token in self._frame)
         return start + image * length + end
 
-    # ---- from template to layout ------------------------------------------------------------------------------------
-
-    def _render(self, messages: list[dict[str, Any]], prompt: bool) -> str:
-        from jinja2 import TemplateError
-
-        try:
-            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt))
-        except TemplateError as error:  # templates raise for roles they don't know or turns that don't alternate
-            raise TemplateRefuses(f"the chat template says: {error}") from None
-
-    def _control_tokens(self) -> dict[str, int]:
-        """Text -> id of every token that the layout alone may hold."""
-        tokenizer = self.tokenizer
-        added = {str(token): (number, token.special) for number, token in tokenizer.added_tokens_decoder.items()}
-        printed = self._printed()
-        needed = {*self._names, tokenizer.eos_token}
-        control = {
-            text: number
-            for text, (number, special) in added.items()
-            if text in printed or text in needed or (special and text != tokenizer.unk_token)
-        }
-        vocabulary = tokenizer.get_vocab()
-        words = {word: vocabulary[word] for word in _BRACKETED.findall(printed) if word in vocabulary}
-        whole = {
-            word for word, number in words.items() if number in tokenizer(word, add_special_tokens=False).input_ids
-        }
-        return control | {word: words[word] for word in whole}
-
-    def _printed(self) -> str:
-        """All that the template is known to print: its own words, and the layouts of a few conversations."""
-        layouts, shown = Layouts(self._render), list(_words_of(self.tokenizer.get_chat_template()))
-        for roles, prompt in itertools.product(_PROBES, (False, True)):
-            try:
-                found = layouts.of(tuple((role, ("text",)) for role in roles), prompt)
-            except TemplateRefuses:
-                continue  # it may know no system turn, or want a user's first
-            shown += [entry for entry in found if isinstance(entry, str)]
-        return "\0".join(shown)
-
-    def _check_parity(self) -> None:
+    def _check_parity(self, template: Template) -> None:
         probe = [_text("user", "How many? 何個ですか?"), _text("assistant", "Three. 3つ"), _text("user", "x")]
         plain = [{"role": m["role"], "content": m["content"][0]["text"]} for m in probe]
-        theirs = self.tokenizer(self._render(plain, True), add_special_tokens=False)["input_ids"]
+        theirs = self.tokenizer(template.render(plain, True), add_special_tokens=False)["input_ids"]
         ours = self.encode_prompt(probe, []).input_ids
         if list(theirs) != ours:
             raise ChatError(
@@ -270,53 +207,12 @@ class ChatFormat:
             raise ChatError("the chat template ends an assistant turn without a special token; add one, e.g. eos_token")
 
 
-@contextmanager
-def _torch_hidden() -> Iterator[None]:
-    """Let transformers load without torch, which a tokenizer doesn't need and which takes longer than all the rest.
-
-    Only where neither is imported yet. From then on transformers takes torch for absent in this process: one that wants
-    its models as well imports torch first, as all of `train` does.
-    """
-    hide = not {"torch", "transformers"} & set(sys.modules)
-    if hide:
-        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # else it says that it misses torch
-        sys.modules["torch"] = None  # type: ignore[assignment]  # what Python takes for "not installed"
-    try:
-        yield
-    finally:
-        if hide:
-            del sys.modules["torch"]
-
-
-def _check_template(tokenizer: Any) -> None:
-    if not getattr(tokenizer, "is_fast", False):
-        raise ChatError("the tokenizer has no tokenizer.json; convert it to a fast tokenizer first")
-    if getattr(tokenizer.backend_tokenizer.model, "dropout", None):
-        raise ChatError("the tokenizer leaves out merges at random; set model.dropout in tokenizer.json to null")
-    if not tokenizer.chat_template:
-        raise ChatError("the tokenizer has no chat template; add chat_template.jinja to its folder")
-    if "strftime_now" in str(tokenizer.chat_template):
-        raise ChatError(
-            "the chat template prints today's date, so no two days give the same tokens; fix the date in it"
-        )
-
-
 def _plain_text(tokenizer: Any, control: Mapping[str, int]) -> PlainText:
     unknown = {tokenizer.unk_token: tokenizer.unk_token_id} if tokenizer.unk_token_id is not None else {}
     try:
         return PlainText(tokenizer.backend_tokenizer, control, unknown)
     except ControlText as error:
         raise ChatError(f"with this tokenizer no text can be kept apart from control: {error}; use another") from None
-
-
-def _words_of(template: str) -> Iterator[str]:
-    """The literal text in a template, and the texts in its expressions."""
-    from jinja2 import nodes
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    parsed = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).parse(template)
-    yield from (node.data for node in parsed.find_all(nodes.TemplateData))
-    yield from (node.value for node in parsed.find_all(nodes.Const) if isinstance(node.value, str))
 
 
 def _text(role: str, text: str) -> dict[str, Any]:

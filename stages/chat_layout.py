@@ -13,6 +13,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from stages.chat_template import TemplateRefuses
+
 # Private-use characters: template code has no business with them, and content is put in only after rendering.
 _MARK = "\ue000{}\ue001"
 _MARKS = re.compile("\ue000(\\d+)\ue001")
@@ -26,10 +28,6 @@ Shape = tuple[tuple[str, tuple[str, ...]], ...]
 
 Render = Callable[[list[dict[str, Any]], bool], str]
 """(messages whose contents are texts, whether an answer is asked for) -> what the template prints."""
-
-
-class TemplateRefuses(ValueError):
-    """The chat template can't lay out a conversation of this shape: the sample's fault, not the format's."""
 
 
 class Block(NamedTuple):
@@ -52,22 +50,31 @@ class Layouts:
 
     def __init__(self, render: Render, forbidden: Iterable[str] = ()) -> None:
         self._render, self._forbidden = render, any_of(forbidden)
-        self._known: OrderedDict[tuple[Shape, bool], tuple[Layout, int]] = OrderedDict()
+        self._known: OrderedDict[tuple[Shape, bool], tuple[Layout | TemplateRefuses, int]] = OrderedDict()
         self.held = 0
 
     def of(self, shape: Shape, prompt: bool) -> Layout:
         """The layout of a shape: what is printed and blocks, in order. Raises TemplateRefuses."""
         known = self._known.get((shape, prompt))
-        if known is not None:
+        if known is None:
+            known = self._remembered(shape, prompt)
+        else:
             self._known.move_to_end((shape, prompt))
-            return known[0]
-        layout = self._laid_out(shape, prompt)
-        size = _size(shape, layout)
-        self._known[shape, prompt] = layout, size
-        self.held += size
+        if isinstance(known[0], TemplateRefuses):
+            raise known[0].with_traceback(None)
+        return known[0]
+
+    def _remembered(self, shape: Shape, prompt: bool) -> tuple[Layout | TemplateRefuses, int]:
+        """A new layout; or a refusal, which may have cost more."""
+        try:
+            found: Layout | TemplateRefuses = self._laid_out(shape, prompt)
+        except TemplateRefuses as error:
+            found = error
+        new = self._known[shape, prompt] = found, _size(shape, found)
+        self.held += new[1]
         while self.held > MEMORY:
             self.held -= self._known.popitem(last=False)[1][1]
-        return layout
+        return new
 
     def _laid_out(self, shape: Shape, prompt: bool) -> Layout:
         number, marked, firsts, lasts = 0, [], set(), set()
@@ -99,7 +106,7 @@ def any_of(words: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(re.escape(word) for word in sorted(words, key=len, reverse=True)) or "(?!)")
 
 
-def _size(shape: Shape, layout: Layout) -> int:
-    """The bytes that it takes to remember a layout, about."""
+def _size(shape: Shape, found: Layout | TemplateRefuses) -> int:
+    """The bytes that it takes to remember what was found for a shape, about."""
     keys = sum(sys.getsizeof(turn) + sys.getsizeof(turn[1]) for turn in shape)
-    return keys + sum(sys.getsizeof(entry) + 8 for entry in layout)
+    return keys + sum(sys.getsizeof(entry) + 8 for entry in (found if isinstance(found, tuple) else (str(found),)))
