@@ -2,11 +2,11 @@
 
 Used by pretokenise, by the trainer's inference and by `show`: one path, so that inference prompts as training did.
 
-How control tokens stay under control. The template is rendered with private marks in place of every text and image, so
-it decides the layout and never sees the content. Special tokens in the rendered layout become control ids; everything
-between two of them (layout text and content joined) is encoded in one go with special tokens switched off. A literal
-`<|im_start|>` or `<image>` in a user's text is therefore plain characters, and all other texts get exactly the ids that
-`apply_chat_template(tokenize=True)` gives: checked when a format is loaded, an error if the tokenizer cannot do it.
+How control tokens stay under control. The template decides the layout and never sees the content
+(stages/chat_layout.py). Control tokens in it (stages/control_tokens.py) become control ids; everything between two of
+them (layout text and content joined) is encoded in one go by stages/plain_text.py, which never gives a control id. A
+literal `<|im_start|>` or `<image>` in a user's text is therefore plain characters, and all other texts get exactly the
+ids that `apply_chat_template(tokenize=True)` gives: checked when a format is loaded.
 
 Targets are each assistant turn's content up to and including the special token that ends the turn. An image owns its
 run of image tokens and its two framing tokens, if the format has them.
@@ -14,31 +14,19 @@ run of image tokens and its two framing tokens, if the format has them.
 
 from __future__ import annotations
 
-import os
-import re
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import bisect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# Private-use characters: template code has no business with them, and content is put in only after rendering.
-_MARK = "\ue000{}\ue001"
-_MARKS = re.compile("\ue000(\\d+)\ue001")
-# White space that no template prints: where it is gone from around a turn, the template trims that turn's content.
-_EDGE = "\u205f\u3000\u205f"
+from stages.chat_layout import Layout, Layouts, any_of
+from stages.chat_template import Template, TemplateRefuses
+from stages.control_tokens import control_tokens
+from stages.plain_text import ControlText, PlainText
+from stages.tokenizer_folder import ChatError, check, opened
 
 Message = Mapping[str, Any]
-
-
-class ChatError(ValueError):
-    """A tokenizer or chat template that can't be used as it is: one line saying why and what to do."""
-
-
-class TemplateRefuses(ValueError):
-    """The chat template can't lay out a conversation of this shape: the sample's fault, not the format's."""
 
 
 @dataclass(frozen=True)
@@ -58,24 +46,19 @@ class Encoded(NamedTuple):
     image_spans: list[tuple[int, int]]
 
 
-class _Block(NamedTuple):
-    """Where block `number` stands in a layout, and on which sides the template trims it."""
-
-    number: int
-    lstrip: bool
-    rstrip: bool
-
-    def printed(self, text: str) -> str:
-        text = text.lstrip() if self.lstrip else text
-        return text.rstrip() if self.rstrip else text
-
-
 @dataclass
 class _Piece:
     """A stretch of plain text between control ids, with the character ranges in it that are targets."""
 
-    text: str = ""
+    texts: list[str] = field(default_factory=list)
+    length: int = 0
     targets: list[tuple[int, int]] = field(default_factory=list)
+
+    def add(self, text: str, target: bool = False) -> None:
+        start, self.length = self.length, self.length + len(text)
+        self.texts.append(text)
+        if target:
+            _add_span(self.targets, start, self.length)
 
 
 class ChatFormat:
@@ -83,33 +66,28 @@ class ChatFormat:
 
     def __init__(self, tokenizer: Any, image_tokens: ImageTokens) -> None:
         self.tokenizer, self.image_tokens = tokenizer, image_tokens
-        _check_template(tokenizer)
+        source = check(tokenizer)
         wanted = [image_tokens.image, image_tokens.start, image_tokens.end]
         names = [name for name in wanted if name is not None]
         tokenizer.add_special_tokens({"additional_special_tokens": names}, replace_extra_special_tokens=False)
         self._frame: tuple[int | None, ...] = tuple(
             None if name is None else tokenizer.convert_tokens_to_ids(name) for name in wanted
         )
-        self._specials = {str(t): i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
-        self._split = re.compile("|".join(re.escape(t) for t in sorted(self._specials, key=len, reverse=True)))
-        self._backend = tokenizer.backend_tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self._backend.encode_special_tokens = True
-        self._backend.post_processor = None  # adds no tokens here, but may trim white space off the offsets
-        # left in tokenizer.json by whoever trained with it last
-        self._backend.no_truncation()
-        self._backend.no_padding()
-        self._layout = lru_cache(maxsize=4096)(self._render)
-        self._check_parity()
+        template = Template(source, tokenizer.special_tokens_map)
+        try:
+            self._specials = control_tokens(tokenizer, template, names)
+            self._split = any_of(self._specials)
+            unforeseen = set(tokenizer.get_added_vocab()) - set(self._specials)
+            self._layouts = Layouts(template.render, {*names, *unforeseen})
+            self._plain: PlainText = _plain_text(tokenizer, self._specials)
+            self._check_parity(template)
+        except (TemplateRefuses, ControlText) as error:
+            raise ChatError(f"a question and its answer can't be laid out with this tokenizer: {error}") from None
 
     @classmethod
     def load(cls, folder: Path | str, image_tokens: ImageTokens) -> ChatFormat:
         """Read tokenizer and chat template from a local folder. Raises ChatError; runs no code from the folder."""
-        if not Path(folder).is_dir():
-            raise ChatError(f"{folder}: no such tokenizer folder; point at one with tokenizer.json and a chat template")
-        with _torch_hidden():
-            from transformers import AutoTokenizer
-
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with opened(folder) as tokenizer:
             return cls(tokenizer, image_tokens)
 
     @property
@@ -127,6 +105,14 @@ class ChatFormat:
         probe = self.encode([_text("user", "a"), _text("assistant", "b")], [])
         ends = {probe.input_ids[probe.target_spans[-1][1] - 1], self.tokenizer.eos_token_id}
         return sorted(end for end in ends if end is not None)
+
+    def at_least(self, messages: Sequence[Message], image_lengths: Sequence[int]) -> int:
+        """A number of tokens that a conversation surely has, without laying it out or encoding it."""
+        framing = sum(token is not None for token in self._frame[1:])
+        answers: int = sum(message["role"] == "assistant" for message in messages)  # each with the token that ends it
+        texts = (text for message in messages for text in _joined(message["content"]) if text is not None)
+        images = sum(image_lengths) + framing * len(image_lengths)
+        return images + answers + sum(self._plain.at_least(text) for text in texts)
 
     def encode(self, messages: Sequence[Message], image_lengths: Sequence[int]) -> Encoded:
         """Ids of a whole conversation. `image_lengths[i]`: image tokens of image i, framing apart."""
@@ -146,15 +132,16 @@ class ChatFormat:
     # ---- from layout to ids -----------------------------------------------------------------------------------------
 
     def _encode(self, messages: Sequence[Message], image_lengths: Sequence[int], prompt: bool) -> Encoded:
-        shape = tuple((m["role"], tuple(block["type"] for block in m["content"])) for m in messages)
-        blocks = [(m["role"], block) for m in messages for block in m["content"]]
-        if sum(block["type"] == "image" for _, block in blocks) != len(image_lengths):
+        turns = [(message["role"], _joined(message["content"])) for message in messages]
+        shape = tuple((role, tuple("image" if text is None else "text" for text in content)) for role, content in turns)
+        blocks = [(role, text) for role, content in turns for text in content]
+        if sum(text is None for _, text in blocks) != len(image_lengths):
             raise ValueError(f"{len(image_lengths)} image lengths for the images of {shape}")
-        items = self._items(self._layout(shape, prompt), blocks, image_lengths)
+        items = self._items(self._layouts.of(shape, prompt), blocks, image_lengths)
         return self._assemble(items)
 
     def _items(
-        self, layout: Sequence[_Block | str], blocks: Sequence[tuple[str, Message]], lengths: Sequence[int]
+        self, layout: Layout, blocks: Sequence[tuple[str, str | None]], lengths: Sequence[int]
     ) -> list[_Piece | tuple[str, int]]:
         """Pieces of text, ("id", token) and ("image", length), in order."""
         items: list[_Piece | tuple[str, int]] = []
@@ -163,16 +150,12 @@ class ChatFormat:
             if isinstance(entry, str):
                 open_turn = self._control(items, entry, open_turn)
                 continue
-            role, block = blocks[entry.number]
-            if block["type"] == "image":
+            role, text = blocks[entry.number]
+            if text is None:
                 items.append(("image", next(left)))
             else:
-                piece = _piece(items)
-                start, text = len(piece.text), entry.printed(block["text"])
-                piece.text += text
-                if role == "assistant":
-                    piece.targets.append((start, start + len(text)))
-                    open_turn = True
+                _piece(items).add(entry.printed(text), target=role == "assistant")
+                open_turn = open_turn or role == "assistant"
         return items
 
     def _control(self, items: list[_Piece | tuple[str, int]], text: str, open_turn: bool) -> bool:
@@ -180,11 +163,11 @@ class ChatFormat:
         position = 0
         for match in self._split.finditer(text):
             if match.start() > position:
-                _piece(items).text += text[position : match.start()]
+                _piece(items).add(text[position : match.start()])
             items.append(("end" if open_turn else "id", self._specials[match.group()]))
             open_turn, position = False, match.end()
         if position < len(text):
-            _piece(items).text += text[position:]
+            _piece(items).add(text[position:])
         return open_turn
 
     def _assemble(self, items: Sequence[_Piece | tuple[str, int]]) -> Encoded:
@@ -192,11 +175,11 @@ class ChatFormat:
         for item in items:
             start = len(out.input_ids)
             if isinstance(item, _Piece):
-                # one by one: for a few short texts the threads of `encode_batch` cost more than the encoding
-                encoding = self._backend.encode(item.text, add_special_tokens=False)
+                encoding = self._plain.encode("".join(item.texts), first=not out.input_ids)
                 out.input_ids.extend(encoding.ids)
-                for target in item.targets:
-                    _add_span(out.target_spans, *_token_range(encoding.offsets, *target, start))
+                if item.targets:
+                    for begin, end in _token_ranges(encoding.offsets, item.targets):
+                        _add_span(out.target_spans, start + begin, start + end)
             elif item[0] == "image":
                 out.input_ids.extend(self._framed(item[1]))
                 out.image_spans.append((start, len(out.input_ids) - start))
@@ -210,43 +193,10 @@ class ChatFormat:
         image, start, end = ([] if token is None else [token] for token in self._frame)
         return start + image * length + end
 
-    # ---- from template to layout ------------------------------------------------------------------------------------
-
-    def _render(self, shape: tuple[tuple[str, tuple[str, ...]], ...], prompt: bool) -> tuple[_Block | str, ...]:
-        """The template's layout for a shape of conversation: layout text and blocks, in order."""
-        number, marked, firsts, lasts = 0, [], set(), set()
-        for role, kinds in shape:
-            numbers = range(number, number + len(kinds))
-            firsts |= set(numbers[:1])
-            lasts |= set(numbers[-1:])
-            number += len(kinds)
-            marked.append({"role": role, "content": _EDGE + "".join(map(_MARK.format, numbers)) + _EDGE})
-        parts = _MARKS.split(self._template(marked, prompt))
-        if [int(mark) for mark in parts[1::2]] != list(range(number)):
-            roles = ", ".join(role for role, _ in shape)
-            raise TemplateRefuses(f"the chat template loses or repeats content for the roles {roles}")
-        layout: list[_Block | str] = []
-        for i, part in enumerate(parts):
-            if i % 2:
-                left = int(part) in firsts and not parts[i - 1].endswith(_EDGE)
-                right = int(part) in lasts and not parts[i + 1].startswith(_EDGE)
-                layout.append(_Block(int(part), left, right))
-            elif text := part.replace(_EDGE, ""):
-                layout.append(text)
-        return tuple(layout)
-
-    def _template(self, messages: list[dict[str, Any]], prompt: bool) -> str:
-        from jinja2 import TemplateError
-
-        try:
-            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt))
-        except TemplateError as error:  # templates raise for roles they don't know or turns that don't alternate
-            raise TemplateRefuses(f"the chat template says: {error}") from None
-
-    def _check_parity(self) -> None:
+    def _check_parity(self, template: Template) -> None:
         probe = [_text("user", "How many? 何個ですか?"), _text("assistant", "Three. 3つ"), _text("user", "x")]
         plain = [{"role": m["role"], "content": m["content"][0]["text"]} for m in probe]
-        theirs = self.tokenizer(self._template(plain, True), add_special_tokens=False)["input_ids"]
+        theirs = self.tokenizer(template.render(plain, True), add_special_tokens=False)["input_ids"]
         ours = self.encode_prompt(probe, []).input_ids
         if list(theirs) != ours:
             raise ChatError(
@@ -257,33 +207,12 @@ class ChatFormat:
             raise ChatError("the chat template ends an assistant turn without a special token; add one, e.g. eos_token")
 
 
-@contextmanager
-def _torch_hidden() -> Iterator[None]:
-    """Let transformers load without torch, which a tokenizer doesn't need and which takes longer than all the rest.
-
-    Only where neither is imported yet. From then on transformers takes torch for absent in this process: one that wants
-    its models as well imports torch first, as all of `train` does.
-    """
-    hide = not {"torch", "transformers"} & set(sys.modules)
-    if hide:
-        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # else it says that it misses torch
-        sys.modules["torch"] = None  # type: ignore[assignment]  # what Python takes for "not installed"
+def _plain_text(tokenizer: Any, control: Mapping[str, int]) -> PlainText:
+    unknown = {tokenizer.unk_token: tokenizer.unk_token_id} if tokenizer.unk_token_id is not None else {}
     try:
-        yield
-    finally:
-        if hide:
-            del sys.modules["torch"]
-
-
-def _check_template(tokenizer: Any) -> None:
-    if not getattr(tokenizer, "is_fast", False):
-        raise ChatError("the tokenizer has no tokenizer.json; convert it to a fast tokenizer first")
-    if not tokenizer.chat_template:
-        raise ChatError("the tokenizer has no chat template; add chat_template.jinja to its folder")
-    if "strftime_now" in str(tokenizer.chat_template):
-        raise ChatError(
-            "the chat template prints today's date, so no two days give the same tokens; fix the date in it"
-        )
+        return PlainText(tokenizer.backend_tokenizer, control, unknown)
+    except ControlText as error:
+        raise ChatError(f"with this tokenizer no text can be kept apart from control: {error}; use another") from None
 
 
 def _text(role: str, text: str) -> dict[str, Any]:
@@ -299,10 +228,29 @@ def _piece(items: list[_Piece | tuple[str, int]]) -> _Piece:
     return last
 
 
-def _token_range(offsets: Sequence[tuple[int, int]], begin: int, end: int, base: int) -> tuple[int, int]:
-    """Tokens whose first character lies in [begin, end), as a range shifted by `base`."""
-    inside = [i for i, (first, _) in enumerate(offsets) if begin <= first < end]
-    return (base + inside[0], base + inside[-1] + 1) if inside else (base, base)
+def _joined(content: Iterable[Mapping[str, Any]]) -> list[str | None]:
+    """The blocks of a turn, None for an image; neighbouring texts are one, however many blocks they came in."""
+    found: list[str | None] = []
+    texts: list[str] = []
+    for block in (*content, None):
+        if block is not None and block["type"] == "text":
+            texts.append(block["text"])
+            continue
+        found += ["".join(texts)] if texts else []
+        texts = []
+        found += [] if block is None else [None]
+    return found
+
+
+def _token_ranges(offsets: Sequence[tuple[int, int]], targets: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Of each character range the tokens whose first character lies in it; ranges come in order and don't overlap."""
+    begins = [begin for begin, _ in targets]
+    inside: dict[int, tuple[int, int]] = {}
+    for i, (first, _) in enumerate(offsets):
+        number = bisect.bisect_right(begins, first) - 1
+        if number >= 0 and first < targets[number][1]:
+            inside[number] = (inside.get(number, (i, i))[0], i + 1)
+    yield from (inside[number] for number in sorted(inside))
 
 
 def _add_span(spans: list[tuple[int, int]], start: int, end: int) -> None:

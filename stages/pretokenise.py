@@ -21,18 +21,23 @@ from schemas.manifest import Counts
 from schemas.shard import COUNTS, INDEX, SHARD
 from schemas.verdict import verdict_schema
 from stages.chat import ChatFormat, Encoded, ImageTokens, TemplateRefuses
+from stages.plain_text import ControlText
 from stages.stage import check_reasons, grouped
 from stages.tiles.internvl import InternVL
 from stages.tiles.scheme import Grid
 from stages.tiles.table import TileScheme
 
-VERSION = 4
+VERSION = 5
 
 REASONS = {
     "too_long": "more than max_tokens tokens",
     "no_target": "no token bears loss",
     "template_refuses": "the chat template can't lay out these roles",
+    "control_text": "the tokenizer makes a control token of the text, whatever is done about it",
 }
+
+# How many times too long a sample is whose tokens need not be counted to say so
+_FAR = 2
 
 VERDICT = verdict_schema(
     pa.schema([("stage", pa.string()), ("num_tokens", pa.int32()), ("num_tiles", pa.int32()), ("detail", pa.string())])
@@ -160,10 +165,16 @@ def _languages(samples: pa.Table, verdicts: Mapping[str, pa.Table]) -> list[str 
 def _encode(row: Mapping[str, Any], chat: ChatFormat, params: PretokeniseParams) -> dict[str, Any]:
     sizes = [(info["width"], info["height"]) for info in row["image_info"]]
     grids = [params.tiles.grid(width, height) for width, height in sizes]
+    lengths = [grid.num_tiles * params.tiles.tokens_per_tile for grid in grids]
+    least = chat.at_least(row["messages"], lengths)
+    if least > _FAR * params.max_tokens:
+        raise _Dropped("too_long", f"at least {least:,} tokens, at most {params.max_tokens:,}")
     try:
-        encoded = chat.encode(row["messages"], [grid.num_tiles * params.tiles.tokens_per_tile for grid in grids])
+        encoded = chat.encode(row["messages"], lengths)
     except TemplateRefuses as error:
         raise _Dropped("template_refuses", str(error)) from None
+    except ControlText as error:
+        raise _Dropped("control_text", str(error)) from None
     num_tokens = len(encoded.input_ids)
     if num_tokens > params.max_tokens:
         raise _Dropped("too_long", f"{num_tokens:,} tokens, at most {params.max_tokens:,}", num_tokens)

@@ -153,7 +153,7 @@ def test_normalisers_and_offsets_change_neither_ids_nor_targets(options: dict[st
         encoded = chat.encode(messages, [])
         assert encoded.input_ids == theirs(chat, messages)
         assert all(encoded.input_ids[end - 1] == chat.tokenizer.eos_token_id for _, end in encoded.target_spans)
-        expected = chat.decode(chat._backend.encode(answer, add_special_tokens=False).ids)
+        expected = chat.decode(chat._plain.encode(answer, first=False).ids)
         assert [found.removesuffix("<|im_end|>") for found in targets(chat, messages)] == [expected] * 2
 
 
@@ -390,12 +390,8 @@ def sentencepiece(prepend: str) -> PreTrainedTokenizerFast:
 
 
 @pytest.mark.parametrize("prepend", ["always", "first", "never"])
-def test_a_sentencepiece_tokenizer_has_parity_or_is_refused(prepend: str) -> None:
-    try:
-        chat = ChatFormat(sentencepiece(prepend), FRAMED)
-    except ChatError as error:
-        assert "differently" in str(error)
-        return
+def test_a_sentencepiece_tokenizer_has_parity(prepend: str) -> None:
+    chat = ChatFormat(sentencepiece(prepend), FRAMED)
     for messages in (
         talk(("user", "How many cats?"), ("assistant", "three cats")),
         talk(

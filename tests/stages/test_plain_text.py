@@ -1,0 +1,188 @@
+"""No text becomes a control id in any kind of tokenizer; ordinary text keeps its ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from stages.chat import ChatError, ChatFormat, ImageTokens, TemplateRefuses
+from stages.plain_text import ControlText
+from stages.pretokenise import PretokeniseParams, pretokenise
+from tests.stages.kinds_of_tokenizer import END, EXACT, KINDS, PAD, START, fast, merged
+from tests.stages.pictures import IMAGE, sample, table, talk, text
+
+TOKENS = ImageTokens("<image>", "<img>", "</img>")
+CONTROL = (START, END, PAD, "<image>", "<img>", "</img>", "<unk>")
+
+
+@cache
+def chat_of(kind: str) -> ChatFormat:
+    return ChatFormat(KINDS[kind](), TOKENS)
+
+
+def wide(value: str) -> str:
+    """The same in full-width letters, which NFKC makes narrow."""
+    return "".join(chr(ord(letter) + 0xFEE0) if "!" <= letter <= "~" else letter for letter in value)
+
+
+# Control strings, whole and in pieces, in forms that a normaliser brings back to them
+FORMS: list[Callable[[str], str]] = [str, str.upper, wide, "\u200b".join, "\u0301".join]
+WHOLE = st.tuples(st.sampled_from(CONTROL), st.sampled_from(FORMS)).map(lambda pair: pair[1](pair[0]))
+PIECE = st.tuples(WHOLE, st.integers(0, 14), st.integers(0, 14)).map(lambda cut: cut[0][cut[1] : cut[2]])
+FILLER = st.sampled_from(["", " ", "\n", "cats", "猫", "##", "▁", "Ġ", "<", "|", "\ue0000\ue001"]) | st.text(max_size=2)
+TEXT = st.lists(st.one_of(WHOLE, PIECE, FILLER), max_size=6).map("".join)
+
+
+@st.composite
+def conversations(draw: Callable[[Any], Any]) -> list[dict[str, Any]]:
+    """Texts in one or several blocks, and a control string cut over neighbouring blocks and turns."""
+    messages = []
+    for _ in range(draw(st.integers(1, 2))):
+        for role in ("user", "assistant"):
+            blocks = [text(value) for value in draw(st.lists(TEXT, min_size=1, max_size=3))]
+            messages.append({"role": role, "content": blocks})
+    whole, at = draw(WHOLE), draw(st.integers(0, 14))
+    place = draw(st.integers(0, len(messages) - 1))
+    messages[place]["content"] += [text(whole[:at]), *[IMAGE] * draw(st.integers(0, 1))]
+    messages[(place + draw(st.integers(0, 1))) % len(messages)]["content"].append(text(whole[at:]))
+    return messages
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=60)
+@given(messages=conversations())
+def test_no_text_becomes_control(kind: str, messages: list[dict[str, Any]]) -> None:
+    chat = chat_of(kind)
+    images = sum(block is IMAGE for message in messages for block in message["content"])
+    ids, targets, spans = chat.encode(messages, [2] * images)
+    control = {chat.tokenizer.convert_tokens_to_ids(name) for name in (*CONTROL[:-1], "##" + END)}
+    control |= {number for number, token in chat.tokenizer.added_tokens_decoder.items() if token.special}
+    control -= {chat.tokenizer.unk_token_id}
+    outside = [token for i, token in enumerate(ids) if not any(a <= i < a + n for a, n in spans)]
+    start, end = (chat.tokenizer.convert_tokens_to_ids(name) for name in (START, END))
+    assert [token for token in outside if token in control] == [start, end] * len(messages)
+    assert ids.count(chat.image_token_id) == 2 * images
+    # of a target only the last token is control: the turn's end
+    assert all(control.isdisjoint(ids[a : b - 1]) for a, b in targets)
+
+
+@pytest.mark.parametrize("kind", EXACT)
+@settings(max_examples=60)
+@given(messages=conversations())
+def test_hostile_text_can_be_read_again(kind: str, messages: list[dict[str, Any]]) -> None:
+    chat = chat_of(kind)
+    images = sum(block is IMAGE for message in messages for block in message["content"])
+    ids = chat.encode(messages, [1] * images).input_ids
+    told = ["".join("<img><image></img>" if b is IMAGE else b["text"] for b in m["content"]) for m in messages]
+    wanted = "".join(f"{START}{m['role']}\n{said}{END}\n" for m, said in zip(messages, told, strict=True))
+    blank = "\u2581" if kind.startswith("Unigram") else " "  # a literal one is a blank to SentencePiece
+    assert chat.decode(ids, skip_special_tokens=False).replace(blank, " ") == wanted.replace(blank, " ")
+
+
+ORDINARY = st.lists(
+    st.sampled_from(
+        ["cats", " ", "  ", "猫は", "三匹います。", "\n", "x|y", "<b>", "a < b", "Three", "é", "ｱ", "im_end"]
+    ),
+    max_size=8,
+).map("".join)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=40)
+@given(question=ORDINARY, answer=ORDINARY, prompt=st.booleans())
+def test_ordinary_text_keeps_the_ids_of_the_chat_template(kind: str, question: str, answer: str, prompt: bool) -> None:
+    chat = chat_of(kind)
+    plain = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    theirs = chat.tokenizer.apply_chat_template(plain, add_generation_prompt=prompt, tokenize=True)["input_ids"]
+    messages = talk(("user", question), ("assistant", answer))
+    assert (chat.encode_prompt if prompt else chat.encode)(messages, []).input_ids == list(theirs)
+
+
+def test_a_text_is_cut_only_where_it_spells_a_control_token() -> None:
+    chat = chat_of("BPE that merges them")
+    ids = chat.encode(talk(("user", f"{END[:-1]}x{END}")), []).input_ids
+    spelt = [chat.tokenizer.convert_ids_to_tokens(token) for token in ids]
+    # what merges made of its beginning stays one token; after the cut nothing merges with what was before
+    assert spelt[spelt.index("Ċ") + 1 :][:3] == [END[:-1], "x", "<"]
+
+
+def test_a_token_that_the_template_prints_is_control_though_it_is_only_an_added_word() -> None:
+    chat = chat_of("byte-level BPE, an added token that is not special")
+    start = chat.tokenizer.convert_tokens_to_ids(START)
+    assert not chat.tokenizer.added_tokens_decoder[start].special
+    assert chat.encode(talk(("user", START), ("assistant", START)), []).input_ids.count(start) == 2
+
+
+def test_a_word_of_the_vocabulary_that_nobody_declared_is_control_where_the_template_prints_it() -> None:
+    chat = chat_of("Unigram, one not declared")
+    start = chat.tokenizer.convert_tokens_to_ids(START)
+    assert start not in chat.tokenizer.added_tokens_decoder
+    assert chat.encode(talk(("user", START), ("assistant", START)), []).input_ids.count(start) == 2
+
+
+def one_letter_control() -> Any:
+    made = merged(False)
+    made.add_special_tokens({"additional_special_tokens": ["Q"]})
+    return made
+
+
+def unknown_is_the_end() -> Any:
+    vocab = {word: n for n, word in enumerate([END, START, PAD, "user", "assistant", "How", "x"])}
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=END))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return fast(tokenizer, END)
+
+
+@pytest.mark.parametrize("make", [one_letter_control, unknown_is_the_end])
+def test_where_text_and_control_cannot_be_kept_apart_the_tokenizer_is_refused(make: Callable[[], Any]) -> None:
+    with pytest.raises(ChatError, match=r"^with this tokenizer no text can be kept apart from control") as caught:
+        ChatFormat(make(), TOKENS)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_control_id_that_comes_another_way_is_an_error_and_never_an_id() -> None:
+    """Unknown words become the padding, which the template prints: texts of known words are fine, others are not."""
+    known = "How many? 何個ですか? Three. 3つ x user assistant < |im_start|> |im_end|> |endoftext|> image> img> /img>"
+    vocab = {word: n for n, word in enumerate([*CONTROL[:-1], *known.split()])}
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=PAD))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    made = fast(tokenizer, PAD)
+    made.chat_template = made.chat_template.replace("<|im_end|>", "<|im_end|><|endoftext|>")
+    chat = ChatFormat(made, TOKENS)
+    assert chat.encode(talk(("user", f"x {PAD} x"), ("assistant", "Three.")), []).input_ids.count(2) == 2
+    with pytest.raises(ControlText, match=r"^text becomes '<\|endoftext\|>', a control token$"):
+        chat.encode(talk(("user", "x"), ("assistant", "dogs")), [])
+    (done,) = pretokenise([table(sample("a", question="x", answer="dogs"))], {}, 0, chat, PretokeniseParams())
+    assert done.counts.dropped == {"pretokenise.control_text": 1}
+
+
+def test_a_tokenizer_that_leaves_out_merges_at_random_is_refused() -> None:
+    made = merged(False)
+    made.backend_tokenizer.model.dropout = 0.1
+    with pytest.raises(ChatError, match=r"model\.dropout"):
+        ChatFormat(made, TOKENS)
+
+
+def test_a_template_that_prints_the_image_token_itself_is_refused() -> None:
+    made = merged(False)
+    made.chat_template = "<image>" + made.chat_template
+    with pytest.raises(ChatError, match="prints '<image>' here, which it may not"):
+        ChatFormat(made, TOKENS)
+
+
+def test_an_added_word_that_the_template_prints_only_now_and_then_is_never_taken_for_text() -> None:
+    """Built of pieces, in long conversations alone: no one could know that it is control."""
+    made = merged(False)
+    made.add_tokens(["<late>"])
+    made.chat_template += "{% if messages | length > 5 %}{{ '<' + 'late' + '>' }}{% endif %}"
+    chat = ChatFormat(made, TOKENS)
+    word = made.convert_tokens_to_ids("<late>")
+    assert word in chat.encode(talk(("user", "<late>"), ("assistant", "a")), []).input_ids
+    with pytest.raises(TemplateRefuses, match="prints '<late>' here"):
+        chat.encode(talk(*[("user", "<late>"), ("assistant", "a")] * 3), [])
