@@ -66,6 +66,7 @@ TESTS = {
     "train/data/collate.py": "train_collate_bounds train_collate",
     "train/data/loader.py": "train_loader",
     "train/data/packing.py": "train_packs train_plan",
+    "train/data/shard_file.py": "train_shards",
     "train/data/shards.py": "train_shards",
     "train/distributed/gradient.py": "train_gradient",
     "train/log.py": "train_log",

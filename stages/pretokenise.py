@@ -26,7 +26,7 @@ from stages.tiles.internvl import InternVL
 from stages.tiles.scheme import Grid
 from stages.tiles.table import TileScheme
 
-VERSION = 4
+VERSION = 5
 
 REASONS = {
     "too_long": "more than max_tokens tokens",
@@ -175,6 +175,7 @@ def _encode(row: Mapping[str, Any], chat: ChatFormat, params: PretokeniseParams)
         "input_ids": encoded.input_ids,
         "target_spans": encoded.target_spans,
         "images": row["images"],
+        "image_sha256": [info["sha256"] for info in row["image_info"]],
         "tiles": _tiles(sizes, grids, encoded, params.tiles.scheme),
         **_counts(encoded, grids),
     }
