@@ -212,6 +212,30 @@ def test_verify_finds_what_no_hash_tells(case: str, folder: Path) -> None:
         verify.check(folder)
 
 
+def renumbered(folder: Path, first: int) -> None:
+    """The shards have numbers from `first` on, and the index says so."""
+    last = len(list(folder.glob("shard-*"))) - 1
+    for number in range(last, -1, -1):
+        (folder / f"shard-{number:05d}.arrow").rename(folder / f"shard-{first + number:05d}.arrow")
+        (folder / f"map-{number:05d}.json").rename(folder / f"map-{first + number:05d}.json")
+    index(lambda rows: [row.update(shard=first + row["shard"]) for row in rows])(folder)
+
+    def name(old: str) -> str:
+        kind, _, rest = old.partition("-")
+        return f"{kind}-{first + int(rest[:5]):05d}{rest[5:]}" if kind in {"shard", "map"} else old
+
+    files = [entry | {"name": name(entry["name"])} for entry in manifest(folder)["files"]]
+    state(files=sorted(files, key=lambda entry: entry["name"]))(folder)
+    hash_again(folder)
+
+
+def test_shards_around_the_hundred_thousandth_are_told_by_their_numbers(folder: Path) -> None:
+    before = [Shards(folder).sample(number).sample_id for number in range(29)]
+    renumbered(folder, 99_998)
+    assert verify.check(folder).counts.kept == 29
+    assert [Shards(folder).sample(number).sample_id for number in range(29)] == before
+
+
 def test_the_trainer_reads_what_the_pipeline_wrote(folder: Path) -> None:
     """Batch after batch proven by the maps, in the order of the index."""
     opened = Shards(folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_shards import SCHEME, TOKENS, png, row, talks
+from tiny_shards import SCHEME, TOKENS, png, row, talks, write_shards
 
 from schemas import shard_map
 from schemas.manifest import ManifestError
@@ -143,3 +143,14 @@ def test_the_manifest_of_another_stage_is_refused(copy):
     path.write_text(json.dumps({**json.loads(path.read_text()), "stage": "ingest", "facts": {}}))
     with pytest.raises(ManifestError, match="the manifest is of ingest; wanted the folder of a pretokenise step"):
         Shards(copy)
+
+
+def test_the_hundred_thousandth_shard_is_read_as_the_index_says(tmp_path):
+    """`shard-100000` comes before `shard-99999` as text."""
+    opened = Shards(write_shards(tmp_path, talks(30), per_shard=10, first_shard=99_999))
+    assert [opened.sample(number).sample_id for number in range(30)] == [f"tests/{number}" for number in range(30)]
+    assert {path.name for path in tmp_path.glob("*.arrow")} == {
+        "shard-99999.arrow",
+        "shard-100000.arrow",
+        "shard-100001.arrow",
+    }
