@@ -71,6 +71,7 @@ TESTS = {
     "train/distributed/gradient.py": "train_gradient",
     "train/log.py": "train_log",
     "train/optim/optimiser.py": "train_optimiser",
+    "train/run_folder.py": "train_run_folder train_checkpoint",
 }
 
 # What each could be by mistake

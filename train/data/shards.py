@@ -29,7 +29,7 @@ from train.data.shard_file import ShardFile
 
 STAGE = "pretokenise"
 _INDEX = "index.parquet"
-_COLUMNS = ("shard", "row", "num_tokens", "num_tiles")
+_COLUMNS = ("shard", "row", "num_tokens", "num_target_tokens", "num_tiles")
 # Numbers have five digits or more: names are never put in order as text
 _SHARD, _MAP = re.compile(r"shard-(\d{5,})\.arrow"), re.compile(r"map-(\d{5,})\.json")
 _OPEN = 256  # shards mapped at a time
@@ -80,7 +80,8 @@ class Shards:
         self._files, self._maps = _numbered(self.manifest, _SHARD), _numbered(self.manifest, _MAP)
         self._check_metadata()
         index = read_index(self.folder / _INDEX)
-        self._shard, self._row, self.num_tokens, self.num_tiles = (index[name] for name in _COLUMNS)
+        self._shard, self._row = index["shard"], index["row"]
+        self.num_tokens, self.num_target_tokens, self.num_tiles = (index[name] for name in _COLUMNS[2:])
         self._checked: defaultdict[int, set[int]] = defaultdict(set)
         self._opened = functools.lru_cache(_OPEN)(self._open)
 
