@@ -80,10 +80,12 @@ TESTS = {
     "train/data/collate.py": "train_collate_bounds train_collate",
     "train/data/loader.py": "train_loader",
     "train/data/packing.py": "train_packs train_plan",
+    "train/data/shard_file.py": "train_shards",
     "train/data/shards.py": "train_shards",
     "train/distributed/gradient.py": "train_gradient",
     "train/log.py": "train_log",
     "train/optim/optimiser.py": "train_optimiser",
+    "train/run_folder.py": "train_run_folder train_checkpoint",
 }
 
 # What each could be by mistake

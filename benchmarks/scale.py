@@ -110,6 +110,7 @@ class Pretends:
             os.link(index, folder / layout.index_part(number))
             known, facts = _index(index)
             files = [_hole(folder, layout.shard(number), _SHARD, known.rows)]
+            files.append(_hole(folder, layout.shard_map(number), _SMALL))
             files.append(FileEntry(layout.index_part(number), known.size, known.sha256, known.rows))
             files.append(_hole(folder, layout.verdict(number), _SMALL, job.part.rows))
             dropped = job.part.rows - (known.rows or 0)
@@ -122,7 +123,7 @@ class Pretends:
         return record
 
 
-def _hole(folder: Path, name: str, size: int, rows: int) -> FileEntry:
+def _hole(folder: Path, name: str, size: int, rows: int | None = None) -> FileEntry:
     """A file that has a size and no bytes."""
     with (folder / name).open("wb") as stream:
         stream.truncate(size)

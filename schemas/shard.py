@@ -1,10 +1,12 @@
 """SHARD: one pretokenised training sample; INDEX: its lengths, everything the planner reads.
 
-SHARD is Arrow IPC, uncompressed and memory-mappable, in record batches of few rows (stages/stage.py says how many).
+SHARD is Arrow IPC, uncompressed and memory-mappable, in record batches of few rows (stages/stage.py says how many);
+shard_map.py says where each lies.
 
   input_ids      image placeholders expanded: exactly what the model sees
   target_spans   half-open ranges of input_ids that bear loss
   images         the original bytes; the trainer cuts tiles from them by the stored grid
+  image_sha256   of each image's bytes, in hex: proven when the image is read
   tiles          per image: its grid, its upright size, and the range of input_ids it owns: [start, start + num_tokens),
                  framing tokens included
   num_tokens     = num_text_tokens + num_image_tokens; num_target_tokens of them bear loss; num_tiles over all images
@@ -41,6 +43,7 @@ SHARD = pa.schema(
         ("input_ids", pa.list_(pa.int32())),
         ("target_spans", pa.list_(pa.list_(pa.int32(), 2))),
         ("images", IMAGES),
+        ("image_sha256", pa.list_(pa.string())),
         ("tiles", TILES),
         *[(name, pa.int32()) for name in COUNTS],
     ]

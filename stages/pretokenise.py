@@ -186,6 +186,7 @@ def _encode(row: Mapping[str, Any], chat: ChatFormat, params: PretokeniseParams)
         "input_ids": encoded.input_ids,
         "target_spans": encoded.target_spans,
         "images": row["images"],
+        "image_sha256": [info["sha256"] for info in row["image_info"]],
         "tiles": _tiles(sizes, grids, encoded, params.tiles.scheme),
         **_counts(encoded, grids),
     }

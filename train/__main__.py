@@ -19,7 +19,7 @@ from schemas.manifest import ManifestError
 from schemas.strict import RecipeError
 from stages.chat import ChatError
 from stages.images.rules import BadImage
-from train import checkpoint, config, log, trainer
+from train import checkpoint, config, log, run_folder, trainer
 from train.checkpoint import CheckpointError
 from train.config import Config
 from train.data.collate import CollateError
@@ -27,10 +27,11 @@ from train.data.packing import PlanError
 from train.evaluate import questions
 from train.evaluate.questions import QuestionError, Row
 from train.generate import Answerer, PromptError
+from train.run_folder import OutputError
 from train.trainer import TrainingError
 
 _WRONG = (RecipeError, CheckpointError, PlanError, QuestionError)
-_FAILED = (ManifestError, CollateError, TrainingError, ChatError, BadImage, PromptError)
+_FAILED = (ManifestError, CollateError, TrainingError, ChatError, BadImage, PromptError, OutputError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def fit(of: Config, _: argparse.Namespace) -> None:
     summary = trainer.fit(of)
-    print(f"{log.in_words(summary)}; {Path(of.run.out) / summary['checkpoint']}")
+    print(f"{log.in_words(summary)}; {Path(of.run.out) / summary.checkpoint}")
 
 
 def generate(of: Config, options: argparse.Namespace) -> None:
@@ -65,12 +66,12 @@ def generate(of: Config, options: argparse.Namespace) -> None:
 
 
 def _newest(of: Config) -> Path:
-    folder = checkpoint.latest(Path(of.run.out))
-    if folder is None:
+    found = run_folder.newest(Path(of.run.out))
+    if found is None:
         raise CheckpointError(f"{of.run.out}: no checkpoint; run `python -m train fit` with this config first")
-    identity = checkpoint.read(folder).identity
+    folder, record = found
     # The shards may be gone by now, and answering does not read them.
-    checkpoint.refuse_other(folder, identity, checkpoint.identity(of, identity["data"]["shards"]))
+    checkpoint.refuse_other(folder, record.identity, checkpoint.identity(of, record.identity["data"]["shards"]))
     return folder
 
 

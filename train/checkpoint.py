@@ -3,23 +3,21 @@
     <out>/step-000120/
       model.safetensors       weights
       optimiser.safetensors   their state, by the name of the parameter
-      checkpoint.json         identity (data, model, optimiser), facts of the shards, plan, position
+      checkpoint.json         identity (data, model, optimiser), facts of the shards, plan, position, hash of every file
       tokenizer/              copy of the shards' tokenizer and chat template
 
 No file is a pickle. All is written to a hidden folder, flushed, then renamed: a folder named `step-*` is whole,
-whenever the process was killed. The newest replaces the older ones. Continuing compares identities and refuses with
-the first key that differs.
+whenever the process was killed; what changed later is found by the hashes, of which the record has one of its own. The
+newest replaces the older ones. Continuing compares identities and refuses with the first key that differs.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +26,21 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from schemas import strict
+from schemas.identity import fingerprint
+from schemas.manifest import hash_file
 from train.config import Config
 
 RECORD, WEIGHTS, OPTIMISER, TOKENIZER = "checkpoint.json", "model.safetensors", "optimiser.safetensors", "tokenizer"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is missing, or of another run: one line."""
+    """A checkpoint that is missing, damaged, or of another run: one line."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """checkpoint.json. `step` counts optimiser steps; (epoch, epoch_step) is the next one to do."""
+    """checkpoint.json. `step` counts the steps, (epoch, epoch_step) is the next one to do; `files`: name -> sha256
+    of all others, none while they are being written."""
 
     identity: dict[str, Any]
     facts: dict[str, Any]
@@ -47,6 +48,7 @@ class Record:
     step: int
     epoch: int
     epoch_step: int
+    files: dict[str, str] = field(default_factory=dict)
 
 
 def identity(config: Config, shards: str) -> dict[str, Any]:
@@ -55,25 +57,32 @@ def identity(config: Config, shards: str) -> dict[str, Any]:
     return {"data": data, "model": asdict(config.model), "optimiser": asdict(config.optimiser)}
 
 
-@contextmanager
-def lock(out: Path) -> Iterator[None]:
-    """Hold `out` for one run: two would rename their checkpoints over each other. Raises CheckpointError."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise CheckpointError(f"{out}: another run is training here; wait for it or change run.out") from None
-        yield
-
-
-def latest(out: Path) -> Path | None:
-    """The newest checkpoint below `out`."""
-    return max(out.glob("step-*"), default=None, key=lambda folder: int(folder.name.removeprefix("step-")))
+def name(step: int) -> str:
+    return f"step-{step:06d}"
 
 
 def read(folder: Path) -> Record:
-    return strict.build(Record, json.loads((folder / RECORD).read_text(encoding="utf-8")), RECORD)
+    """The record of a checkpoint, or of one that was being written. Raises CheckpointError."""
+    try:
+        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or found.pop("sha256", None) != fingerprint(found):
+            raise ValueError("it is not as it was written")
+        return strict.build(Record, found)
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{folder / RECORD}: damaged ({_line(error)})") from None
+
+
+def prove(folder: Path, record: Record) -> None:
+    """Raise CheckpointError unless the folder is the checkpoint of its record, every byte of it."""
+    if folder.name != name(record.step) or WEIGHTS not in record.files:
+        raise CheckpointError(f"{folder}: its record is of {name(record.step)}, not of this folder")
+    for file, sha256 in record.files.items():
+        try:
+            same = hash_file(folder / file) == sha256
+        except OSError as error:
+            raise CheckpointError(f"{folder / file}: damaged ({error.strerror})") from None
+        if not same:
+            raise CheckpointError(f"{folder / file}: damaged (its bytes differ from the sha256 in {RECORD})")
 
 
 def refuse_other(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -87,27 +96,32 @@ def refuse_other(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) ->
             )
 
 
-def save(out: Path, record: Record, model: nn.Module, optimisers: Sequence[Optimizer], tokenizer: Path) -> Path:
-    name = f"step-{record.step:06d}"
-    draft = out / f".{name}"
-    shutil.rmtree(draft, ignore_errors=True)
+def write(draft: Path, record: Record, model: nn.Module, optimisers: Sequence[Optimizer], tokenizer: Path) -> None:
+    """A whole checkpoint in a new folder, on the disk when this returns. Whose it is stands there first."""
     draft.mkdir(parents=True)
+    write_record(draft, record)
+    flush(draft / RECORD, draft)
     save_model(model, str(draft / WEIGHTS))
     save_file(_optimiser_state(model, optimisers), draft / OPTIMISER)
     shutil.copytree(tokenizer, draft / TOKENIZER)
-    (draft / RECORD).write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
-    _flush(*sorted(draft.rglob("*"), reverse=True), draft)
-    older = [*out.glob("step-*"), *(path for path in out.glob(".step-*") if path != draft)]
-    draft.rename(out / name)
-    _flush(out)
-    for path in older:
-        shutil.rmtree(path)
-    return out / name
+    files = sorted(path for path in draft.rglob("*") if path.is_file() and path != draft / RECORD)
+    write_record(draft, replace(record, files={path.relative_to(draft).as_posix(): hash_file(path) for path in files}))
+    flush(*sorted(draft.rglob("*"), reverse=True), draft)
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """checkpoint.json, with the hash of itself."""
+    found = json.loads(json.dumps(asdict(record)))
+    text = json.dumps(found | {"sha256": fingerprint(found)}, indent=2) + "\n"
+    (folder / RECORD).write_text(text, encoding="utf-8")
 
 
 def load(folder: Path, model: nn.Module) -> None:
-    """Weights; a missing, unexpected or differently shaped one raises."""
-    load_model(model, str(folder / WEIGHTS), strict=True)
+    """Weights; a missing, unexpected or differently shaped one is refused."""
+    try:
+        load_model(model, str(folder / WEIGHTS), strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"{folder / WEIGHTS}: the weights of another model ({_line(error)})") from None
 
 
 def load_optimisers(folder: Path, model: nn.Module, optimisers: Sequence[Optimizer]) -> None:
@@ -130,6 +144,10 @@ def _optimiser_state(model: nn.Module, optimisers: Sequence[Optimizer]) -> dict[
     }
 
 
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
 def _flat(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     if not isinstance(tree, dict):
         yield key, tree
@@ -138,7 +156,7 @@ def _flat(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield from _flat(value, f"{key}.{name}" if key else name)
 
 
-def _flush(*paths: Path) -> None:
+def flush(*paths: Path) -> None:
     """What a folder holds comes before the folder: a rename must not reach the disk before its contents."""
     for path in paths:
         handle = os.open(path, os.O_RDONLY)

@@ -1,22 +1,25 @@
 """What is written and shown while training: `log.jsonl` (every step), lines or a bar (every `log_every` steps),
 `summary.json`.
 
-The log is cut back to the checkpoint's step when a run is resumed, so each step stands in it once, in order. Rates
-leave out the first step after each start: it waits for files, threads and whatever is set up once.
+The log is cut back to the checkpoint's step when a run is resumed, so each step stands in it once, in order. What a
+summary counts follows from the plan and not from the log: a line may be lost, a step is not. Rates leave out the first
+step after each start: it waits for files, threads and whatever is set up once.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+
+from schemas import strict
 
 LOG, SUMMARY = "log.jsonl", "summary.json"
 _MEAN_OVER = 20  # steps at most in the first and last loss of a summary, which share none
@@ -41,51 +44,109 @@ class Line:
     started: bool = False
 
 
-def cut(path: Path, steps: int) -> list[Line]:
-    """The first `steps` lines of a log; the file is rewritten to hold just them. Half a last line goes too."""
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    lines = [line for line in text.splitlines(keepends=True)[:steps] if line.endswith("\n")]
-    path.write_text("".join(lines), encoding="utf-8")
-    return [Line(**json.loads(line)) for line in lines]
+@dataclass(frozen=True)
+class Summary:
+    """A finished run. The losses are means over the first and the last `steps_of_loss` steps, null where the log has
+    none of them; `seconds` and the rate are of the steps in the log."""
+
+    steps: int
+    samples: int
+    tokens: int
+    target_tokens: int
+    first_loss: float | None
+    last_loss: float | None
+    steps_of_loss: int
+    seconds: float
+    samples_per_second: float
+    parameters: int
+    checkpoint: str
+
+
+def cut(path: Path, last: int) -> list[Line]:
+    """The lines of the steps up to `last`, each once and in order; the file is rewritten to hold just them."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    found = {line.step: line for line in map(_line, text.split("\n")[:-1]) if line and line.step <= last}
+    lines = [found[step] for step in sorted(found)]
+    wanted = "".join(map(_text, lines))
+    if wanted != text or not path.is_file():
+        replace(path, wanted)
+    return lines
+
+
+def _line(text: str) -> Line | None:
+    """What a line of the log says; None for what is no line of it."""
+    try:
+        return strict.build(Line, json.loads(text))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _text(line: Line) -> str:
+    return json.dumps(asdict(line)) + "\n"
+
+
+def replace(path: Path, text: str) -> None:
+    """Whole or as before, even when the disk is full."""
+    draft = path.with_name(f".{path.name}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
 
 
 def append(path: Path, line: Line) -> None:
     with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(asdict(line)) + "\n")
+        stream.write(_text(line))
 
 
-def summarise(lines: Sequence[Line], parameters: int, checkpoint: str) -> dict[str, Any]:
-    span = max(1, min(_MEAN_OVER, len(lines) // 2))
-    return {
-        "steps": len(lines),
-        "samples": sum(line.samples for line in lines),
-        "tokens": sum(line.tokens for line in lines),
-        "target_tokens": sum(line.targets for line in lines),
-        "first_loss": fmean(line.loss for line in lines[:span]),
-        "last_loss": fmean(line.loss for line in lines[-span:]),
-        "steps_of_loss": span,
-        "seconds": sum(line.seconds for line in lines),
-        "samples_per_second": rate(lines, "samples"),
-        "parameters": parameters,
-        "checkpoint": checkpoint,
-    }
+def summarise(lines: Sequence[Line], counts: Mapping[str, int], parameters: int, checkpoint: str) -> Summary:
+    """`counts`: steps, samples, tokens and target_tokens of the whole run."""
+    span = max(1, min(_MEAN_OVER, counts["steps"] // 2))
+    return Summary(
+        **counts,
+        first_loss=_mean([line.loss for line in lines if line.step <= span]),
+        last_loss=_mean([line.loss for line in lines if line.step > counts["steps"] - span]),
+        steps_of_loss=span,
+        seconds=sum(line.seconds for line in lines),
+        samples_per_second=rate(lines, "samples"),
+        parameters=parameters,
+        checkpoint=checkpoint,
+    )
 
 
-def in_words(summary: dict[str, Any]) -> str:
+def _mean(losses: Sequence[float]) -> float | None:
+    return fmean(losses) if losses else None
+
+
+def read_summary(path: Path) -> Summary | None:
+    """The summary of a finished run; None if there is none or it is damaged."""
+    try:
+        return strict.build(Summary, json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def write_summary(path: Path, summary: Summary) -> None:
+    replace(path, json.dumps(asdict(summary), indent=2) + "\n")
+
+
+def in_words(summary: Summary) -> str:
     """A summary as one line."""
-    span = summary["steps_of_loss"]
+    span = summary.steps_of_loss
     steps = "step" if span == 1 else f"{span} steps"
+    first, last = (
+        "not in the log" if loss is None else f"{loss:.4f}" for loss in (summary.first_loss, summary.last_loss)
+    )
     return (
-        f"{summary['steps']:,} steps, {summary['samples']:,} samples in {summary['seconds']:,.0f} s, "
-        f"{summary['samples_per_second']:,.0f} samples/s: loss {summary['first_loss']:.4f} -> "
-        f"{summary['last_loss']:.4f} (mean of the first and of the last {steps})"
+        f"{summary.steps:,} steps, {summary.samples:,} samples in {summary.seconds:,.0f} s, "
+        f"{summary.samples_per_second:,.0f} samples/s: "
+        f"loss {first} -> {last} (mean of the first and of the last {steps})"
     )
 
 
 def rate(lines: Sequence[Line], name: Literal["samples", "tokens"]) -> float:
     """So many a second, of the steps that show it."""
     timed = _timed(lines)
-    return float(sum(getattr(line, name) for line in timed) / sum(line.seconds for line in timed))
+    seconds = sum(line.seconds for line in timed)
+    return sum(getattr(line, name) for line in timed) / seconds if seconds else 0.0
 
 
 def console() -> Console:

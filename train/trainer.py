@@ -1,25 +1,25 @@
 """The training loop, in reading order: open, plan, build, resume, step, save, summarise.
 
 Reads a config and a shard folder; writes below `run.out`: `step-NNNNNN/` (the newest checkpoint), `log.jsonl` (every
-step) and, when all is done, `summary.json`. Killed anywhere and started again it continues from the newest checkpoint
-and ends with the same bits. A finished run says so and does nothing.
+step) and, when all is done, `summary.json`. The folder is held before anything in it is read. Killed anywhere and
+started again it continues from the newest checkpoint and ends with the same bits. A finished run says so and does
+nothing.
 """
 
 from __future__ import annotations
 
-import json
 import math
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from train import checkpoint, log
+from train import checkpoint, log, run_folder
 from train.checkpoint import Record
 from train.config import Config
 from train.data import loader
@@ -27,7 +27,7 @@ from train.data.loader import Position, Step
 from train.data.packing import Plan, Rules
 from train.data.shards import Shards
 from train.distributed import gradient
-from train.log import Line
+from train.log import Line, Summary
 from train.models import build
 from train.optim import optimiser
 
@@ -36,28 +36,29 @@ class TrainingError(RuntimeError):
     """Training can't go on: one line."""
 
 
-def fit(config: Config, watch: Callable[[Line], None] | None = None) -> dict[str, Any]:
+def fit(config: Config, watch: Callable[[Line], None] | None = None) -> Summary:
     """Train to the end of the last epoch and return the summary. `watch` is called after every step."""
     out = Path(config.run.out)
     shards = Shards(config.data.shards)
     plan = make_plan(config, shards)
-    total = plan.steps_per_epoch * config.data.epochs
-    run = Run(config, shards, plan)
-    if run.step == total and (out / log.SUMMARY).is_file():
-        print(f"{run.folder}: all {total} steps are done; nothing to do")
-        return dict(json.loads((out / log.SUMMARY).read_text(encoding="utf-8")))
-    if run.folder:
-        print(f"continuing from {run.folder}", flush=True)
-    run.start()
-    with checkpoint.lock(out), run.pool, log.Show(total, config.run.log_every) as show:
-        for step in loader.steps(shards, plan, config.data.epochs, run.position):
-            line = run.advance(step, total)
-            show(line)
-            if run.step % config.run.checkpoint_every == 0 or run.step == total:
-                run.save()
-            if watch:
-                watch(line)
-    return run.summarise()
+    with run_folder.lock(out):
+        run = Run(config, shards, plan)
+        summary = log.read_summary(out / log.SUMMARY) if run.step == run.total else None
+        if summary:
+            print(f"{run.folder}: all {run.total} steps are done; nothing to do")
+            return summary
+        if run.folder:
+            print(f"continuing from {run.folder}", flush=True)
+        run.start()
+        with run.pool, log.Show(run.total, config.run.log_every) as show:
+            for step in loader.steps(shards, plan, config.data.epochs, run.position):
+                line = run.advance(step)
+                show(line)
+                if run.step % config.run.checkpoint_every == 0 or run.step == run.total:
+                    run.save()
+                if watch:
+                    watch(line)
+        return run.summarise()
 
 
 def make_plan(config: Config, shards: Shards) -> Plan:
@@ -79,31 +80,33 @@ class Run:
         self.model = build.build(config.model, shards.facts).train()
         self.optimisers = optimiser.make(self.model, config.optimiser, self.pool)
         self.step, self.position = 0, Position(0, 0)
-        self.folder = checkpoint.latest(self.out)
-        if self.folder:
-            self._resume(self.folder)
+        self.total = plan.steps_per_epoch * config.data.epochs
+        self.folder: Path | None = None
+        if found := run_folder.newest(self.out):
+            self._resume(*found)
         self.lines: list[Line] = []
         self._first, self._since = 1, time.perf_counter()
 
     def start(self) -> None:
         """Cut the log back to the checkpoint, and the clock runs."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        self.lines = log.cut(self.out / log.LOG, self.step)
+        with run_folder.writing(self.out):
+            self.lines = log.cut(self.out / log.LOG, self.step)
+        if lost := self.step - len(self.lines):
+            print(f"note: {self.out / log.LOG} lacks {lost:,} of {self.step:,} steps", file=sys.stderr, flush=True)
         self._first = self.step + 1
         self._since = time.perf_counter()
 
-    def _resume(self, folder: Path) -> None:
-        record = checkpoint.read(folder)
+    def _resume(self, folder: Path, record: Record) -> None:
         checkpoint.refuse_other(folder, record.identity, self.identity)
         checkpoint.refuse_other(folder, {"plan": record.plan}, {"plan": self.plan.identity()})
         checkpoint.load(folder, self.model)
         checkpoint.load_optimisers(folder, self.model, self.optimisers)
-        self.step, self.position = record.step, Position(record.epoch, record.epoch_step)
+        self.folder, self.step, self.position = folder, record.step, Position(record.epoch, record.epoch_step)
 
-    def advance(self, step: Step, total: int) -> Line:
+    def advance(self, step: Step) -> Line:
         """One optimiser step. The loss is the sum over all packs divided by the target tokens of the whole step."""
         epoch = self.position.epoch
-        rate = optimiser.learning_rate(self.config.optimiser, self.step, total)
+        rate = optimiser.learning_rate(self.config.optimiser, self.step, self.total)
         for group in (group for each in self.optimisers for group in each.param_groups):
             group["lr"] = rate
         loss = gradient.accumulate(self.model, step.packs, self.pool)
@@ -139,17 +142,27 @@ class Run:
         )
         self._since = now
         self.lines.append(line)
-        log.append(self.out / log.LOG, line)
+        with run_folder.writing(self.out):
+            log.append(self.out / log.LOG, line)
         return line
 
     def save(self) -> None:
         plan = self.plan.identity()
         record = Record(self.identity, asdict(self.shards.facts), plan, self.step, *self.position)
-        self.folder = checkpoint.save(self.out, record, self.model, self.optimisers, self.shards.tokenizer_folder)
+        with run_folder.writing(self.out):
+            checkpoint.flush(self.out / log.LOG)  # never behind the checkpoint, not even after a power cut
+        self.folder = run_folder.save(self.out, record, self.model, self.optimisers, self.shards.tokenizer_folder)
 
-    def summarise(self) -> dict[str, Any]:
+    def summarise(self) -> Summary:
+        epochs, shards = self.config.data.epochs, self.shards
+        counts = {
+            "steps": self.total,
+            "samples": epochs * len(shards),
+            "tokens": epochs * int(shards.num_tokens.sum()),
+            "target_tokens": epochs * int(shards.num_target_tokens.sum()),
+        }
         parameters = sum(p.numel() for p in self.model.parameters())
-        summary = log.summarise(self.lines, parameters, self.folder.name if self.folder else "")
-        text = json.dumps(summary, indent=2) + "\n"
-        (self.out / log.SUMMARY).write_text(text, encoding="utf-8")
+        summary = log.summarise(self.lines, counts, parameters, self.folder.name if self.folder else "")
+        with run_folder.writing(self.out):
+            log.write_summary(self.out / log.SUMMARY, summary)
         return summary

@@ -23,7 +23,9 @@ from pipeline.steps.samples import Part, parts_of
 from pipeline.steps.shard_check import check_shards
 from pipeline.storage import layout
 from pipeline.storage.at_once import at_once
+from pipeline.storage.commit import commit_text
 from pipeline.storage.part_writer import PartWriter, row_groups
+from schemas import shard_map
 from schemas.manifest import Counts, Manifest
 from schemas.shard import COUNTS, INDEX, SHARD
 from stages import pretokenise
@@ -79,6 +81,7 @@ def _do(job: ShardJob, writer: PartWriter) -> Done:
             yield piece.shard
 
     writer.write(layout.shard(writer.number), SHARD, shards())
+    _save_map(writer)
     index = pa.concat_tables(indexes).combine_chunks()
     writer.write(layout.index_part(writer.number), INDEX, [index])
     writer.write(layout.verdict(writer.number), VERDICT, [pa.concat_tables(judged).combine_chunks()])
@@ -91,6 +94,13 @@ def _do(job: ShardJob, writer: PartWriter) -> Done:
 @functools.lru_cache(maxsize=2)
 def _chat(folder: str, tokens: Any) -> ChatFormat:
     return ChatFormat.load(folder, tokens)
+
+
+def _save_map(writer: PartWriter) -> None:
+    """What lies where in the shard, with hashes: the trainer proves each batch before its first use."""
+    shard, name = writer.folder / layout.shard(writer.number), layout.shard_map(writer.number)
+    commit_text(writer.folder / name, shard_map.survey(shard).to_json())
+    writer.add(name)
 
 
 def _save_tokenizer(chat: ChatFormat, writer: PartWriter) -> None:

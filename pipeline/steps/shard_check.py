@@ -1,11 +1,12 @@
 """Is a shard folder what its manifest says? Schemas, and that every number follows from the rows.
 
 Checks in this order and stops at the first fault: the schema of every shard and of the index; each sample's counts,
-spans and tiles against its token ids; the index against the shards; the totals.
+spans, images and tiles against its token ids; the index and the maps against the shards; the totals.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.storage import layout
+from schemas import shard_map
 from schemas.manifest import Manifest, ManifestError
 from schemas.shard import COUNTS, INDEX, SHARD
 from stages.pretokenise import totals
@@ -38,8 +41,8 @@ def check_shards(folder: Path, manifest: Manifest) -> None:
     facts = manifest.facts
     around = (facts["tokens"][name] is not None for name in ("start", "end"))
     made = _Made(recorded(facts["tiles"]), facts["image_token_id"], *around)
-    names = [file.name for file in manifest.files if file.name.endswith(".arrow")]
-    for number, name in enumerate(names):
+    names = [file.name for file in manifest.files if layout.is_a("shard", file.name)]
+    for number, name in sorted((layout.number_of(name), name) for name in names):
         for row, sample in enumerate(_rows(folder / name)):
             where = f"{folder / name} row {row} ({sample['sample_id']})"
             _check_sample(sample, made, where)
@@ -47,10 +50,22 @@ def check_shards(folder: Path, manifest: Manifest) -> None:
             own = {key: sample.get(key) for key in INDEX.names} | {"shard": number, "row": row}
             if line != own:
                 raise ManifestError(f"{where}: the index says {line}, the shard {own}")
+        _check_map(folder, number)
     if next(expected, None) is not None or index.num_rows != manifest.counts.kept:
         raise ManifestError(f"{folder}: {index.num_rows:,} rows in the index, {manifest.counts.kept:,} kept")
     if totals(index) != facts["totals"]:
         raise ManifestError(f"{folder}: totals {facts['totals']} in the manifest, {totals(index)} in the index")
+
+
+def _check_map(folder: Path, number: int) -> None:
+    """What the trainer proves a shard's batches by is what the shard holds."""
+    path = folder / layout.shard_map(number)
+    try:
+        found = shard_map.from_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"{path}: can't be read as the map of a shard ({error}); run pretokenise again") from None
+    if found != shard_map.survey(folder / layout.shard(number)):
+        raise ManifestError(f"{path}: is not the map of {layout.shard(number)}; run pretokenise again")
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -81,6 +96,9 @@ def _check_sample(sample: Mapping[str, Any], made: _Made, where: str) -> None:
         raise ManifestError(f"{where}: target spans {spans} are not ordered inside {len(ids)} tokens")
     if len(tiles) != len(sample["images"]):
         raise ManifestError(f"{where}: {len(tiles)} tile plans for {len(sample['images'])} images")
+    hashes = [hashlib.sha256(image["bytes"]).hexdigest() for image in sample["images"]]
+    if hashes != sample["image_sha256"]:
+        raise ManifestError(f"{where}: sha256 of its images {hashes}, image_sha256 says {sample['image_sha256']}")
     for tile, grid in zip(tiles, grids, strict=True):
         _check_tile(tile, grid, ids, made, where)
     if ids.count(made.image) != sum(grid.num_tiles for grid in grids) * made.scheme.tokens_per_tile:

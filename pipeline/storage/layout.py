@@ -3,6 +3,7 @@
 <out>/<step>/  part-00000.parquet rejected-00000.parquet     samples and rejects of ingest
                verdict-00000.parquet                         row i speaks of row i of the part of that number
                shard-00000.arrow index-00000.parquet         pretokenise
+               map-00000.json                                what lies where in the shard of that number
                part-00000.json                               the record of a finished task, written after its files
                run.json manifest.json                        circumstances; the record of the finished step, last
                <phase>/                                      files and records of an earlier phase, until the manifest
@@ -35,6 +36,10 @@ def verdict(number: int) -> str:
 
 def shard(number: int) -> str:
     return f"shard-{number:05d}.arrow"
+
+
+def shard_map(number: int) -> str:
+    return f"map-{number:05d}.json"
 
 
 def index_part(number: int) -> str:

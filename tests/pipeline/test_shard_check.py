@@ -17,6 +17,8 @@ from pipeline.graph.context import Context
 from pipeline.graph.stage import Step
 from schemas.manifest import ManifestError, describe
 from schemas.shard import COUNTS, INDEX, SHARD
+from tests.pipeline.conftest import run
+from train.data.shards import Shards
 
 Row = dict[str, Any]
 Damage = Callable[[Path], object]
@@ -129,7 +131,7 @@ def ids(change: Callable[[list[int], Row], object]) -> Damage:
     return sign(lambda row: change(row["input_ids"], row["tiles"][0]))
 
 
-def put(numbers: list[int], place: int, number: int) -> None:
+def put(numbers: list[Any], place: int, number: object) -> None:
     numbers[place] = number
 
 
@@ -153,6 +155,16 @@ CASES: dict[str, tuple[Damage, str]] = {
     "span beyond the end": (spans(lambda a, b, end: [[end - (b - a) + 1, end + 1]]), "are not ordered inside"),
     "an image too few": (sign(lambda row: row["images"].clear()), "1 tile plans for 0 images"),
     "another scheme": (tile(lambda plan: plan.update(scheme="grid")), "grid Grid.* for an image of 24 x 16, internvl"),
+    "another image": (sign(lambda row: row["images"][0].update(bytes=b"another")), "image_sha256 says"),
+    "another sha256 of an image": (sign(lambda row: put(row["image_sha256"], 0, "0" * 64)), "image_sha256 says"),
+    "the map of another shard": (
+        lambda folder: shutil.copy(folder / "map-00001.json", folder / "map-00000.json"),
+        "map-00000.json: is not the map of shard-00000.arrow",
+    ),
+    "a map that is none": (
+        lambda folder: (folder / "map-00002.json").write_text("{}"),
+        "map-00002.json: can't be read as the map of a shard",
+    ),
     "a grid of another size": (tile(lambda plan: plan.update(width=16)), "for an image of 16 x 16, internvl makes"),
     "a range too far": (tile(lambda plan: plan.update(start=plan["start"] + 1)), "are not the image tokens of 3 tiles"),
     "a range too early": (tile(lambda plan: plan.update(start=plan["start"] - 1)), "are not the image tokens of"),
@@ -198,3 +210,50 @@ def test_verify_finds_what_no_hash_tells(case: str, folder: Path) -> None:
     hash_again(folder)
     with pytest.raises(ManifestError, match=message):
         verify.check(folder)
+
+
+def renumbered(folder: Path, first: int) -> None:
+    """The shards have numbers from `first` on, and the index says so."""
+    last = len(list(folder.glob("shard-*"))) - 1
+    for number in range(last, -1, -1):
+        (folder / f"shard-{number:05d}.arrow").rename(folder / f"shard-{first + number:05d}.arrow")
+        (folder / f"map-{number:05d}.json").rename(folder / f"map-{first + number:05d}.json")
+    index(lambda rows: [row.update(shard=first + row["shard"]) for row in rows])(folder)
+
+    def name(old: str) -> str:
+        kind, _, rest = old.partition("-")
+        return f"{kind}-{first + int(rest[:5]):05d}{rest[5:]}" if kind in {"shard", "map"} else old
+
+    files = [entry | {"name": name(entry["name"])} for entry in manifest(folder)["files"]]
+    state(files=sorted(files, key=lambda entry: entry["name"]))(folder)
+    hash_again(folder)
+
+
+def test_shards_around_the_hundred_thousandth_are_told_by_their_numbers(folder: Path) -> None:
+    before = [Shards(folder).sample(number).sample_id for number in range(29)]
+    renumbered(folder, 99_998)
+    assert verify.check(folder).counts.kept == 29
+    assert [Shards(folder).sample(number).sample_id for number in range(29)] == before
+
+
+def test_the_trainer_reads_what_the_pipeline_wrote(folder: Path) -> None:
+    """Batch after batch proven by the maps, in the order of the index."""
+    opened = Shards(folder)
+    wanted = pq.read_table(folder / "index.parquet").to_pylist()
+    found = [opened.sample(number) for number in range(len(opened))]
+    assert [(sample.sample_id, len(sample.input_ids)) for sample in found] == [
+        (row["sample_id"], row["num_tokens"]) for row in wanted
+    ]
+    assert len(found) == 29 and any(sample.images for sample in found)
+
+
+def test_a_shard_that_is_deleted_is_written_anew_with_the_same_bytes(
+    tiny_run: tuple[Path, Context, list[Step]], tmp_path: Path
+) -> None:
+    """What the trainer says to do about a damaged one."""
+    recipe, context, steps = tiny_run
+    copy = Path(shutil.copytree(context.out, tmp_path / "out")) / steps[-1].folder
+    before = {path.name: path.read_bytes() for path in copy.glob("*-0*")} | {"manifest": manifest(copy)}
+    (copy / "shard-00005.arrow").unlink()
+    run(recipe, copy.parent)
+    assert {path.name: path.read_bytes() for path in copy.glob("*-0*")} | {"manifest": manifest(copy)} == before

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from train import checkpoint, config
+from train import checkpoint, config, run_folder
 from train.checkpoint import CheckpointError, Record
 from train.config import OptimiserConfig
 from train.optim import optimiser
@@ -67,12 +69,12 @@ def record(step: int = 3) -> Record:
 
 
 def save(out: Path, tokenizer: Path, pool, step: int = 3) -> Path:
-    return checkpoint.save(out, record(step), *made(pool, 1), tokenizer)
+    return run_folder.save(out, record(step), *made(pool, 1), tokenizer)
 
 
 def test_a_run_goes_on_from_a_checkpoint_bit_for_bit(pool, tmp_path, tokenizer):
     model, optimisers = made(pool, 1, steps=3)
-    folder = checkpoint.save(tmp_path / "out", record(), model, optimisers, tokenizer)
+    folder = run_folder.save(tmp_path / "out", record(), model, optimisers, tokenizer)
     again, theirs = made(pool, 2, steps=1)
     checkpoint.load(folder, again)
     checkpoint.load_optimisers(folder, again, theirs)
@@ -81,7 +83,8 @@ def test_a_run_goes_on_from_a_checkpoint_bit_for_bit(pool, tmp_path, tokenizer):
     assert again.state_dict().keys() == model.state_dict().keys()
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in again.state_dict().items())
     assert again.head.weight is again.table.weight
-    assert checkpoint.read(folder) == record()
+    found = checkpoint.read(folder)
+    assert replace(found, files={}) == record() and run_folder.newest(tmp_path / "out") == (folder, found)
 
 
 def test_a_checkpoint_holds_the_stated_files_and_no_pickle(pool, tmp_path, tokenizer):
@@ -108,7 +111,7 @@ def test_weights_of_another_model_are_refused(pool, tmp_path, tokenizer, change)
         other.extra = nn.Linear(2, 2)
     if change == "unexpected":
         del other.tower
-    with pytest.raises(RuntimeError, match=r"extra|tower|size mismatch"):
+    with pytest.raises(CheckpointError, match=r"the weights of another model .*(extra|tower|size mismatch)"):
         checkpoint.load(folder, other)
 
 
@@ -117,26 +120,40 @@ def test_weights_of_another_model_are_refused(pool, tmp_path, tokenizer, change)
 
 def test_there_is_one_checkpoint_the_newest_by_number(pool, tmp_path, tokenizer):
     out = tmp_path / "out"
-    assert checkpoint.latest(out) is None
+    out.mkdir()
+    assert run_folder.newest(out) is None
     (out / ".step-000001").mkdir(parents=True)
-    assert checkpoint.latest(out) is None
+    assert run_folder.newest(out) is None
+    (out / ".step-000001").rmdir()
     for step in (999_999, 1_000_000):
-        assert checkpoint.latest(save(out, tokenizer, pool, step).parent) == out / f"step-{step}"
+        folder = save(out, tokenizer, pool, step)
+        assert run_folder.newest(out)[0] == folder == out / f"step-{step}"
         assert [path.name for path in out.iterdir()] == [f"step-{step}"]
-    (out / "step-999999").mkdir()
-    assert checkpoint.latest(out) == out / "step-1000000"
 
 
-def test_a_kill_while_saving_leaves_the_older_one_and_the_next_save_clears_up(pool, tmp_path, tokenizer):
+def test_an_older_one_left_by_a_kill_is_not_used_and_goes_with_the_next_save(pool, tmp_path, tokenizer):
+    older = save(tmp_path / "older", tokenizer, pool, 999_999)
+    newer = save(tmp_path / "out", tokenizer, pool, 1_000_000)
+    shutil.copytree(older, newer.parent / older.name)
+    assert run_folder.newest(newer.parent)[0] == newer
+    last = save(newer.parent, tokenizer, pool, 1_000_001)
+    assert list(newer.parent.iterdir()) == [last]
+
+
+def test_a_kill_while_saving_leaves_the_older_one_and_the_next_save_clears_up(pool, tmp_path, tokenizer, monkeypatch):
     out = tmp_path / "out"
     older = save(out, tokenizer, pool, step=3)
-    with pytest.raises(FileNotFoundError):  # the last file of the draft can't be written
-        save(out, tmp_path / "nowhere", pool, step=6)
-    assert (out / ".step-000006").is_dir() and checkpoint.latest(out) == older
-    assert checkpoint.read(older) == record(3)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint, "save_file", killed)  # in the middle of the draft
+        save(out, tokenizer, pool, step=6)
+    assert (out / ".step-000006").is_dir() and run_folder.newest(out)[0] == older
     (out / ".step-000006" / "stray").write_text("half")
-    newer = save(out, tokenizer, pool, step=6)
-    assert [path.name for path in out.iterdir()] == [newer.name] and not (newer / "stray").exists()
+    newer = save(out, tokenizer, pool, step=9)
+    assert [path.name for path in out.iterdir()] == [newer.name]
 
 
 def test_everything_is_on_the_disk_before_it_has_a_name_and_before_the_older_one_goes(
@@ -163,9 +180,11 @@ def test_everything_is_on_the_disk_before_it_has_a_name_and_before_the_older_one
     files = ["checkpoint.json", "model.safetensors", "optimiser.safetensors", "tokenizer/tokenizer.json"]
     before = done[: done.index("renamed")]
     assert set(before) >= {f"{draft}/{name}" for name in files}
+    assert before[0] == f"{draft}/checkpoint.json"  # whose the draft is
+    before = before[2:]
     ends = [before.index(name) for name in (f"{draft}/tokenizer/more", f"{draft}/tokenizer", draft)]
     assert ends == sorted(ends) and ends[-1] == len(before) - 1  # a folder after what it holds
-    assert done[len(before) :] == ["renamed", "."]
+    assert done[len(before) + 2 :] == ["renamed", "."]
     assert not older.exists()
 
 
@@ -211,6 +230,6 @@ def test_another_identity_is_refused_by_its_first_key(tmp_path, found, wanted, m
 def test_a_folder_is_held_by_one_run_at_a_time_and_given_back(tmp_path):
     out = tmp_path / "not" / "there"
     for _ in range(2):
-        with checkpoint.lock(out):
-            with pytest.raises(CheckpointError, match="another run is training here"), checkpoint.lock(out):
+        with run_folder.lock(out):
+            with pytest.raises(CheckpointError, match="another run is training here"), run_folder.lock(out):
                 pass

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -16,7 +17,7 @@ import pytest
 from tiny_shards import CONFIG, merged, talks, write_shards
 
 from schemas import strict
-from train import checkpoint, config, trainer
+from train import checkpoint, config, run_folder, trainer
 from train.__main__ import main
 from train.config import Config
 from train.log import Line
@@ -41,8 +42,9 @@ def fit_until(path: Path, step: int) -> None:
 
 def outcome(out: Path) -> tuple[dict[str, bytes], list[tuple[int, int, float]]]:
     """All bytes of the checkpoint that bear on the future, and the log without its times."""
-    folder = checkpoint.latest(out)
-    assert folder is not None
+    found = run_folder.newest(out)
+    assert found is not None
+    folder, _ = found
     files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     return files, [(line["step"], line["epoch"], line["loss"]) for line in lines]
@@ -77,7 +79,7 @@ def test_a_process_killed_by_the_system_continues_bit_for_bit(write_config, tmp_
     path, out = write_config(), tmp_path / "run"
     process = subprocess.Popen([sys.executable, "-m", "train", "fit", str(path)], cwd=ROOT, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while checkpoint.latest(out) is None and process.poll() is None and time.monotonic() < deadline:
+    while not list(out.glob("step-*")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -88,7 +90,8 @@ def test_a_process_killed_by_the_system_continues_bit_for_bit(write_config, tmp_
 def test_what_a_kill_leaves_half_written_is_ignored(write_config, tmp_path, whole):
     path, out = write_config(), tmp_path / "run"
     fit_until(path, 5)
-    (out / ".step-000006").mkdir()
+    folder, record = run_folder.newest(out)
+    checkpoint.write_record(Path(shutil.copytree(folder, out / ".step-000006")), replace(record, step=6, files={}))
     (out / ".step-000006" / "model.safetensors").write_bytes(b"half")
     with (out / "log.jsonl").open("a") as log:
         log.write('{"step": 6, "epo')
@@ -105,7 +108,7 @@ def test_a_finished_run_says_so_and_does_nothing(write_config, tmp_path, capsys)
     assert main(["fit", str(path)]) == 0
     assert "all 8 steps are done; nothing to do" in capsys.readouterr().out
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "run").rglob("*")} == before
-    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == first
+    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == asdict(first)
 
 
 @pytest.mark.parametrize(
@@ -176,9 +179,12 @@ def test_packing_does_not_change_what_is_learnt(write_config, tmp_path):
 def test_the_log_counts_what_the_shards_hold(write_config, tmp_path, shards):
     summary = trainer.fit(config.load(write_config(**{"data.epochs": 1})))
     index = pq.read_table(shards / "index.parquet")
-    assert summary["samples"] == index.num_rows
-    assert summary["tokens"] == sum(index["num_tokens"].to_pylist())
-    assert summary["target_tokens"] == sum(index["num_target_tokens"].to_pylist())
+    assert summary.samples == index.num_rows
+    assert summary.tokens == sum(index["num_tokens"].to_pylist())
+    assert summary.target_tokens == sum(index["num_target_tokens"].to_pylist())
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    sums = [sum(line[name] for line in lines) for name in ("samples", "tokens", "targets")]
+    assert sums == [summary.samples, summary.tokens, summary.target_tokens] and len(lines) == summary.steps
 
 
 def test_progress_is_plain_lines_where_there_is_no_terminal(write_config, capsys):
@@ -189,19 +195,22 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(write_config, capsys
 
 
 def test_two_runs_in_one_folder_are_refused(write_config, tmp_path, capsys):
-    path = write_config()
-    out = Path(config.load(path).run.out)
-    with checkpoint.lock(out):
+    path, out = write_config(), tmp_path / "run"
+    fit_until(path, 5)
+    with run_folder.lock(out):
+        before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in out.rglob("*") if file.is_file()}
         assert main(["fit", str(path)]) == 2
+        after = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in out.rglob("*") if file.is_file()}
     error = capsys.readouterr().err
     assert "another run is training here" in error and error.count("\n") == 1
+    assert after == before
     assert main(["fit", str(path)]) == 0
 
 
 def test_a_resumed_run_says_where_it_continues(write_config, tmp_path, capsys):
     path = write_config()
     fit_until(path, 5)
-    resumed = int(checkpoint.latest(tmp_path / "run").name.removeprefix("step-"))
+    resumed = run_folder.newest(tmp_path / "run")[1].step
     assert main(["fit", str(path)]) == 0
     assert "continuing from" in capsys.readouterr().out
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from tiny_shards import COLOURS, CONFIG, SIZES, merged, png
 
-from train import checkpoint, config, trainer
+from train import config, run_folder, trainer
 from train.__main__ import main
 from train.generate import Answerer, Prompt
 
@@ -24,7 +24,7 @@ def trained(shards, tmp_path_factory):
     changes = {"data.shards": str(shards), "run.out": str(folder / "run"), **LEARN}
     path.write_text(yaml.safe_dump(merged(CONFIG, **changes)))
     summary = trainer.fit(config.load(path))
-    assert summary["last_loss"] < 0.2 * summary["first_loss"]
+    assert summary.last_loss < 0.2 * summary.first_loss
     return path, folder / "run"
 
 
@@ -59,7 +59,7 @@ def test_answers_are_right_and_written_with_their_score(trained, questions, caps
 
 
 def test_a_batch_answers_as_single_prompts_do(trained):
-    answerer = Answerer(checkpoint.latest(trained[1]))
+    answerer = Answerer(run_folder.newest(trained[1])[0])
     prompts = [
         Prompt(question, (png(colour, size),))
         for colour in COLOURS

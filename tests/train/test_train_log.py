@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
 from train import log
-from train.log import Line, Show
+from train.log import Line, Show, Summary
 
 
 def line(step: int, **changes) -> Line:
@@ -22,6 +23,34 @@ def written(tmp_path):
     for step in range(1, 6):
         log.append(tmp_path / "log.jsonl", line(step))
     return tmp_path / "log.jsonl"
+
+
+def test_a_log_is_cut_by_step_and_not_by_line(written):
+    """Lines are lost or double where something else has written to the log; each step stands in it once, in order."""
+    lines = written.read_text().splitlines(keepends=True)
+    written.write_text(lines[0] + lines[4] + lines[1] + "no line of ours\n[]\n{}\n\n" + lines[1] + lines[3])
+    assert log.cut(written, 4) == [line(1), line(2), line(4)]
+    assert written.read_text() == lines[0] + lines[1] + lines[3]
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe\n", b"[" * 100_000 + b"\n", b'{"step": NaN}\n', b"1\n"])
+def test_a_log_that_is_none_is_an_empty_one(tmp_path, text):
+    (tmp_path / "log.jsonl").write_bytes(text)
+    assert log.cut(tmp_path / "log.jsonl", 4) == []
+
+
+def test_a_log_is_cut_whole_or_not_at_all(written, monkeypatch):
+    """The disk is full: the lines of all steps are still there."""
+    before = written.read_bytes()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match="No space left"):
+            log.cut(written, 3)
+    assert written.read_bytes() == before
 
 
 def test_a_log_is_cut_back_to_the_checkpoint(written):
@@ -48,21 +77,38 @@ def test_without_a_log_one_is_begun(tmp_path):
     assert (tmp_path / "log.jsonl").read_text() == ""
 
 
-def test_a_summary_adds_up_and_compares_the_first_twenty_steps_with_the_last():
+def test_a_summary_adds_up_and_compares_the_first_twenty_steps_with_the_last(tmp_path):
     lines = [line(step) for step in range(1, 46)]
-    assert log.summarise(lines, 1234, "step-000045") == {
-        "steps": 45,
-        "samples": 135,
-        "tokens": 2250,
-        "target_tokens": 315,
-        "first_loss": 10.5,
-        "last_loss": 35.5,
-        "steps_of_loss": 20,
-        "seconds": 90.0,
-        "samples_per_second": 1.5,
-        "parameters": 1234,
-        "checkpoint": "step-000045",
-    }
+    counts = {"steps": 45, "samples": 135, "tokens": 2250, "target_tokens": 315}
+    wanted = Summary(
+        **counts,
+        first_loss=10.5,
+        last_loss=35.5,
+        steps_of_loss=20,
+        seconds=90.0,
+        samples_per_second=1.5,
+        parameters=1234,
+        checkpoint="step-000045",
+    )
+    assert log.summarise(lines, counts, 1234, "step-000045") == wanted
+    log.write_summary(tmp_path / "summary.json", wanted)
+    assert log.read_summary(tmp_path / "summary.json") == wanted
+
+
+def test_lost_lines_change_no_count_and_no_other_mean():
+    """Of 45 steps the log has 16 to 44: 5 of the first twenty, 19 of the last."""
+    counts = {"steps": 45, "samples": 135, "tokens": 2250, "target_tokens": 315}
+    summary = log.summarise([line(step) for step in range(16, 45)], counts, 1, "")
+    assert (summary.steps, summary.samples, summary.first_loss, summary.last_loss) == (45, 135, 18.0, 35.0)
+    empty = log.summarise([], counts, 1, "")
+    assert (empty.steps, empty.first_loss, empty.samples_per_second) == (45, None, 0.0)
+    assert "loss not in the log -> not in the log" in log.in_words(empty)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"steps": 3}', "\ud800", "[" * 100_000])
+def test_a_damaged_summary_is_none(tmp_path, text):
+    (tmp_path / "summary.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    assert log.read_summary(tmp_path / "summary.json") is None
 
 
 def test_one_line_tells_the_mean_loss_the_speed_and_the_time_left():

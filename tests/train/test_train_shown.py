@@ -31,25 +31,28 @@ ROW = {
 }
 
 
+COUNTS = {"steps": 5, "samples": 160, "tokens": 2500, "target_tokens": 45}
+
+
 def line(step: int, loss: float = 1.0, seconds: float = 1.0, started: bool = False) -> Line:
     return Line(step, 0, loss, 1.0, 0.1, 32, 500, 9, 1, 1, seconds, started)
 
 
 def test_rates_leave_the_first_step_of_every_start_out():
     lines = [line(1, seconds=60, started=True), line(2), line(3), line(4, seconds=90, started=True), line(5)]
-    summary = log.summarise(lines, parameters=1, checkpoint="step-000005")
-    assert summary["samples_per_second"] == 32 and summary["seconds"] == 153 and summary["samples"] == 160
+    summary = log.summarise(lines, COUNTS, parameters=1, checkpoint="step-000005")
+    assert summary.samples_per_second == 32 and summary.seconds == 153
     assert "32 samples/s  500 tokens/s  left 0:05" in log.describe(lines[:3], total=8)
     assert "16 samples/s" in log.describe([line(1, seconds=2, started=True)], total=8)
 
 
 @pytest.mark.parametrize(("steps", "span"), [(1, 1), (2, 1), (7, 3), (16, 8), (40, 20), (1000, 20)])
 def test_the_two_losses_are_means_that_share_no_step(steps, span):
-    lines = [line(n, loss=float(steps - n)) for n in range(steps)]
-    summary = log.summarise(lines, parameters=1, checkpoint="")
-    assert summary["first_loss"] == fmean(one.loss for one in lines[:span])
-    assert summary["last_loss"] == fmean(one.loss for one in lines[steps - span :])
-    assert summary["steps_of_loss"] == span
+    lines = [line(n, loss=float(steps - n)) for n in range(1, steps + 1)]
+    summary = log.summarise(lines, {**COUNTS, "steps": steps}, parameters=1, checkpoint="")
+    assert summary.first_loss == fmean(one.loss for one in lines[:span])
+    assert summary.last_loss == fmean(one.loss for one in lines[steps - span :])
+    assert summary.steps_of_loss == span
 
 
 def test_the_last_line_says_what_its_losses_are(write_config, tmp_path, capsys):

@@ -7,6 +7,7 @@ alone.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import itertools
 import json
@@ -20,6 +21,7 @@ from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from schemas import shard_map
 from schemas.identity import fingerprint
 from schemas.manifest import Counts, Manifest, describe
 from schemas.shard import INDEX, SHARD
@@ -104,6 +106,7 @@ def row(number: int, talk: Talk, chat: ChatFormat) -> dict[str, Any]:
         "input_ids": encoded.input_ids,
         "target_spans": encoded.target_spans,
         "images": [{"bytes": png(*picture), "path": f"{number}.png"} for picture in talk.pictures],
+        "image_sha256": [hashlib.sha256(png(*picture)).hexdigest() for picture in talk.pictures],
         "tiles": tiles,
         "num_tokens": len(encoded.input_ids),
         "num_text_tokens": len(encoded.input_ids) - image_tokens,
@@ -131,20 +134,35 @@ def write_tokenizer(folder: Path, texts: Sequence[str]) -> ChatFormat:
     return chat
 
 
-def write_shards(folder: Path, samples: Sequence[Talk], per_shard: int = 25, per_batch: int = 4) -> Path:
+def write_shards(
+    folder: Path, samples: Sequence[Talk], per_shard: int = 25, per_batch: int = 4, first_shard: int = 0
+) -> Path:
     """A finished shard folder holding these samples."""
     texts = [text for talk in samples for turn in talk.turns for text in turn]
     chat = write_tokenizer(folder / "tokenizer", texts)
     rows = [row(number, talk, chat) for number, talk in enumerate(samples)]
     index = []
-    for shard, first in enumerate(range(0, len(rows), per_shard)):
+    for shard, first in enumerate(range(0, len(rows), per_shard), start=first_shard):
         part = rows[first : first + per_shard]
-        with pa.OSFile(str(folder / f"shard-{shard:05d}.arrow"), "wb") as sink, pa.ipc.new_file(sink, SHARD) as writer:
-            writer.write_table(pa.Table.from_pylist(part, SHARD), max_chunksize=per_batch)
+        write_shard(folder, shard, part, per_batch)
         index += [{**entry, "shard": shard, "row": at} for at, entry in enumerate(part)]
     pq.write_table(pa.Table.from_pylist(index, INDEX), folder / "index.parquet")
     write_manifest(folder, chat, len(rows))
     return folder
+
+
+def write_shard(folder: Path, number: int, rows: Sequence[dict[str, Any]], per_batch: int = 4) -> None:
+    """One shard and its map."""
+    path = folder / f"shard-{number:05d}.arrow"
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SHARD) as writer:
+        writer.write_table(pa.Table.from_pylist(rows, SHARD), max_chunksize=per_batch)
+    write_map(folder, number)
+
+
+def write_map(folder: Path, number: int) -> None:
+    """The map of a shard as it is."""
+    text = shard_map.survey(folder / f"shard-{number:05d}.arrow").to_json()
+    (folder / f"map-{number:05d}.json").write_text(text, encoding="utf-8")
 
 
 def write_manifest(folder: Path, chat: ChatFormat, count: int) -> None:

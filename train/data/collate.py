@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from stages.images.rules import open_rgb
+from stages.images.rules import BadImage, open_rgb
 from stages.tiles.table import TileScheme
 from train.data.shards import Facts, ImageSpan, Sample
 
@@ -63,11 +64,18 @@ def collate(samples: Sequence[Sample], facts: Facts) -> Pack:
 def cut_tiles(samples: Sequence[Sample], scheme: TileScheme) -> np.ndarray:
     """uint8 [N, S, S, 3], in the order of the image tokens."""
     tiles = [
-        scheme.cut(open_rgb(image), span.grid)
+        scheme.cut(_opened(sample, number), span.grid)
         for sample in samples
-        for image, span in zip(sample.images, sample.image_spans, strict=True)
+        for number, span in enumerate(sample.image_spans)
     ]
     return np.concatenate(tiles) if tiles else np.empty((0, scheme.tile, scheme.tile, 3), np.uint8)
+
+
+def _opened(sample: Sample, number: int) -> Image.Image:
+    try:
+        return open_rgb(sample.images[number])
+    except BadImage as error:
+        raise CollateError(f"{sample.sample_id} image {number}: {error}") from None
 
 
 def _labels(sample: Sample) -> np.ndarray:
@@ -78,8 +86,15 @@ def _labels(sample: Sample) -> np.ndarray:
 
 
 def check(sample: Sample, facts: Facts) -> None:
-    """Raise CollateError unless targets lie inside the sample and every image owns exactly the tokens of its grid."""
+    """Raise CollateError unless the model has every token, targets lie inside the sample, and every image owns exactly
+    the tokens of its grid."""
     length, spans = len(sample.input_ids), sample.target_spans
+    if not length or sample.input_ids.min() < 0 or sample.input_ids.max() >= facts.vocab_size:
+        lowest, highest = (sample.input_ids.min(), sample.input_ids.max()) if length else ("none", "none")
+        raise CollateError(
+            f"{sample.sample_id}: {length} token ids from {lowest} to {highest}, the vocabulary has "
+            f"{facts.vocab_size}; write it again"
+        )
     if len(spans) and not (spans.min() >= 1 and spans.max() <= length):
         raise CollateError(f"{sample.sample_id}: target spans {spans.tolist()} leave [1, {length}]; write it again")
     if len(sample.images) != len(sample.image_spans):

@@ -1,15 +1,18 @@
 """Shards -> samples by global index: memory-mapped, no order, no randomness.
 
-Reads a finished shard folder: `manifest.json`, `index.parquet`, `shard-NNNNN.arrow`. Global index i is row i of the
-index. Opening compares every file's size with the manifest (cut and mixed-up folders are refused at once; hashing
-terabytes before each start is what `pipeline verify` is for). Tile scheme, special tokens and vocabulary come from
-the manifest's facts and from nowhere else, so the model can't be built for other tokens than the shards hold.
+Reads a finished shard folder: `manifest.json`, `index.parquet`, `shard-NNNNN.arrow`, `map-NNNNN.json`. Global index i
+is row i of the index. Opening compares every file's size with the manifest (cut and mixed-up folders are refused at
+once) and hashes what it reads, the index and the tokenizer; what the shards hold is proven piece by piece before its
+first use (shard_file.py). Tile scheme, special tokens and vocabulary come from the manifest's facts and from nowhere
+else, so the model can't be built for other tokens than the shards hold.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+import functools
+import re
+from collections import defaultdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +21,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas import manifest, shard, strict
-from schemas.manifest import Manifest, ManifestError
+from schemas.manifest import FileEntry, Manifest, ManifestError
 from stages.chat import ImageTokens
 from stages.tiles.scheme import Grid
 from stages.tiles.table import TileScheme, recorded
+from train.data.shard_file import ShardFile
 
 STAGE = "pretokenise"
+_INDEX = "index.parquet"
+_COLUMNS = ("shard", "row", "num_tokens", "num_target_tokens", "num_tiles")
+# Numbers have five digits or more: names are never put in order as text
+_SHARD, _MAP = re.compile(r"shard-(\d{5,})\.arrow"), re.compile(r"map-(\d{5,})\.json")
+_OPEN = 256  # shards mapped at a time
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,10 @@ class Facts:
     image_token_id: int
     vocab_size: int
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.image_token_id < self.vocab_size:
+            raise ValueError(f"the image token {self.image_token_id} is none of {self.vocab_size} tokens")
+
 
 class Shards:
     """A shard folder, opened. `lengths` are the counts the planner reads; `sample(i)` reads one row."""
@@ -62,11 +75,15 @@ class Shards:
     def __init__(self, path: str | Path) -> None:
         self.folder = find(Path(path))
         self.manifest = manifest.read(self.folder)
-        _check_sizes(self.folder, self.manifest)
         self.facts = facts(self.manifest)
-        index = pq.read_table(self.folder / "index.parquet", schema=shard.INDEX)
-        self._shard, self._row = (index[name].to_numpy() for name in ("shard", "row"))
-        self.num_tokens, self.num_tiles = (index[name].to_numpy() for name in ("num_tokens", "num_tiles"))
+        _check_sizes(self.folder, self.manifest)
+        self._files, self._maps = _numbered(self.manifest, _SHARD), _numbered(self.manifest, _MAP)
+        self._check_metadata()
+        index = read_index(self.folder / _INDEX)
+        self._shard, self._row = index["shard"], index["row"]
+        self.num_tokens, self.num_target_tokens, self.num_tiles = (index[name] for name in _COLUMNS[2:])
+        self._checked: defaultdict[int, set[int]] = defaultdict(set)
+        self._opened = functools.lru_cache(_OPEN)(self._open)
 
     def __len__(self) -> int:
         return len(self._row)
@@ -76,26 +93,33 @@ class Shards:
         return self.folder / "tokenizer"
 
     def sample(self, index: int) -> Sample:
-        batches, row = self._batches[self._shard[index]], int(self._row[index])
-        at = int(np.searchsorted(batches.ends, row, side="right"))
-        first = batches.ends[at - 1] if at else 0
-        return _sample(batches.reader.get_batch(at).slice(row - int(first), 1).to_pylist()[0])
+        """One sample, proven to be what was written. Raises ManifestError."""
+        shard, row = int(self._shard[index]), int(self._row[index])
+        found = _sample(self._opened(shard).row(row))
+        holds = len(found.input_ids), sum(span.grid.num_tiles for span in found.image_spans)
+        told = int(self.num_tokens[index]), int(self.num_tiles[index])
+        if holds != told:
+            raise ManifestError(
+                f"{self._opened(shard).path} row {row} ({found.sample_id}): {holds[0]} tokens and {holds[1]} tiles, "
+                f"the index says {told[0]} and {told[1]}; run pretokenise again"
+            )
+        return found
 
-    @cached_property
-    def _batches(self) -> list[_Batches]:
-        names = sorted(entry.name for entry in self.manifest.files if entry.name.endswith(".arrow"))
-        return [_Batches(self.folder / name) for name in names]
+    def _open(self, number: int) -> ShardFile:
+        if number not in self._files or number not in self._maps:
+            wanted = f"shard-{number:05d}.arrow and map-{number:05d}.json"
+            raise ManifestError(f"{self.folder}: its manifest has no {wanted}; run pretokenise of this version again")
+        return ShardFile(self.folder, self._files[number], self._maps[number], self._checked[number])
 
-
-class _Batches:
-    """One memory-mapped shard: its reader, and after how many rows each record batch ends."""
-
-    def __init__(self, path: Path) -> None:
-        self.reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        if not self.reader.schema.equals(shard.SHARD):
-            raise ManifestError(f"{path}: its columns are not SHARD's; write the shards again with this version")
-        rows = [self.reader.get_batch(i).num_rows for i in range(self.reader.num_record_batches)]
-        self.ends = np.cumsum(rows)
+    def _check_metadata(self) -> None:
+        """The index and the tokenizer are read at once, so they are proven at once."""
+        names = {entry.name for entry in self.manifest.files}
+        if _INDEX not in names or not self._files.keys() <= self._maps.keys():
+            wanted = _INDEX if _INDEX not in names else "map of every shard"
+            raise ManifestError(f"{self.folder}: its manifest has no {wanted}; run pretokenise of this version again")
+        for entry in self.manifest.files:
+            if entry.name == _INDEX or entry.name.startswith("tokenizer/"):
+                manifest.check_file(self.folder, entry)
 
 
 def find(path: Path) -> Path:
@@ -111,16 +135,36 @@ def find(path: Path) -> Path:
     raise strict.RecipeError(f"data.shards: {path} holds no finished shards; run `python -m pipeline run` first")
 
 
+def read_index(path: Path) -> dict[str, np.ndarray]:
+    """The columns of a proven index that the trainer needs. Raises ManifestError."""
+    try:
+        with pq.ParquetFile(path) as file:
+            if not file.schema_arrow.equals(shard.INDEX):
+                raise ManifestError(f"{path}: its columns are not INDEX's; run pretokenise of this version again")
+            table = file.read(list(_COLUMNS))
+    except (OSError, pa.ArrowException) as error:
+        raise ManifestError(f"{path}: can't be read ({' '.join(str(error).split())}); run pretokenise again") from None
+    if any(table[name].null_count for name in _COLUMNS):
+        raise ManifestError(f"{path}: has rows without counts; run pretokenise again")
+    return {name: table[name].to_numpy() for name in _COLUMNS}
+
+
 def facts(of: Manifest) -> Facts:
     """Tile scheme, image token and vocabulary from a manifest. Raises ManifestError when it is no shard folder's."""
+    if of.stage != STAGE:
+        raise ManifestError(f"the manifest is of {of.stage}; wanted the folder of a {STAGE} step")
     try:
-        scheme = recorded(of.facts["tiles"])
-        tokens = strict.build(ImageTokens, of.facts["tokens"], "facts.tokens")
-        return Facts(scheme, tokens, int(of.facts["image_token_id"]), int(of.facts["vocab_size"]))
+        found = {name: of.facts[name] for name in ("tokens", "image_token_id", "vocab_size")}
+        return strict.build(Facts, {"scheme": asdict(recorded(of.facts["tiles"])), **found}, "facts")
     except KeyError as error:
-        raise ManifestError(
-            f"the {of.stage} manifest has no fact {error}; wanted the folder of a {STAGE} step"
-        ) from None
+        raise ManifestError(f"the {of.stage} manifest has no fact {error}; run pretokenise again") from None
+    except strict.RecipeError as error:
+        raise ManifestError(f"the {of.stage} manifest says of its {error}; run pretokenise again") from None
+
+
+def _numbered(of: Manifest, names: re.Pattern[str]) -> dict[int, FileEntry]:
+    """The numbered files of a kind, by number."""
+    return {int(found[1]): entry for entry in of.files if (found := names.fullmatch(entry.name))}
 
 
 def _check_sizes(folder: Path, of: Manifest) -> None:
