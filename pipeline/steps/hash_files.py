@@ -24,7 +24,8 @@ from pipeline.storage.part_writer import PartWriter
 from schemas.identity import fingerprint
 from schemas.manifest import Counts, Manifest, ManifestError
 from stages import download, hash_files
-from stages.hash_files import LISTING, Unhashed, sha256_of
+from stages.hash_files import Unhashed, sha256_of
+from stages.sources.listing import LISTING, Listed
 
 _BYTES_PER_TASK = 512 << 20
 _FILES_PER_TASK = 1024
@@ -107,10 +108,10 @@ def _do(job: HashJob, writer: PartWriter) -> Done:
     rows = pq.read_table(job.listing, schema=LISTING).slice(job.first, job.rows).to_pylist()
     for row in rows:
         try:
-            row["sha256"] = row["sha256"] or sha256_of(Path(job.root) / row["file"], row["size"], row["times"])
+            row["sha256"] = row["sha256"] or sha256_of(job.root, Listed(**row))
         except Unhashed as error:
             counts = Counts(len(rows), len(rows) - 1, {}, {error.reason: 1})
-            return Done({job.source: counts}, problem=f"{row['file']}: {error}")
+            return Done({job.source: counts}, problem=str(error))
     writer.write(f"hashes-{writer.number:05d}.parquet", LISTING, [pa.Table.from_pylist(rows, LISTING)])
     return Done({job.source: Counts(len(rows), len(rows))})
 
@@ -153,7 +154,7 @@ HASH = Stage(
     makes="files",
     reasons=hash_files.REASONS,
     steps=_steps,
-    phases=(Phase(_split, _do, unit="bytes"),),
+    phases=(Phase(_split, _do, unit="bytes", failed="could not be hashed"),),
     absent="no source in a folder",
     named_by="content",
     finish=_finish,
