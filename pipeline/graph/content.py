@@ -166,8 +166,13 @@ def language_model(recipe: Recipe) -> Path:
 
 def _check(name: str, root: Path, source: Source, found: list[Found], links: Links) -> None:
     if links.kinds.get(LED_OUT) and not any(role(f.file, source) == "records" for f in found):
-        raise RecipeError(f"data.sources.{name}.files: no file matches, and links {LED_OUT}")
+        raise RecipeError(
+            f"data.sources.{name}.files: nothing below {root} matches {list(source.files)}; there are {LED_OUT}"
+        )
     _check_records(name, str(root), source, found)
+    for pattern in source.image_patterns:
+        if link := links.led_out(pattern):
+            raise RecipeError(f"data.sources.{name}.images: {link}: of {LED_OUT}")
     try:
         places(root, source.image_patterns, [Listed(*f) for f in found])
     except DataError as error:

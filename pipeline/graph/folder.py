@@ -28,23 +28,29 @@ _EVERY = 5.0  # seconds between two words of how far it is
 _NAMES = 32  # so many names a folder may have by links: links to folders of links grow without end
 _SHOWN = 3
 
-LED_OUT = "lead out of the folder and are left out; follow_links: true in the source follows them"
+LED_OUT = "links out of the folder, left out; follow_links: true in the source follows them"
 
 
 @dataclass
 class Links:
-    """Names that are not files or folders of their own, by what became of them."""
+    """Names that are not files or folders of their own and where they lead, by what became of them."""
 
-    kinds: dict[str, list[str]] = field(default_factory=dict)
+    kinds: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def add(self, kind: str, name: str, target: str = "") -> None:
-        self.kinds.setdefault(kind, []).append(f"{name} -> {target}" if target else name)
+        self.kinds.setdefault(kind, {})[name] = target
+
+    def led_out(self, name: str) -> str:
+        """The link out of the folder that was left out and is, or holds, what this name means; "" if none."""
+        left = self.kinds.get(LED_OUT, {})
+        return next((f"{link} -> {left[link]}" for link in left if _within(name, link)), "")
 
     def notes(self) -> Iterator[str]:
         """A line for each kind, for a person."""
         for kind, names in self.kinds.items():
-            some = ", ".join(sorted(names)[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-            yield f"{len(names):,} {kind}: {some}"
+            first = [f"{name} -> {names[name]}" if names[name] else name for name in sorted(names)[:_SHOWN]]
+            some = ", ".join(first) + (", ..." if len(names) > _SHOWN else "")
+            yield f"{kind} ({len(names):,}): {some}"
 
 
 class _Waiting(NamedTuple):
@@ -100,21 +106,21 @@ class _Walk:
             yield Found(name, status.st_size, times(status))
             self._tell()
         else:
-            self.links.add("are neither files nor folders and are left out", name)
+            self.links.add("neither files nor folders, left out", name)
 
     def _leads(self, name: str, real: str, outside: bool) -> bool:
         """Whether a link is followed, as far as where it leads says."""
         if not os.path.exists(real):  # noqa: PTH110
-            self.links.add("are links that lead nowhere", name)
+            self.links.add("links that lead nowhere, left out", name)
             return False
         if outside:
-            self.links.add("lead out of the folder and are followed" if self._follow else LED_OUT, name, real)
+            self.links.add("links out of the folder, followed" if self._follow else LED_OUT, name, real)
         return self._follow or not outside
 
     def _loops(self, name: str, link: str, real: str, trail: tuple[str, ...]) -> bool:
         """Whether a link leads back to a folder that holds it, or holds a link that led here."""
         if any(_within(place, real) for place in trail):
-            self.links.add("lead back to a folder that holds them and end there", name, real)
+            self.links.add("links back to a folder that holds them, which end there", name, real)
             return True
         self._names[real] += 1
         if self._names[real] > _NAMES:
