@@ -28,7 +28,7 @@ from schemas.manifest import Counts, Manifest
 from stages import fetch_images
 from stages.fetch_images import HEALING, REFUSED
 from stages.sources.declaration import UrlColumn
-from stages.sources.listing import Changed, Listed, path_of, unchanged
+from stages.sources.listing import Listed, path_of, unchanged
 from stages.sources.records.slices import Slice, read
 
 _ROWS_PER_PACK = 1024
@@ -78,11 +78,8 @@ def _split(step: Step, context: Context, cut: Sequence[Record]) -> list[Job]:
 
 def _do(job: AskJob, writer: PartWriter) -> Done:
     file = job.slice.file
-    try:
-        with unchanged(job.root, [job.listed]):
-            rows = fetch_many.rows(read(path_of(job.root, file), job.slice), file, job.column)
-    except Changed as error:
-        return Done({}, problem=str(error))
+    with unchanged(job.root, [job.listed]):
+        rows = fetch_many.rows(read(path_of(job.root, file), job.slice), file, job.column)
     web = Web(job.allowed, job.patience)
     reasons = fetch_many.collect(rows, writer.folder, writer.number, job.column, web, job.crowd)
     web.close()

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.filesize import decimal
 
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step
 from pipeline.graph.task import Done, Job, Record
 from pipeline.storage import layout
+from pipeline.storage.part_reader import read
 from pipeline.storage.part_writer import PartWriter
 from schemas.identity import fingerprint
 from schemas.manifest import Counts, Manifest, ManifestError
@@ -98,14 +98,14 @@ def _known(step: Step, context: Context) -> dict[tuple[Any, ...], str]:
 def _rows(path: Path) -> list[dict[str, Any]]:
     """An earlier listing; a damaged one knows nothing, and its files are hashed again."""
     try:
-        rows: list[dict[str, Any]] = pq.read_table(path, schema=LISTING).to_pylist()
-    except (OSError, pa.ArrowInvalid):
+        rows: list[dict[str, Any]] = read(path, schema=LISTING).to_pylist()
+    except ManifestError:
         return []
     return rows
 
 
 def _do(job: HashJob, writer: PartWriter) -> Done:
-    rows = pq.read_table(job.listing, schema=LISTING).slice(job.first, job.rows).to_pylist()
+    rows = read(job.listing, schema=LISTING).slice(job.first, job.rows).to_pylist()
     for row in rows:
         try:
             row["sha256"] = row["sha256"] or sha256_of(job.root, Listed(**row))
@@ -119,7 +119,7 @@ def _do(job: HashJob, writer: PartWriter) -> Done:
 def _finish(ending: Ending, writer: PartWriter) -> Facts:
     """The list of files by role, and their content as one hash."""
     names = [file.name for record in ending.records for file in record.files]
-    tables = [pq.read_table(ending.folder / name, columns=["file", "size", "sha256"]) for name in names]
+    tables = [read(ending.folder / name, ["file", "size", "sha256"]) for name in names]
     rows = pa.concat_tables(tables).to_pylist() if tables else []
     found = [download.Found(row["file"], row["size"], row["sha256"]) for row in rows]
     table = download.listing(found, ending.step.params)

@@ -27,7 +27,7 @@ from stages.ingest import Ingested, IngestParams
 from stages.sources import column_check
 from stages.sources.archives.image_files import ImageFiles, Place, places
 from stages.sources.declaration import Source
-from stages.sources.listing import Changed, Listed, Listing, check, path_of, save, unchanged
+from stages.sources.listing import Listed, Listing, check, path_of, save, unchanged
 from stages.sources.records.slices import Slice, read
 from stages.sources.records.streams import DataError
 
@@ -100,13 +100,10 @@ def _check_columns(step: Step, files: SourceFiles, found: Sequence[Slice]) -> No
 
 
 def _do(job: IngestJob, writer: PartWriter) -> Done:
-    """One part; nothing is recorded of it where a file is not what was listed."""
+    """One part. Raises Changed where a file is not what was listed."""
     archives = [file for place in job.images for file in place.listed]
-    try:
-        with unchanged(job.root, [job.listed, *archives]):
-            return _ingested(job, writer)
-    except Changed as error:
-        return Done({}, problem=str(error))
+    with unchanged(job.root, [job.listed, *archives]):
+        return _ingested(job, writer)
 
 
 def _ingested(job: IngestJob, writer: PartWriter) -> Done:

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Phase, Step
 from pipeline.graph.task import Done, Job, Record
 from pipeline.steps.source_files import SourceFiles, source_files
+from pipeline.storage.part_reader import read
 from pipeline.storage.part_writer import PartWriter
 from schemas.manifest import Counts, hash_file
-from stages.sources.listing import Changed, Listed, check_hash, path_of, unchanged
+from stages.sources.listing import Listed, check_hash, path_of, unchanged
 from stages.sources.records.slices import READ_THROUGH, Slice, kind, slices
 
 FINE = 64  # rows of a slice, and of a part at the least
@@ -75,10 +75,7 @@ def _shares(found: SourceFiles) -> Iterator[tuple[tuple[Listed, ...], int]]:
 
 
 def _do(job: SliceJob, writer: PartWriter) -> Done:
-    try:
-        tables = [_cut(job, file) for file in job.files]
-    except Changed as error:
-        return Done({}, problem=str(error))
+    tables = [_cut(job, file) for file in job.files]
     writer.write(f"slices-{writer.number:05d}.parquet", SLICES, [pa.concat_tables(tables)])
     rows = sum(pc.sum(table["rows"]).as_py() or 0 for table in tables)
     return Done({job.source: Counts(rows, rows)})
@@ -102,7 +99,7 @@ def parts(step: Step, context: Context, records: Sequence[Record], most: int, sp
     """
     folder = context.out / step.folder / "slices"
     names = [file.name for record in records for file in record.files]
-    table = pa.concat_tables([SLICES.empty_table(), *(pq.read_table(folder / name, schema=SLICES) for name in names)])
+    table = pa.concat_tables([SLICES.empty_table(), *(read(folder / name, schema=SLICES) for name in names)])
     fine = min(FINE, most)
     rows = pc.sum(table["rows"]).as_py() or 0
     together = most // fine

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from pipeline.storage.part_reader import read
 from schemas.manifest import Manifest, ManifestError
 from schemas.shard import COUNTS, INDEX, SHARD
 from stages.pretokenise import totals
@@ -31,7 +31,7 @@ class _Made(NamedTuple):
 
 def check_shards(folder: Path, manifest: Manifest) -> None:
     """Raises ManifestError naming the first fault; the files' hashes are proven before."""
-    index = pq.read_table(folder / "index.parquet")
+    index = read(folder / "index.parquet")
     if not index.schema.equals(INDEX):
         raise ManifestError(f"{folder / 'index.parquet'}: its schema is not INDEX; run pretokenise again")
     expected = iter(index.to_pylist())

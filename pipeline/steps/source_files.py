@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Step
 from pipeline.storage import layout
 from pipeline.storage.at_once import at_once
+from pipeline.storage.part_reader import read
+from stages.download import FILES
 from stages.sources.listing import Changed, Listed, check, path_of, times
 from stages.sources.records.streams import DataError
 
@@ -29,7 +29,7 @@ def source_files(step: Step, context: Context) -> SourceFiles:
     folder = context.out / step.folder
     fetched = context.fetched(step.label)
     root = folder / layout.FETCHED if fetched else context.place(step.label)
-    listing = pq.read_table(folder / layout.FILES, columns=["file", "role", "size", "sha256"]).to_pydict()
+    listing = read(folder / layout.FILES, schema=FILES).to_pydict()
     seen = _now(root, listing["file"]) if fetched else _listed(step, context, listing["file"])
     files = list(map(Listed, listing["file"], listing["size"], seen, listing["sha256"]))
     records = [file for file, role in zip(files, listing["role"], strict=True) if role == "records"]
