@@ -8,6 +8,7 @@ lies.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from stages import download
 from stages.images.rules import BadImage
 from stages.sources.archives.image_files import ImageFiles
 from stages.sources.records.slices import Slice
+from stages.sources.records.streams import DataError
 
 VERSION = 2
 
@@ -53,6 +55,10 @@ STATUS = pa.schema(
 )
 
 
+class Damaged(DataError):
+    """A pack does not hold what was fetched."""
+
+
 class Packs(ImageFiles):
     """The fetched images of a slice of rows. A row sees its own status only, never that of another with its address."""
 
@@ -79,4 +85,7 @@ class Packs(ImageFiles):
         with (self.folder / entry["pack"]).open("rb") as stream:
             stream.seek(entry["offset"])
             data: bytes = stream.read(entry["size"])
+        if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+            place = f"{self.folder / entry['pack']}: the image of {entry['file']} row {entry['row']}"
+            raise Damaged(f"{place} has other bytes than its sha256 says; delete the folder and run again")
         return data

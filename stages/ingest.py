@@ -26,7 +26,7 @@ from stages.sources.shapes.draft import BadRow, Draft, ImageRef
 from stages.sources.table import FORMATS
 from stages.stage import check_reasons, grouped
 
-VERSION = 4
+VERSION = 5
 
 REASONS = {**draft.REASONS, **rules.REASONS}
 

@@ -9,6 +9,7 @@ pieces, so that the size of a part is no matter of memory.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -81,6 +82,10 @@ class _Judged(NamedTuple):
         return 4 * len(self.row["input_ids"]) + sum(len(image["bytes"]) for image in self.row["images"])
 
 
+class Damaged(ValueError):
+    """A sample is not what ingest made."""
+
+
 class _Dropped(Exception):
     """A sample this stage drops."""
 
@@ -99,7 +104,7 @@ def pretokenise(
     """One part -> one shard, piece by piece; at least one.
 
     `pieces`: the samples; `verdicts`: filter name -> VERDICT rows of this part; `number`: the shard's number. Raises
-    ValueError if a verdict does not speak of exactly these samples.
+    ValueError if a verdict does not speak of exactly these samples, Damaged for images that are not ingest's.
     """
     first = 0
     for group in grouped(_judged(pieces, verdicts, chat, params), lambda judged: judged.size):
@@ -137,12 +142,20 @@ def _judge(
     verdict = {"sample_id": row["sample_id"], "stage": stage, "reason": reason}
     if reason is not None:
         return _Judged(verdict, None)
+    _prove(row)
     try:
         found = {**_encode(row, chat, params), "language": language}
     except _Dropped as drop:
         own = {"stage": "pretokenise", "reason": drop.reason, "detail": drop.detail, "num_tokens": drop.num_tokens}
         return _Judged(verdict | own, None)
     return _Judged(verdict | {name: found[name] for name in ("num_tokens", "num_tiles")}, found)
+
+
+def _prove(row: Mapping[str, Any]) -> None:
+    """Raise Damaged unless every image is the one that ingest looked at: its bytes are copied, and its size is used."""
+    for number, (image, info) in enumerate(zip(row["images"], row["image_info"], strict=True), 1):
+        if hashlib.sha256(image["bytes"]).hexdigest() != info["sha256"]:
+            raise Damaged(f"{row['sample_id']}: image {number} has other bytes than its sha256 says")
 
 
 def first_drop(sample_ids: pa.ChunkedArray, verdicts: Mapping[str, pa.Table]) -> list[tuple[str | None, str | None]]:

@@ -12,19 +12,22 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pipeline.graph.folder import listed
 from pipeline.recipe.types import RESERVED
 from schemas import strict, yaml_file
 from schemas.strict import RecipeError
+from stages.download import Found
 from stages.images.rules import BadImage
 from stages.ingest import IngestParams, ingest
-from stages.sources import guess
+from stages.sources import file_names, guess
 from stages.sources.archives.image_files import ImageFiles, places
 from stages.sources.archives.zip_and_tar import WHOLE
 from stages.sources.declaration import Source, UrlColumn
 from stages.sources.guess import Shape
+from stages.sources.listing import Listed, Listing, path_of
 from stages.sources.records.slices import SUFFIXES, TAR_SUFFIXES, head
 from stages.sources.records.streams import DataError
 from stages.sources.shapes import draft
@@ -33,16 +36,18 @@ from stages.sources.shapes.webdataset import is_sample
 from stages.sources.table import FORMATS
 
 _FILES, _RECORDS = 32, 64
+_NOWHERE = Path("/dev/null")  # nothing is written, so nothing of it lies among the data
 
 
 @dataclass(frozen=True)
 class _Looked:
-    """One file: its first records and their shape, or why there is none."""
+    """One file: its first records and their shape, or why there is none; `readable`: whether it has any."""
 
     file: str
     records: list[Any]
     shape: Shape | None
     problem: str = ""
+    readable: bool = True
 
 
 def probe(path: Path) -> str:
@@ -52,22 +57,21 @@ def probe(path: Path) -> str:
     if not path.exists():
         raise RecipeError(f"{path}: no such file or folder")
     root = path if path.is_dir() else path.parent
-    files = _listed(root)
-    asked = files if path.is_dir() else [path.name]
+    unsorted, links = listed(root, _NOWHERE, root.name)
+    found = sorted(unsorted)
+    files = [file.file for file in found]
+    asked = files if path.is_dir() else [file_names.listed(path.name)]
     looked = [_look(root, file) for file in _spread([f for f in asked if f.endswith((*SUFFIXES, *TAR_SUFFIXES))])]
     known = [one for one in looked if one.shape is not None]
     if not known:
         raise RecipeError(f"{path}: {_unknown(looked, asked)}")
     shape = Counter(str(one.shape) for one in known).most_common(1)[0][0]
     chosen = [one for one in known if str(one.shape) == shape]
-    source, notes = _source(root, files, asked, looked, chosen)
+    source, notes = _source(root, found, asked, looked, chosen)
+    notes += links.notes()
     left = [one for one in looked if one not in chosen and one.file not in source.image_patterns]
     notes += [f"not named: {one.file} ({one.problem or 'another shape'})" for one in left][:10]
-    return _written(root, source, [*_tried(root, files, source, chosen), *notes])
-
-
-def _listed(root: Path) -> list[str]:
-    return sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+    return _written(root, source, [*_tried(root, found, source, chosen), *notes])
 
 
 def _spread(files: list[str]) -> list[str]:
@@ -77,9 +81,9 @@ def _spread(files: list[str]) -> list[str]:
 
 def _look(root: Path, file: str) -> _Looked:
     try:
-        records = head(root / file, _RECORDS)
-    except DataError as error:
-        return _Looked(file, [], None, " ".join(str(error).split()))
+        records = head(path_of(root, file), _RECORDS)
+    except (DataError, OSError) as error:
+        return _Looked(file, [], None, " ".join(str(error).split()), readable=False)
     if file.endswith(TAR_SUFFIXES):
         found = Shape("webdataset") if any(map(is_sample, records)) else None
         return _Looked(file, records, found, "" if found else "no text in it: images, perhaps")
@@ -92,12 +96,16 @@ def _unknown(looked: Sequence[_Looked], files: Sequence[str]) -> str:
         kinds = sorted({Path(file).suffix or "no suffix" for file in files})[:8]
         found = f"but {', '.join(kinds)}; convert tables to .parquet or .jsonl" if kinds else "and nothing else"
         return f"no .parquet, .json, .jsonl or .tar in it, {found}"
-    seen = "; ".join(f"{one.file}: {one.problem}" for one in looked[:3])
+    readable = [one for one in looked if one.readable]
+    if not readable:
+        others = f"; and {len(looked) - 1:,} more of which none can be read" if len(looked) > 1 else ""
+        return f"{looked[0].problem}{others}"
+    seen = "; ".join(f"{one.file}: {one.problem}" for one in readable[:3])
     return f"can't tell which column is which; {seen}; write a recipe with `columns`"
 
 
 def _source(
-    root: Path, files: Sequence[str], asked: Sequence[str], looked: Sequence[_Looked], chosen: Sequence[_Looked]
+    root: Path, found: Sequence[Found], asked: Sequence[str], looked: Sequence[_Looked], chosen: Sequence[_Looked]
 ) -> tuple[Source, list[str]]:
     shape = chosen[0].shape
     assert shape is not None
@@ -110,7 +118,7 @@ def _source(
     wanted = guess.image_names(records, shape)
     if not wanted:
         return source, []
-    images = _images(root, files, wanted, set(names))
+    images = _images(root, found, wanted, set(names))
     if images is None:
         return source, [f"images: {wanted[0]} is nowhere below the folder; say where they lie with `images`"]
     return replace(source, images=images), []
@@ -124,22 +132,25 @@ def _patterns(names: Sequence[str], looked: Sequence[_Looked], files: Sequence[s
     return patterns if same and len(files) > 1 else list(names)
 
 
-def _images(root: Path, files: Sequence[str], wanted: Sequence[str], records: set[str]) -> str | tuple[str, ...] | None:
+def _images(
+    root: Path, found: Sequence[Found], wanted: Sequence[str], records: set[str]
+) -> str | tuple[str, ...] | None:
     """The folder or the archives in which the names are found; None if nowhere."""
     some = list(dict.fromkeys(wanted))[:8]
-    if any((root / name).is_file() for name in some):
+    files = {file.file: file for file in found}
+    if any(PurePosixPath(name).as_posix() in files for name in some):
         return "."
     folders = sorted({file[: -len(some[0]) - 1] for file in files if file.endswith(f"/{some[0]}")})
     if folders:
         return folders[0]
     archives = [file for file in files if file.endswith(WHOLE) and file not in records]
-    having = tuple(archive for archive in archives if _has(root, archive, some))
+    having = tuple(archive for archive in archives if _has(root, files[archive], some))
     return (having[0] if len(having) == 1 else having) or None
 
 
-def _has(root: Path, archive: str, names: Iterable[str]) -> bool:
+def _has(root: Path, archive: Found, names: Iterable[str]) -> bool:
     try:
-        files = ImageFiles(places(root, [archive], [archive]))
+        files = ImageFiles(places(root, [archive.file], [archive]))
     except DataError:
         return False
     try:
@@ -155,13 +166,14 @@ def _readable(files: ImageFiles, name: str) -> bool:
         return False
 
 
-def _tried(root: Path, files: Sequence[str], source: Source, chosen: Sequence[_Looked]) -> list[str]:
+def _tried(root: Path, found: Sequence[Found], source: Source, chosen: Sequence[_Looked]) -> list[str]:
     """What becomes of the records that were read. Images by address are not asked for: the records alone are tried."""
     if source.urls is not None:
         read = [record for one in chosen for record in one.records[:16]]
         sound = sum(_sound(record, source) for record in read)
         return [f"{sound} of {len(read)} records that were read are sound; their images were not looked at"]
-    opened = ImageFiles(places(root, source.image_patterns, files))
+    listing = Listing.of(Listed(*file) for file in found)
+    opened = ImageFiles(places(root, source.image_patterns, found), listing=listing)
     tried = [ingest(enumerate(one.records[:16]), "probe", one.file, source, opened, IngestParams()) for one in chosen]
     counts = [piece.counts for pieces in tried for piece in pieces]
     opened.close()

@@ -21,6 +21,7 @@ from pipeline.graph.stage import Step
 from pipeline.graph.task import records_in
 from pipeline.storage import layout
 from pipeline.storage.commit import commit
+from pipeline.storage.part_reader import read
 from schemas.manifest import ManifestError
 from schemas.sample import REJECT
 from schemas.strict import RecipeError
@@ -68,7 +69,7 @@ def _tables(steps: Sequence[Step], context: Context) -> Iterator[pa.Table]:
     for step, files, stated in found_in:
         found = 0
         for name in files:
-            table = pq.read_table(context.out / step.folder / name, schema=REJECT)
+            table = read(context.out / step.folder / name, schema=REJECT)
             found += table.num_rows
             yield table
         if found != stated:

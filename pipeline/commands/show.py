@@ -13,7 +13,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.markup import escape
 
@@ -21,8 +20,8 @@ from pipeline.graph.context import Context
 from pipeline.graph.stage import Step
 from pipeline.steps.samples import parts_of
 from pipeline.storage import layout
-from pipeline.storage.part_writer import row_groups
-from schemas.manifest import read
+from pipeline.storage.part_reader import read, row_groups
+from schemas import manifest
 from schemas.strict import RecipeError
 from stages.chat import ChatFormat, ImageTokens
 
@@ -49,7 +48,7 @@ def show(steps: Sequence[Step], context: Context, sample_id: str, console: Conso
     _print_sample(console, _row(path, row))
     for step in ready:
         if step.stage.makes in ("verdicts", "shards"):
-            verdict = pq.read_table(context.out / step.folder / layout.verdict(number)).slice(row, 1).to_pylist()[0]
+            verdict = read(context.out / step.folder / layout.verdict(number)).slice(row, 1).to_pylist()[0]
             _print_verdict(console, step.stage.name, verdict)
     if last in ready:
         _print_tokens(console, context.out / last.folder, number, sample_id)
@@ -58,7 +57,7 @@ def show(steps: Sequence[Step], context: Context, sample_id: str, console: Conso
 def _rejected(ingested: Sequence[Step], out: Path, sample_id: str) -> dict[str, Any] | None:
     for step in ingested:
         for path in sorted((out / step.folder).glob("rejected-*.parquet")):
-            table = pq.read_table(path)
+            table = read(path)
             row = pc.index(table["sample_id"], sample_id).as_py()
             if row >= 0:
                 return dict(table.slice(row, 1).to_pylist()[0])
@@ -71,7 +70,7 @@ def _place(last: Step, context: Context, sample_id: str) -> tuple[int, str, int]
     if not all(map(context.manifest, sources)):
         return None
     for number, part in enumerate(parts_of(sources, context)):
-        row = pc.index(pq.read_table(part.path, columns=["sample_id"])["sample_id"], sample_id).as_py()
+        row = pc.index(read(part.path, ["sample_id"])["sample_id"], sample_id).as_py()
         if row >= 0:
             return number, part.path, row
     return None
@@ -88,7 +87,7 @@ def _row(path: str, row: int) -> dict[str, Any]:
 
 def _example(ingested: Sequence[Step], context: Context) -> str:
     for part in parts_of(ingested, context):
-        ids = pq.read_table(part.path, columns=["sample_id"])["sample_id"]
+        ids = read(part.path, ["sample_id"])["sample_id"]
         if len(ids):
             return str(ids[0].as_py())
     return "llava/conversations.json#0"
@@ -125,7 +124,7 @@ def _print_tokens(console: Console, folder: Path, number: int, sample_id: str) -
         if row < 0:
             return
         sample = table.slice(row, 1).drop_columns(["images"]).to_pylist()[0]
-    facts = read(folder).facts
+    facts = manifest.read(folder).facts
     chat = ChatFormat.load(folder / "tokenizer", ImageTokens(**facts["tokens"]))
     for tile in sample["tiles"]:
         thumbnail = " + thumbnail" if tile["thumbnail"] else ""

@@ -13,18 +13,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.graph.folder import listed
+from pipeline.graph.folder import LED_OUT, Links, listed
 from pipeline.net.bucket import SCHEME, Bucket
 from pipeline.net.hub import Repository, Revision, Server
 from pipeline.recipe.types import Recipe
 from pipeline.storage.commit import commit_text
 from schemas.identity import fingerprint
 from schemas.manifest import hash_file
+from schemas.shown import shown
 from schemas.strict import RecipeError
 from stages.download import Found, role, select
 from stages.filters.language import bundled_model
 from stages.sources.archives.image_files import places
 from stages.sources.declaration import Source
+from stages.sources.listing import Listed
 from stages.sources.records.streams import DataError
 
 _TOKENIZER_FILES = ("tokenizer", "special_tokens", "added_tokens", "chat_template", "vocab", "merges", "spiece")
@@ -121,10 +123,12 @@ class Content:
         """Every file below the source's folder, with its times."""
         root = self._place(name)
         try:
-            found = list(listed(root, self._recipe.out, name))
+            found, links = listed(root, self._recipe.out, name, source.follow_links)
         except OSError as error:
             raise RecipeError(f"run.locations.{name}: {error.filename}: can't be listed ({error.strerror})") from None
-        _check(name, root, source, found)
+        for note in links.notes():
+            print(f"note: run.locations.{name}: {shown(note)}", file=sys.stderr)
+        _check(name, root, source, found, links)
         return found
 
     def _tokenizer(self) -> str:
@@ -160,10 +164,17 @@ def language_model(recipe: Recipe) -> Path:
     return Path(place) if place else bundled_model()
 
 
-def _check(name: str, root: Path, source: Source, found: list[Found]) -> None:
+def _check(name: str, root: Path, source: Source, found: list[Found], links: Links) -> None:
+    if links.kinds.get(LED_OUT) and not any(role(f.file, source) == "records" for f in found):
+        raise RecipeError(
+            f"data.sources.{name}.files: nothing below {root} matches {list(source.files)}; there are {LED_OUT}"
+        )
     _check_records(name, str(root), source, found)
+    for pattern in source.image_patterns:
+        if link := links.led_out(pattern):
+            raise RecipeError(f"data.sources.{name}.images: {link}: of {LED_OUT}")
     try:
-        places(root, source.image_patterns, [f.file for f in found])
+        places(root, source.image_patterns, [Listed(*f) for f in found])
     except DataError as error:
         raise RecipeError(f"data.sources.{name}.images: {error}") from None
 

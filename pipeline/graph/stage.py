@@ -107,6 +107,7 @@ class Phase:
     split   (step, context, records of the phase before) -> its jobs, in the order of their numbers
     do      (job, writer) -> what was done; in a worker, so a function of a module, that needs nothing but the job
     name    of the folder for its files, unless it is the last
+    failed  what is said of files, or parts, that have a problem
     keep    whether the record that an earlier run left of a job may stand
     before  (folder, jobs to do) -> why it is no use to begin; "" if it is
     live    (folder, jobs to do) -> how much of them is there already, in `unit`
@@ -117,6 +118,7 @@ class Phase:
     do: Callable[[Any, PartWriter], Done]
     name: str = "parts"
     unit: Literal["samples", "bytes"] = "samples"
+    failed: str = "could not be read"
     keep: Callable[[Any, Record], bool] = lambda job, record: True
     before: Callable[[Path, Sequence[Any]], str] = lambda folder, jobs: ""
     live: Callable[[Path, Sequence[Any]], int] = lambda folder, jobs: 0

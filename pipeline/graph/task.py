@@ -17,7 +17,8 @@ from pipeline.storage import layout
 from pipeline.storage.commit import commit_text
 from pipeline.storage.part_writer import PartWriter
 from schemas import strict
-from schemas.manifest import Counts, FileEntry
+from schemas.manifest import Counts, FileEntry, ManifestError
+from stages.sources.records.streams import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +37,9 @@ class Job:
 class Done:
     """What a task did, as its phase's `do` tells it: its ledger by source, and facts for the end of the step.
 
-    Of a task that failed through no fault of this program (a server, a disk): `problem` says why, nothing is recorded,
-    and the next run tries again. `streak`: the reasons of those files at its end that failed in a row for what concerns
-    all other tasks too.
+    Of a task that failed through no fault of this program (a server, a disk, damaged data): `problem` says why, nothing
+    is recorded, and the next run tries again. `streak`: the reasons of those files at its end that failed in a row for
+    what concerns all other tasks too.
     """
 
     by_source: dict[str, Counts]
@@ -87,7 +88,10 @@ def do(task: Task) -> Record:
     """Do one task, wherever it runs, and write its record, last."""
     started = time.monotonic()
     writer = PartWriter(Path(task.folder), task.number)
-    done = task.do(task.job, writer)
+    try:
+        done = task.do(task.job, writer)
+    except (DataError, ManifestError) as error:  # what it reads is not what it should be: that is no bug
+        done = Done({}, problem=str(error))
     total = sum(done.by_source.values(), Counts())
     files = tuple(writer.entries)
     record = Record(task.identity, task.number, total, done.by_source, files, done.facts, done.problem, done.streak)

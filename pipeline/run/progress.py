@@ -50,7 +50,7 @@ class StepProgress:
         """How far it is."""
         here, now = self.live(), time.monotonic()
         if not self.fresh + here:
-            return f"{self._head}  waiting for the first {self._word[:-1]}  {outcome(self.counts)}"
+            return f"{self._head}  waiting for the first {self.word[:-1]}  {outcome(self.counts)}"
         began = self.opened if self.started is None else self.started
         rate = max(self.fresh + here - self.begun, 0) / max(now - began, 1e-9)
         left = (self.amount - self.old - self.fresh - here) / rate if rate else None
@@ -67,10 +67,11 @@ class StepProgress:
 
     @property
     def _head(self) -> str:
-        return f"{self.name:<22} {self.done:,}/{self.parts:,} {self._word}"
+        return f"{self.name:<22} {self.done:,}/{self.parts:,} {self.word}"
 
     @property
-    def _word(self) -> str:
+    def word(self) -> str:
+        """What its tasks are made of."""
         return "files" if self.unit == "bytes" else "parts"
 
     def _rate(self, rate: float) -> str:

@@ -134,10 +134,11 @@ class Doing:
             left = files - sum(record.counts.kept for record in records)
             why = self._phase.stops[self.stopped]
             raise StepError(f"{name}: {why}; {left:,} of {files:,} files left, run again to go on: {problems[-1]}")
-        failed = sum(sum(record.counts.rejected.values()) for record in records)
+        # a task of files counts those that failed; of another, and of one that ended at the first, it is one
+        failed = sum(sum(record.counts.rejected.values()) or 1 for record in records if record.problem)
         more = f"; and {failed - 1:,} more" if failed > 1 else ""
         raise StepError(
-            f"{name}: {failed:,} of {files:,} files could not be fetched: {problems[0]}{more}; "
+            f"{name}: {failed:,} of {files:,} {self.progress.word} {self._phase.failed}: {problems[0]}{more}; "
             "the others stay, run again to go on"
         )
 

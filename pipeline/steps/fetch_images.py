@@ -28,6 +28,7 @@ from schemas.manifest import Counts, Manifest
 from stages import fetch_images
 from stages.fetch_images import HEALING, REFUSED
 from stages.sources.declaration import UrlColumn
+from stages.sources.listing import Listed, path_of, unchanged
 from stages.sources.records.slices import Slice, read
 
 _ROWS_PER_PACK = 1024
@@ -35,9 +36,11 @@ _ROWS_PER_PACK = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class AskJob(Job):
-    """A slice of records with addresses, and how they are asked. `root`: the folder of the source's files."""
+    """A slice of records with addresses, and how they are asked. `root`: the folder of the source's files; `listed`:
+    the slice's own."""
 
     root: str
+    listed: Listed
     source: str
     slice: Slice
     column: UrlColumn
@@ -56,10 +59,12 @@ def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[S
 def _split(step: Step, context: Context, cut: Sequence[Record]) -> list[Job]:
     files, run, column = source_files(step.making("files")[0], context), context.recipe.run, step.params.urls
     patience = fetch_many.patience(run.patience, column)
+    records = {file.file: file for file in files.records}
     return [
         AskJob(
             amount=part.rows,
             root=str(files.root),
+            listed=records[part.file],
             source=step.label,
             slice=part,
             column=column,
@@ -73,7 +78,8 @@ def _split(step: Step, context: Context, cut: Sequence[Record]) -> list[Job]:
 
 def _do(job: AskJob, writer: PartWriter) -> Done:
     file = job.slice.file
-    rows = fetch_many.rows(read(Path(job.root) / file, job.slice), file, job.column)
+    with unchanged(job.root, [job.listed]):
+        rows = fetch_many.rows(read(path_of(job.root, file), job.slice), file, job.column)
     web = Web(job.allowed, job.patience)
     reasons = fetch_many.collect(rows, writer.folder, writer.number, job.column, web, job.crowd)
     web.close()

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Phase, Stage, Step, all_of
 from pipeline.graph.task import Done, Job, Record
 from pipeline.steps.samples import Part, parts_of
 from pipeline.storage import layout
+from pipeline.storage.part_reader import read
 from pipeline.storage.part_writer import PartWriter
 from schemas.manifest import Counts
 from schemas.strict import RecipeError
@@ -84,7 +84,7 @@ def _split(judge: Filter, step: Step, context: Context, _: Sequence[Record]) -> 
 
 def _do(job: JudgeJob, writer: PartWriter) -> Done:
     judge = FILTERS[job.filter]
-    tables = [pq.read_table(part.path, columns=["sample_id", *judge.columns]) for part in job.samples]
+    tables = [read(part.path, ["sample_id", *judge.columns]) for part in job.samples]
     loaded = _loaded(job.filter, job.params, job.assets, job.benchmarks) if judge.load else None
     verdict = judge.verdicts(pa.concat_tables(tables).combine_chunks(), job.params, loaded)
     by_source: dict[str, Counts] = {}
@@ -105,7 +105,7 @@ def _loaded(name: str, params: Any, assets: tuple[tuple[str, str], ...], benchma
     key = (name, repr(params), assets, benchmarks)
     if key not in _models:
         _models.clear()
-        tables = [pq.read_table(path, columns=["sample_id", "image_info"]) for path in benchmarks]
+        tables = [read(path, ["sample_id", "image_info"]) for path in benchmarks]
         given = Assets({asset: Path(place) for asset, place in assets}, pa.concat_tables(tables) if tables else None)
         load = FILTERS[name].load
         assert load is not None

@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.filesize import decimal
 
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step
 from pipeline.graph.task import Done, Job, Record
 from pipeline.storage import layout
+from pipeline.storage.part_reader import read
 from pipeline.storage.part_writer import PartWriter
 from schemas.identity import fingerprint
 from schemas.manifest import Counts, Manifest, ManifestError
 from stages import download, hash_files
-from stages.hash_files import LISTING, Unhashed, sha256_of
+from stages.hash_files import Unhashed, sha256_of
+from stages.sources.listing import LISTING, Listed
 
 _BYTES_PER_TASK = 512 << 20
 _FILES_PER_TASK = 1024
@@ -97,20 +98,20 @@ def _known(step: Step, context: Context) -> dict[tuple[Any, ...], str]:
 def _rows(path: Path) -> list[dict[str, Any]]:
     """An earlier listing; a damaged one knows nothing, and its files are hashed again."""
     try:
-        rows: list[dict[str, Any]] = pq.read_table(path, schema=LISTING).to_pylist()
-    except (OSError, pa.ArrowInvalid):
+        rows: list[dict[str, Any]] = read(path, schema=LISTING).to_pylist()
+    except ManifestError:
         return []
     return rows
 
 
 def _do(job: HashJob, writer: PartWriter) -> Done:
-    rows = pq.read_table(job.listing, schema=LISTING).slice(job.first, job.rows).to_pylist()
+    rows = read(job.listing, schema=LISTING).slice(job.first, job.rows).to_pylist()
     for row in rows:
         try:
-            row["sha256"] = row["sha256"] or sha256_of(Path(job.root) / row["file"], row["size"], row["times"])
+            row["sha256"] = row["sha256"] or sha256_of(job.root, Listed(**row))
         except Unhashed as error:
             counts = Counts(len(rows), len(rows) - 1, {}, {error.reason: 1})
-            return Done({job.source: counts}, problem=f"{row['file']}: {error}")
+            return Done({job.source: counts}, problem=str(error))
     writer.write(f"hashes-{writer.number:05d}.parquet", LISTING, [pa.Table.from_pylist(rows, LISTING)])
     return Done({job.source: Counts(len(rows), len(rows))})
 
@@ -118,7 +119,7 @@ def _do(job: HashJob, writer: PartWriter) -> Done:
 def _finish(ending: Ending, writer: PartWriter) -> Facts:
     """The list of files by role, and their content as one hash."""
     names = [file.name for record in ending.records for file in record.files]
-    tables = [pq.read_table(ending.folder / name, columns=["file", "size", "sha256"]) for name in names]
+    tables = [read(ending.folder / name, ["file", "size", "sha256"]) for name in names]
     rows = pa.concat_tables(tables).to_pylist() if tables else []
     found = [download.Found(row["file"], row["size"], row["sha256"]) for row in rows]
     table = download.listing(found, ending.step.params)
@@ -153,7 +154,7 @@ HASH = Stage(
     makes="files",
     reasons=hash_files.REASONS,
     steps=_steps,
-    phases=(Phase(_split, _do, unit="bytes"),),
+    phases=(Phase(_split, _do, unit="bytes", failed="could not be hashed"),),
     absent="no source in a folder",
     named_by="content",
     finish=_finish,

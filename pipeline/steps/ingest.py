@@ -14,31 +14,39 @@ from pipeline.graph.context import Context
 from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step, all_of, anything
 from pipeline.graph.task import Done, Job, Record
 from pipeline.steps import record_slices
-from pipeline.steps.source_files import source_files
+from pipeline.steps.source_files import SourceFiles, source_files
 from pipeline.storage import layout
+from pipeline.storage.commit import commit
 from pipeline.storage.part_writer import PartWriter
 from schemas.manifest import Counts
 from schemas.sample import REJECT, SAMPLE
+from schemas.strict import RecipeError
 from stages import ingest
 from stages.fetch_images import Packs
 from stages.ingest import Ingested, IngestParams
 from stages.sources import column_check
 from stages.sources.archives.image_files import ImageFiles, Place, places
 from stages.sources.declaration import Source
+from stages.sources.listing import Listed, Listing, check, path_of, save, unchanged
 from stages.sources.records.slices import Slice, read
+from stages.sources.records.streams import DataError
+
+_LISTING = "listing-{}.arrow"  # by the step that listed the files: another run's may be another
 
 
 @dataclass(frozen=True, kw_only=True)
 class IngestJob(Job):
-    """A slice of records. `root`: the folder of the source's files; `packs`: that of fetched images; `images`: where
-    image names lead."""
+    """A slice of records. `root`: the folder of the source's files; `listed`: the slice's own; `packs`: the folder of
+    fetched images; `images`: where image names lead; `listing`: of the files in folders of images."""
 
     root: str
+    listed: Listed
     name: str
     source: Source
     params: IngestParams
     slice: Slice
     images: tuple[Place, ...]
+    listing: str
     packs: str | None
 
 
@@ -46,7 +54,7 @@ def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[S
     data = context.recipe.data
     for name, source in {**data.sources, **data.benchmarks}.items():
         own = asdict(source)
-        del own["hub"], own["urls"]
+        del own["hub"], own["urls"], own["follow_links"]
         resolved = {"columns": source.column_map, "prompt": source.reading.prompt, "name": name}
         inputs = (*all_of(before, "files", [name]), *all_of(before, "images", [name] if source.urls else []))
         yield Step(stage, name, {**own, **resolved, **asdict(data.ingest)}, (source, data.ingest), inputs)
@@ -59,18 +67,46 @@ def _rows_per_part(step: Step) -> int:
 def _split(step: Step, context: Context, cut: Sequence[Record]) -> list[Job]:
     source, params = step.params
     files = source_files(step.making("files")[0], context)
-    images = tuple(places(files.root, source.image_patterns, files.sizes))
+    images = tuple(places(files.root, source.image_patterns, files.files))
+    listing = context.out / step.folder / _LISTING.format(step.making("files")[0].identity[:8])
+    listed = files.files if any(place.folder is not None for place in images) else []
+    commit(listing, lambda temporary: save(listed, temporary))
     found = record_slices.parts(step, context, cut, _rows_per_part(step), spread=True)
-    by_file = itertools.groupby(found, key=lambda part: part.file)
-    column_check.check(step.label, source, ((files.root / file, list(parts)) for file, parts in by_file))
+    _check_columns(step, files, found)
     packs = next((str(context.out / fetched.folder) for fetched in step.making("images")), None)
     given = functools.partial(
-        IngestJob, root=str(files.root), name=step.label, source=source, params=params, images=images, packs=packs
+        IngestJob,
+        root=str(files.root),
+        name=step.label,
+        source=source,
+        params=params,
+        images=images,
+        listing=str(listing),
+        packs=packs,
     )
-    return [given(amount=part.rows, slice=part) for part in found]
+    records = {file.file: file for file in files.records}
+    return [given(amount=part.rows, slice=part, listed=records[part.file]) for part in found]
+
+
+def _check_columns(step: Step, files: SourceFiles, found: Sequence[Slice]) -> None:
+    """Raise RecipeError for a column that isn't there, or Changed if that is because the files are others by now."""
+    by_file = itertools.groupby(found, key=lambda part: part.file)
+    looked = ((path_of(files.root, file), list(parts)) for file, parts in by_file)
+    try:
+        column_check.check(step.label, step.params[0], looked)
+    except (RecipeError, DataError, OSError):
+        check(files.root, files.records)
+        raise
 
 
 def _do(job: IngestJob, writer: PartWriter) -> Done:
+    """One part. Raises Changed where a file is not what was listed."""
+    archives = [file for place in job.images for file in place.listed]
+    with unchanged(job.root, [job.listed, *archives]):
+        return _ingested(job, writer)
+
+
+def _ingested(job: IngestJob, writer: PartWriter) -> Done:
     counts, rejects, ratings = [], [], set()
 
     def samples() -> Iterator[pa.Table]:
@@ -90,21 +126,24 @@ def _do(job: IngestJob, writer: PartWriter) -> Done:
 
 def _pieces(job: IngestJob) -> Iterator[Ingested]:
     file, params = job.slice.file, job.params
-    records = read(Path(job.root) / file, job.slice, params.limits)
+    records = read(path_of(job.root, file), job.slice, params.limits)
     if job.packs is None:
-        images = _image_files(job.images, params.max_image_bytes)
+        images = _image_files(job.images, params.max_image_bytes, job.listing)
         return ingest.ingest(records, job.name, file, job.source, images, params)
     packs = Packs(Path(job.packs), job.slice)
     return ingest.ingest(packs.follow(records), job.name, file, job.source, packs, params)
 
 
 @functools.lru_cache(maxsize=4)
-def _image_files(places: tuple[Place, ...], max_bytes: int) -> ImageFiles:
-    return ImageFiles(places, max_bytes)
+def _image_files(places: tuple[Place, ...], max_bytes: int, listing: str) -> ImageFiles:
+    """Where images lie: an archive's headers are walked once in a worker. A changed source has another listing."""
+    return ImageFiles(places, max_bytes, Listing.open(listing))
 
 
 def _finish(ending: Ending, writer: PartWriter) -> Facts:
     """Every name that some sample is rated under."""
+    for path in ending.folder.glob(_LISTING.format("*")):
+        path.unlink()
     return Facts({"scores": sorted({name for record in ending.records for name in record.facts["scores"]})})
 
 

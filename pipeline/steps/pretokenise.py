@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.graph.context import Context
 from pipeline.graph.errors import StepError
@@ -24,9 +23,10 @@ from pipeline.steps.shard_check import check_shards
 from pipeline.storage import layout
 from pipeline.storage.at_once import at_once
 from pipeline.storage.commit import commit_text
-from pipeline.storage.part_writer import PartWriter, row_groups
+from pipeline.storage.part_reader import read, row_groups
+from pipeline.storage.part_writer import PartWriter
 from schemas import shard_map
-from schemas.manifest import Counts, Manifest
+from schemas.manifest import Counts, Manifest, ManifestError
 from schemas.shard import COUNTS, INDEX, SHARD
 from stages import pretokenise
 from stages.chat import ChatFormat
@@ -69,7 +69,7 @@ def _split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
 
 def _do(job: ShardJob, writer: PartWriter) -> Done:
     chat = _chat(job.tokenizer, job.params.tokens)
-    verdicts = {name: pq.read_table(path) for name, path in job.verdicts}
+    verdicts = {name: read(path) for name, path in job.verdicts}
     indexes, judged, counts = [], [], []
 
     def shards() -> Iterator[pa.Table]:
@@ -80,7 +80,10 @@ def _do(job: ShardJob, writer: PartWriter) -> Done:
             counts.append(piece.counts)
             yield piece.shard
 
-    writer.write(layout.shard(writer.number), SHARD, shards())
+    try:
+        writer.write(layout.shard(writer.number), SHARD, shards())
+    except pretokenise.Damaged as error:
+        raise ManifestError(f"{job.part.path}: {error}; delete the folder and run its stage again") from None
     _save_map(writer)
     index = pa.concat_tables(indexes).combine_chunks()
     writer.write(layout.index_part(writer.number), INDEX, [index])
@@ -142,7 +145,7 @@ def _grouped(folder: Path, records: Sequence[Record]) -> Iterator[list[Path]]:
 
 
 def _indexes(paths: Sequence[Path]) -> pa.Table:
-    tables = at_once(lambda path: pq.ParquetFile(path).read(use_threads=False), paths, together=1)
+    tables = at_once(lambda path: read(path, threads=False), paths, together=1)
     return pa.concat_tables(tables).combine_chunks()
 
 

@@ -10,19 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Phase, Step
 from pipeline.graph.task import Done, Job, Record
 from pipeline.steps.source_files import SourceFiles, source_files
+from pipeline.storage.part_reader import read
 from pipeline.storage.part_writer import PartWriter
-from schemas.manifest import Counts
-from stages.sources.records.slices import Slice, kind, slices
+from schemas.manifest import Counts, hash_file
+from stages.sources.listing import Listed, check_hash, path_of, unchanged
+from stages.sources.records.slices import READ_THROUGH, Slice, kind, slices
 
 FINE = 64  # rows of a slice, and of a part at the least
 PARTS = 8  # a source has so many parts before they grow: each costs about 20 ms of CPU in every step
@@ -41,7 +41,7 @@ class SliceJob(Job):
 
     source: str
     root: str
-    files: tuple[str, ...]
+    files: tuple[Listed, ...]
     fine: int
 
 
@@ -52,19 +52,19 @@ def phase(rows_per_part: Callable[[Step], int]) -> Phase:
         found = source_files(step.making("files")[0], context)
         fine = min(FINE, rows_per_part(step))
         return [
-            SliceJob(amount=amount, source=step.label, root=str(found.root), files=files, fine=fine)
+            SliceJob(amount=amount, parts=len(files), source=step.label, root=str(found.root), files=files, fine=fine)
             for files, amount in _shares(found)
         ]
 
     return Phase(split, _do, name="slices", unit="bytes")
 
 
-def _shares(found: SourceFiles) -> Iterator[tuple[tuple[str, ...], int]]:
+def _shares(found: SourceFiles) -> Iterator[tuple[tuple[Listed, ...], int]]:
     """The files of each task, and how much there is to be read of them."""
-    share: list[str] = []
+    share: list[Listed] = []
     held = 0
     for file in found.records:
-        cost = 0 if kind(file) == "parquet" else found.sizes[file]
+        cost = 0 if kind(file.file) == "parquet" else file.size
         if share and (len(share) == _FILES_PER_TASK or held + cost > _BYTES_PER_TASK):
             yield tuple(share), held
             share, held = [], 0
@@ -75,14 +75,21 @@ def _shares(found: SourceFiles) -> Iterator[tuple[tuple[str, ...], int]]:
 
 
 def _do(job: SliceJob, writer: PartWriter) -> Done:
-    tables = []
-    for file in job.files:
-        found = slices(Path(job.root) / file, file, job.fine)
-        columns = {name: [getattr(part, name) for part in found] for name in SLICES.names}
-        tables.append(pa.table(columns, SLICES))
+    tables = [_cut(job, file) for file in job.files]
     writer.write(f"slices-{writer.number:05d}.parquet", SLICES, [pa.concat_tables(tables)])
     rows = sum(pc.sum(table["rows"]).as_py() or 0 for table in tables)
     return Done({job.source: Counts(rows, rows)})
+
+
+def _cut(job: SliceJob, file: Listed) -> pa.Table:
+    """The slices of a file. Raises Changed for one that is not what was listed."""
+    path = path_of(job.root, file.file)
+    with unchanged(job.root, [file]):
+        found = slices(path, file.file, job.fine)
+        if kind(file.file) in READ_THROUGH:
+            check_hash(file, hash_file(path))
+    columns = {name: [getattr(part, name) for part in found] for name in SLICES.names}
+    return pa.table(columns, SLICES)
 
 
 def parts(step: Step, context: Context, records: Sequence[Record], most: int, spread: bool) -> list[Slice]:
@@ -92,7 +99,7 @@ def parts(step: Step, context: Context, records: Sequence[Record], most: int, sp
     """
     folder = context.out / step.folder / "slices"
     names = [file.name for record in records for file in record.files]
-    table = pa.concat_tables([SLICES.empty_table(), *(pq.read_table(folder / name, schema=SLICES) for name in names)])
+    table = pa.concat_tables([SLICES.empty_table(), *(read(folder / name, schema=SLICES) for name in names)])
     fine = min(FINE, most)
     rows = pc.sum(table["rows"]).as_py() or 0
     together = most // fine

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.storage import layout
+from pipeline.storage.part_reader import read
 from schemas import shard_map
 from schemas.manifest import Manifest, ManifestError
 from schemas.shard import COUNTS, INDEX, SHARD
@@ -34,7 +34,7 @@ class _Made(NamedTuple):
 
 def check_shards(folder: Path, manifest: Manifest) -> None:
     """Raises ManifestError naming the first fault; the files' hashes are proven before."""
-    index = pq.read_table(folder / "index.parquet")
+    index = read(folder / "index.parquet")
     if not index.schema.equals(INDEX):
         raise ManifestError(f"{folder / 'index.parquet'}: its schema is not INDEX; run pretokenise again")
     expected = iter(index.to_pylist())

@@ -1,7 +1,7 @@
 """How the files of a part are written, table by table: parquet in row groups, shards in record batches.
 
 Every table that comes is a row group of its own, or a record batch, so a file of any size takes the memory of its
-largest table. Reading goes by row groups as well.
+largest table. Every page of parquet has a checksum (part_reader.py).
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def rows_so_far(folder: Path, numbers: Iterable[int]) -> int:
 def write_parquet(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> None:
     names = [field.name for field in schema if pa.types.is_dictionary(field.type)]
     compression = {name: "NONE" if name == _IMAGE_BYTES else "ZSTD" for name in _leaves(schema)}
-    with pq.ParquetWriter(path, schema, compression=compression, use_dictionary=names) as sink:
+    with pq.ParquetWriter(
+        path, schema, compression=compression, use_dictionary=names, write_page_checksum=True
+    ) as sink:
         for table in filter(len, tables):
             sink.write_table(table)
 
@@ -92,10 +94,3 @@ def _write_shard(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> N
         for table in filter(len, tables):
             # One chunk per batch: a batch must not split where from_pylist happened to chunk.
             writer.write_table(table.combine_chunks())
-
-
-def row_groups(path: str | Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
-    """A parquet file of ours, row group by row group."""
-    with pq.ParquetFile(path) as file:
-        for number in range(file.num_row_groups):
-            yield file.read_row_group(number, columns)

@@ -80,6 +80,7 @@ class Source:
     prompt    the question that every caption answers; for caption and webdataset
     scores    columns with numbers that rate the row; quality's `min_scores` can ask for them
     hub       the dataset repository whose files are fetched; none: the recipe's run.locations says where they lie
+    follow_links  whether links out of the source's folder are followed; those inside it always are
     urls      the column of image addresses, fetched before ingest; none: images are inline or in `images`
     """
 
@@ -92,6 +93,7 @@ class Source:
     scores: tuple[str, ...] = ()
     hub: HubDataset | None = None
     urls: UrlColumn | None = None
+    follow_links: bool = False
 
     def __post_init__(self) -> None:
         if self.urls is not None and self.images is not None:

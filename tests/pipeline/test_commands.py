@@ -21,7 +21,6 @@ from pipeline.steps.table import STAGES
 from schemas.manifest import ManifestError, read
 from schemas.sample import REJECT
 from schemas.strict import RecipeError
-from stages.sources.records.streams import DataError
 from tests.pipeline.conftest import Corpus, MakeRecipe, opened, run, write_json
 
 Finished = tuple[Path, Context, list[Step]]
@@ -232,7 +231,9 @@ def test_a_broken_json_file_is_one_sentence(make_recipe: MakeRecipe, tmp_path: P
         only("llava")(mapping)
         mapping["run"]["locations"]["llava"] = str(folder)
 
-    with pytest.raises(DataError, match=r"conversations.json: broken JSON at byte"):
+    with pytest.raises(
+        StepError, match=r"ingest llava: 1 of 1 files could not be read: .*conversations.json: broken JSON"
+    ):
         run(make_recipe(edit))
 
 

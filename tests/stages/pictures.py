@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,11 +13,21 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw
 
+from pipeline.graph.folder import listed
 from schemas.manifest import Counts
 from schemas.sample import SAMPLE
 from stages.images.rules import inspect
+from stages.sources.archives.image_files import MAX_IMAGE_BYTES, ImageFiles, places
+from stages.sources.listing import Listed, Listing
 
 ORIENTATION = 0x0112
+
+
+def images_in(root: Path, *patterns: str, max_bytes: int = MAX_IMAGE_BYTES) -> ImageFiles:
+    """The images of a source that lies in a folder, as a run lists and opens them."""
+    found, _ = listed(root, Path("/dev/null"), "images")
+    files = [Listed(*file) for file in sorted(found)]
+    return ImageFiles(places(root, patterns or ["."], files), max_bytes, Listing.of(files))
 
 
 def photo(seed: int, width: int = 320, height: int = 240) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages import fetch_images
-from stages.fetch_images import HEALING, REASONS, REFUSED, STATUS, Packs
+from stages.fetch_images import HEALING, REASONS, REFUSED, STATUS, Damaged, Packs
 from stages.images.rules import BadImage
 from stages.sources.records.slices import Slice
 
 URL = "https://example.org/{}.jpg"
 
 
-def status(row: int, file: str = "a.parquet", url: str | None = None, **fields: Any) -> dict[str, Any]:
+def status(
+    row: int, data: bytes = b"", file: str = "a.parquet", url: str | None = None, **fields: Any
+) -> dict[str, Any]:
     known = {"file": file, "row": row, "url": url or URL.format(row), "status": "ok", "pack": "pack-00000.bin"}
-    return dict.fromkeys(STATUS.names) | known | fields
+    hashed = {"sha256": hashlib.sha256(data).hexdigest()} if data else {}
+    return dict.fromkeys(STATUS.names) | known | hashed | fields
 
 
 @pytest.fixture
@@ -29,15 +33,15 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "pack-00001.bin").write_bytes(b"-four")
     parts = [
         [
-            status(0, offset=0, size=4),
-            status(1, offset=4, size=3),
-            status(2, offset=7, size=3),
-            status(2, file="b.parquet", url=URL.format("b"), offset=0, size=4),
+            status(0, b"zero", offset=0, size=4),
+            status(1, b"ONE", offset=4, size=3),
+            status(2, b"two", offset=7, size=3),
+            status(2, b"zero", file="b.parquet", url=URL.format("b"), offset=0, size=4),
         ],
         [
             status(3, status="failed", reason="not_found", detail="404", pack=None),
-            status(4, pack="pack-00001.bin", offset=1, size=4),
-            status(5, url=URL.format(4), pack="pack-00001.bin", offset=1, size=4),
+            status(4, b"four", pack="pack-00001.bin", offset=1, size=4),
+            status(5, b"four", url=URL.format(4), pack="pack-00001.bin", offset=1, size=4),
         ],
     ]
     for number, rows in enumerate(parts):
@@ -57,6 +61,16 @@ def test_each_row_reads_its_own_range_of_its_own_pack(folder: Path) -> None:
     assert [read(packs, row) for row in (0, 1, 2, 4)] == [b"zero", b"ONE", b"two", b"four"]
     assert read(packs, 5, URL.format(4)) == b"four"  # equal images are stored once
     assert read(Packs(folder, Slice("b.parquet", 0, 6)), 2, URL.format("b")) == b"zero"
+
+
+def test_a_flipped_byte_of_a_pack_is_in_no_sample(folder: Path) -> None:
+    (folder / "pack-00000.bin").write_bytes(b"zeroOMEtwo")
+    packs = Packs(folder, Slice("a.parquet", 0, 6))
+    assert read(packs, 0) == b"zero"
+    with pytest.raises(
+        Damaged, match=r"pack-00000\.bin: the image of a\.parquet row 1 has other bytes than its sha256"
+    ):
+        read(packs, 1)
 
 
 def test_records_pass_as_they_are_and_reading_follows_them(folder: Path) -> None:

@@ -15,7 +15,7 @@ from stages.ingest import IngestParams, ingest
 from stages.sources.archives.image_files import ImageFiles
 from stages.sources.declaration import Source
 from stages.sources.shapes.draft import BadRow
-from tests.stages.pictures import encoded, joined, photo
+from tests.stages.pictures import encoded, images_in, joined, photo
 
 PNG = encoded(photo(1, 30, 20))
 INFO, BLOCK = 2048, 1024  # bytes that a row counts beside an image's and a text's own
@@ -30,7 +30,8 @@ def record(**fields: Any) -> dict[str, Any]:
 
 
 def run(*records: Any, file: str = "en/a.json", first: int = 0, images: Path | None = None, **params: int) -> Any:
-    found = ingest(enumerate(records, first), "src", file, source(), ImageFiles(images), IngestParams(**params))
+    files = images_in(images) if images else ImageFiles(None)
+    found = ingest(enumerate(records, first), "src", file, source(), files, IngestParams(**params))
     return joined(found)
 
 

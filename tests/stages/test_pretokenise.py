@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from schemas.shard import COUNTS, INDEX, SHARD
 from stages.chat import ChatFormat, ImageTokens
-from stages.pretokenise import VERDICT, PretokeniseParams, first_drop, pretokenise, totals
+from stages.pretokenise import VERDICT, Damaged, PretokeniseParams, first_drop, pretokenise, totals
 from stages.tiles.internvl import InternVL
 from tests.stages.pictures import joined, sample, table, talk
 
@@ -51,9 +52,21 @@ def row(name: str, sizes: tuple[tuple[int, int], ...] = (), **fields: Any) -> di
     """A sample whose image bytes are no images: only their sizes may be read."""
     found = sample(name, **fields)
     found["images"] = [{"bytes": GARBAGE + bytes([n]), "path": f"{n}.png"} for n in range(len(sizes))]
-    found["image_info"] = [{"width": width, "height": height} for width, height in sizes]
+    found["image_info"] = [
+        {"sha256": hashlib.sha256(image["bytes"]).hexdigest(), "width": width, "height": height}
+        for image, (width, height) in zip(found["images"], sizes, strict=True)
+    ]
     found["messages"][0]["content"][:0] = [{"type": "image", "text": None}] * len(sizes)
     return found
+
+
+def test_bytes_that_ingest_did_not_see_are_refused_with_their_sample(chat: ChatFormat) -> None:
+    good, bad = row("good", ((28, 28),)), row("bad", ((28, 28), (28, 28)))
+    bad["images"][1]["bytes"] = b"others"
+    with pytest.raises(Damaged, match=r"^bad: image 2 has other bytes than its sha256 says$"):
+        pretokenised(table(good, bad), {}, 0, chat, PARAMS)
+    dropped = [None, "unlike"]
+    pretokenised(table(good, bad), verdicts(table(good, bad), quality=dropped), 0, chat, PARAMS)
 
 
 def verdicts(samples: pa.Table, **reasons: list[str | None]) -> dict[str, pa.Table]:

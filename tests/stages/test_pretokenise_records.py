@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pyarrow as pa
@@ -30,7 +31,8 @@ def row(name: str, size: tuple[int, int] | None = None, image: bytes = b"", **fi
     found = sample(name, question="", answer="abc", **fields)
     if size is not None:
         found["images"] = [{"bytes": image, "path": f"{name}.png"}]
-        found["image_info"] = [{"width": size[0], "height": size[1]}]
+        known = {"sha256": hashlib.sha256(image).hexdigest(), "width": size[0], "height": size[1]}
+        found["image_info"] = [known]
         found["messages"][0]["content"][:0] = [{"type": "image", "text": None}]
     return found
 

@@ -1,65 +1,78 @@
 """Where a source's image files lie: folders, zips and tars, read by name and never unpacked.
 
 An archive's names count as if it had been unpacked where it lies (`laion.tar` in `cultural` has `cultural/laion/1.jpg`)
-or at the top. Names come from datasets and are not trusted: absolute names, `..`, and links are refused as
-`image_missing`, and a file above the byte cap as `image_too_large` before it is read. A name that several places have
-is `image_ambiguous`, unless all have the same bytes there.
+or at the top. Names come from datasets and are not trusted: absolute names and `..` are refused as `image_missing`, and
+so is what no listing has (links out of the source's folder, pipes, files that came later); a file above the byte cap as
+`image_too_large` before it is read. A name that several places have is `image_ambiguous`, unless all have the same
+bytes there.
 """
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stages.images.rules import BadImage
+from stages.sources import file_names
 from stages.sources.archives.split import join
 from stages.sources.archives.zip_and_tar import COMPRESSED, WHOLE, TarImages, ZipImages, check_size, open_archive
+from stages.sources.listing import Listed, Listing, path_of, read_whole
 from stages.sources.records.streams import DataError
 
 MAX_IMAGE_BYTES = 256 * 1024 * 1024
 
 
 class Place(NamedTuple):
-    """A folder, or the files that are one archive; `below` is the archive's folder, relative to the source's."""
+    """The files that are one archive, as they were listed, and the folder that holds it, relative to the source's;
+    or, of the source's own `folder`, the folder relative to it, whose files the listing knows.
+    """
 
     parts: tuple[str, ...]
     below: str = ""
+    listed: tuple[Listed, ...] = ()
+    folder: str | None = None
 
 
-def places(root: Path, patterns: Iterable[str], files: Iterable[str]) -> list[Place]:
-    """The places that a source's `images` names, given its files' names. Raises DataError."""
-    names, found = sorted(files), []
+def places(root: Path, patterns: Iterable[str], files: Sequence[tuple[Any, ...]]) -> list[Place]:
+    """The places that a source's `images` names, given its files (as Listed or Found). Raises DataError."""
+    found = []
     for pattern in patterns:
-        if (root / pattern).is_dir():
-            found.append(Place((str(root / pattern),)))
+        if (root / pattern).is_dir() and not any(file[0] == pattern for file in files):
+            found.append(Place((str(root),), folder="" if pattern == "." else pattern))
             continue
-        matching = [name for name in names if fnmatchcase(name, pattern)]
+        matching = {file[0]: Listed(*file) for file in files if fnmatchcase(file[0], pattern)}
         if not matching:
             raise DataError(f"{root / pattern}: no such folder or archive")
-        found += [_archive(root, parts) for parts in join(matching, WHOLE)]
+        found += [_archive(root, [matching[part] for part in parts]) for parts in join(matching, WHOLE)]
     return found
 
 
-def _archive(root: Path, parts: tuple[str, ...]) -> Place:
-    name = parts[0]
+def _archive(root: Path, parts: Sequence[Listed]) -> Place:
+    name = parts[0].file
     if name.lower().endswith(COMPRESSED):
         raise DataError(f"{name}: no image can be found in a compressed tar without reading all before it; unpack it")
     if len(parts) == 1 and not name.lower().endswith(WHOLE) and not name[-1:].isdigit():
         raise DataError(f"{name}: neither a folder nor a zip or tar; name the folder, not the files in it")
     below = PurePosixPath(name).parent.as_posix()
-    return Place(tuple(str(root / part) for part in parts), "" if below == "." else below)
+    return Place(tuple(str(path_of(root, part.file)) for part in parts), "" if below == "." else below, tuple(parts))
 
 
 class ImageFiles:
-    """Image bytes by name, in some places; None: every image is inline. A path is the one place."""
+    """Image bytes by name, in some places; None: every image is inline. A path is the one archive.
 
-    def __init__(self, where: Path | Sequence[Place] | None, max_bytes: int = MAX_IMAGE_BYTES) -> None:
+    `listing`: of the source's files; in folders there is what was listed and nothing else.
+    """
+
+    def __init__(
+        self,
+        where: Path | Sequence[Place] | None,
+        max_bytes: int = MAX_IMAGE_BYTES,
+        listing: Listing | None = None,
+    ) -> None:
         found = [Place((str(where),))] if isinstance(where, Path) else list(where or ())
-        self._places = [(place.below, _opened(place, max_bytes)) for place in found]
+        self._places = [(place.below, _opened(place, max_bytes, listing)) for place in found]
 
     def read(self, name: str) -> bytes:
         """The bytes of one image. Raises BadImage."""
@@ -88,32 +101,25 @@ def _candidates(place: _Folder | ZipImages | TarImages, below: str, name: str) -
     return [data for data in map(place.read, names) if data is not None]
 
 
-def _opened(place: Place, max_bytes: int) -> _Folder | ZipImages | TarImages:
-    folder = Path(place.parts[0])
-    archive = len(place.parts) > 1 or folder.is_file() or folder.name.lower().endswith(WHOLE)
-    return open_archive(place.parts, max_bytes) if archive else _Folder(folder.resolve(), max_bytes)
+def _opened(place: Place, max_bytes: int, listing: Listing | None) -> _Folder | ZipImages | TarImages:
+    if place.folder is None:
+        return open_archive(place.parts, max_bytes)
+    assert listing is not None
+    return _Folder(place.parts[0], place.folder, max_bytes, listing)
 
 
 class _Folder:
-    """Files below a folder; links count by where they lead."""
+    """The listed files below a folder of a source's, each proven to be what was listed. Raises Changed."""
 
-    def __init__(self, root: Path, max_bytes: int) -> None:
-        self._root, self._below, self._max_bytes = str(root), f"{root}".rstrip(os.sep) + os.sep, max_bytes
+    def __init__(self, root: str, folder: str, max_bytes: int, listing: Listing) -> None:
+        self._root, self._folder, self._max_bytes, self._listing = root, folder, max_bytes, listing
 
     def read(self, name: str) -> bytes | None:
-        try:  # texts and not Paths, for this is done once an image
-            path = os.path.realpath(os.path.join(self._root, name))  # noqa: PTH118
-            found = os.stat(path)  # noqa: PTH116
-        except FileNotFoundError:
+        file = self._listing.find(file_names.listed(PurePosixPath(self._folder, name).as_posix()))
+        if file is None:
             return None
-        # a name too long for the file system, a link to itself, a name without UTF-8 (ValueError)
-        except (OSError, ValueError) as error:
-            raise BadImage("image_missing", f"{name[:80]!r}: {getattr(error, 'strerror', None) or error}") from None
-        if not path.startswith(self._below) or not stat.S_ISREG(found.st_mode):
-            return None
-        check_size(name, found.st_size, self._max_bytes)
-        with open(path, "rb", buffering=0) as stream:  # noqa: PTH123
-            return stream.read()
+        check_size(name, file.size, self._max_bytes)
+        return read_whole(self._root, file)
 
     def close(self) -> None:
         """Nothing stays open."""

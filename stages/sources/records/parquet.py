@@ -141,13 +141,13 @@ class _Meter:
         return bytes(self._stream.read(size))
 
 
-_Key = tuple[str, int, int, int, Limits]
+_Key = tuple[str, int, int, int, int, Limits]
 _last: dict[_Key, _Group] = {}
 
 
 def _key(path: Path, number: int, limits: Limits) -> _Key:
     status = path.stat()
-    return str(path), status.st_size, status.st_mtime_ns, number, limits
+    return str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, number, limits
 
 
 def _kept(path: Path, number: int, start: int, row: int, limits: Limits) -> _Group:

@@ -21,6 +21,8 @@ _PACKED = tuple(kind + codec for kind in (".json", ".jsonl", ".tar") for codec i
 SUFFIXES = (".parquet", ".json", ".jsonl", *(suffix for suffix in _PACKED if not suffix.startswith(".tar")))
 TAR_SUFFIXES = (".tar", *(suffix for suffix in _PACKED if suffix.startswith(".tar")))
 
+READ_THROUGH = ("json", "jsonl")  # kinds of which every byte is read to find the records
+
 LIMITS = Limits()
 
 

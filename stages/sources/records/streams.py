@@ -61,12 +61,12 @@ def opened(path: Path) -> Iterator[BinaryIO]:
             raise
 
 
-_last: dict[tuple[str, int, int], BinaryIO] = {}
+_last: dict[tuple[str, int, int, int], BinaryIO] = {}
 
 
 def _kept(path: Path) -> BinaryIO:
     status = path.stat()
-    key = (str(path), status.st_size, status.st_mtime_ns)
+    key = (str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     if key not in _last:
         _close()
         _last[key] = cast(BinaryIO, io.BufferedReader(_Inflated(path), _BUFFER))

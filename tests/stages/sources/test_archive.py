@@ -19,7 +19,9 @@ import pytest
 
 from stages.images.rules import BadImage
 from stages.sources.archives.image_files import ImageFiles, Place, places
+from stages.sources.listing import Listed
 from stages.sources.records.streams import DataError
+from tests.stages.pictures import images_in
 
 CONTENT = b"picture " * 50
 
@@ -54,7 +56,7 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ImageFiles
             archive.writestr("large.png", bytes(2000))
             archive.writestr("../secret.png", b"secret")
             archive.writestr("/etc/x.png", b"secret")
-    found = ImageFiles(root, max_bytes=1000)
+    found = images_in(root, max_bytes=1000) if root.is_dir() else ImageFiles(root, max_bytes=1000)
     yield found
     found.close()
 
@@ -109,7 +111,7 @@ def test_links_count_by_where_they_lead(tmp_path: Path) -> None:
     (root / "up").symlink_to(tmp_path)
     (root / "loop.png").symlink_to("loop.png")
     os.mkfifo(root / "pipe.png")
-    files = ImageFiles(root)
+    files = images_in(root)
     assert files.read("inside.png") == CONTENT
     for name in ("outside.png", "up/secret.png", "loop.png", "pipe.png"):
         assert refusal(files, name).reason == "image_missing"
@@ -120,7 +122,7 @@ def test_a_sibling_whose_name_begins_alike_is_outside(tmp_path: Path) -> None:
     (tmp_path / "images-private").mkdir()
     (tmp_path / "images-private" / "x.png").write_bytes(b"secret")
     (tmp_path / "images" / "link").symlink_to(tmp_path / "images-private")
-    assert refusal(ImageFiles(tmp_path / "images"), "link/x.png").reason == "image_missing"
+    assert refusal(images_in(tmp_path / "images"), "link/x.png").reason == "image_missing"
 
 
 def test_a_source_without_images_has_none() -> None:
@@ -352,7 +354,8 @@ def archived(path: Path, **members: bytes) -> Path:
 
 
 def found(root: Path, *patterns: str) -> list[Place]:
-    return places(root, patterns, [p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()])
+    files = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+    return places(root, patterns, [Listed(file, (root / file).stat().st_size, "") for file in files])
 
 
 def test_names_are_looked_up_in_every_place(tmp_path: Path) -> None:
@@ -360,7 +363,7 @@ def test_names_are_looked_up_in_every_place(tmp_path: Path) -> None:
     archived(tmp_path / "sub" / "two.tar", **{"b.png": b"b", "same.png": b"s", "other.png": b"2"})
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "c.png").write_bytes(b"c")
-    files = ImageFiles(found(tmp_path, "folder", "*.zip", "sub/*.tar"))
+    files = images_in(tmp_path, "folder", "*.zip", "sub/*.tar")
     assert [files.read(f"{name}.png") for name in ("a", "b", "c", "sub/b", "same")] == [b"a", b"b", b"c", b"b", b"s"]
     assert refusal(files, "other.png").reason == "image_ambiguous"
     assert refusal(files, "d.png").reason == "image_missing"

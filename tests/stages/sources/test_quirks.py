@@ -13,10 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.ingest import IngestParams, ingest
-from stages.sources.archives.image_files import ImageFiles
 from stages.sources.declaration import Source
 from stages.sources.records.slices import read, slices
-from tests.stages.pictures import encoded, joined, photo
+from tests.stages.pictures import encoded, images_in, joined, photo
 
 ROOT = Path(__file__).parents[3]
 PNG = encoded(photo(1, 20, 10))
@@ -27,7 +26,7 @@ SEEN = [{"from": "human", "value": "What?\n<image>"}, {"from": "gpt", "value": "
 def ingested(path: Path, format: Any, rows: int = 100, **options: Any) -> Any:
     source = Source(format, ("*",), **options)
     pairs = [pair for part in slices(path, path.name, rows) for pair in read(path, part)]
-    return joined(ingest(pairs, "src", path.name, source, ImageFiles(path.parent), IngestParams()))
+    return joined(ingest(pairs, "src", path.name, source, images_in(path.parent), IngestParams()))
 
 
 def written(path: Path, table: pa.Table, **options: Any) -> Path:

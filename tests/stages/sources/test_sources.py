@@ -15,7 +15,7 @@ from stages.sources.archives.image_files import ImageFiles
 from stages.sources.declaration import Source
 from stages.sources.shapes.draft import BadRow, Draft, ImageRef, check
 from stages.sources.table import FORMATS
-from tests.stages.pictures import encoded, joined, photo
+from tests.stages.pictures import encoded, images_in, joined, photo
 
 IMAGE = "image"
 
@@ -428,7 +428,7 @@ def test_rows_images_and_texts_above_their_caps_are_rejects(tmp_path: Path) -> N
         {"texts": [{"user": "é" * 500, "assistant": "b"}]},
         {"texts": [{"user": "é" * 499, "assistant": "b"}]},
     ]
-    places = ImageFiles(tmp_path, caps.max_image_bytes)
+    places = images_in(tmp_path, max_bytes=caps.max_image_bytes)
     done = joined(ingest(enumerate(rows), "src", "f.json", Source("texts", ("*",)), places, caps))
     assert [(reject["row"], reject["reason"]) for reject in done.rejects.to_pylist()] == [
         (1, "image_too_large"),

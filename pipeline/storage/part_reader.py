@@ -1,0 +1,48 @@
+"""How the parquet files of steps are read: every page has a checksum, which is compared.
+
+A byte that flips on a disk is found when it is read, and not when a trainer has learnt it: in one line that says which
+file it is. (`python -m pipeline verify` reads whole files and compares their hashes.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.manifest import ManifestError
+
+
+def read(
+    path: str | Path, columns: Sequence[str] | None = None, schema: pa.Schema | None = None, threads: bool = True
+) -> pa.Table:
+    """A whole file, or some of its columns; `schema`: what it must have. Raises ManifestError for a damaged one."""
+    wanted = None if columns is None else list(columns)
+    with _whole(path):
+        table = pq.read_table(path, columns=wanted, use_threads=threads, page_checksum_verification=True)
+    if schema is not None and not table.schema.equals(schema):
+        raise ManifestError(f"{path}: its columns are not those of its kind; delete the folder and run its stage again")
+    return table
+
+
+def row_groups(path: str | Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """A file, row group by row group. Raises ManifestError for a damaged one."""
+    with _whole(path):
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+    with file:
+        for number in range(file.num_row_groups):
+            with _whole(path):
+                table = file.read_row_group(number, columns)
+            yield table
+
+
+@contextmanager
+def _whole(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        why = " ".join(str(error).split())
+        raise ManifestError(f"{path}: damaged ({why}); delete the folder and run its stage again") from None
