@@ -8,7 +8,8 @@ between two of them (layout text and content joined) is encoded in one go with s
 `<|im_start|>` or `<image>` in a user's text is therefore plain characters, and all other texts get exactly the ids that
 `apply_chat_template(tokenize=True)` gives: checked when a format is loaded, an error if the tokenizer cannot do it.
 
-Targets are each assistant turn's content up to and including the special token that ends the turn. An image owns its
+Targets are each assistant turn's content up to and including the special token that ends the turn, unless the message
+says `loss: false`. An image owns its
 run of image tokens and its two framing tokens, if the format has them.
 """
 
@@ -147,14 +148,14 @@ class ChatFormat:
 
     def _encode(self, messages: Sequence[Message], image_lengths: Sequence[int], prompt: bool) -> Encoded:
         shape = tuple((m["role"], tuple(block["type"] for block in m["content"])) for m in messages)
-        blocks = [(m["role"], block) for m in messages for block in m["content"]]
+        blocks = [(_bears_loss(m), block) for m in messages for block in m["content"]]
         if sum(block["type"] == "image" for _, block in blocks) != len(image_lengths):
             raise ValueError(f"{len(image_lengths)} image lengths for the images of {shape}")
         items = self._items(self._layout(shape, prompt), blocks, image_lengths)
         return self._assemble(items)
 
     def _items(
-        self, layout: Sequence[_Block | str], blocks: Sequence[tuple[str, Message]], lengths: Sequence[int]
+        self, layout: Sequence[_Block | str], blocks: Sequence[tuple[bool, Message]], lengths: Sequence[int]
     ) -> list[_Piece | tuple[str, int]]:
         """Pieces of text, ("id", token) and ("image", length), in order."""
         items: list[_Piece | tuple[str, int]] = []
@@ -163,14 +164,14 @@ class ChatFormat:
             if isinstance(entry, str):
                 open_turn = self._control(items, entry, open_turn)
                 continue
-            role, block = blocks[entry.number]
+            target, block = blocks[entry.number]
             if block["type"] == "image":
                 items.append(("image", next(left)))
             else:
                 piece = _piece(items)
                 start, text = len(piece.text), entry.printed(block["text"])
                 piece.text += text
-                if role == "assistant":
+                if target:
                     piece.targets.append((start, start + len(text)))
                     open_turn = True
         return items
@@ -284,6 +285,10 @@ def _check_template(tokenizer: Any) -> None:
         raise ChatError(
             "the chat template prints today's date, so no two days give the same tokens; fix the date in it"
         )
+
+
+def _bears_loss(message: Message) -> bool:
+    return message["role"] == "assistant" and message.get("loss") is not False
 
 
 def _text(role: str, text: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from stages.tiles.internvl import InternVL
 from stages.tiles.scheme import Grid
 from stages.tiles.table import TileScheme
 
-VERSION = 4
+VERSION = 5
 
 REASONS = {
     "too_long": "more than max_tokens tokens",

@@ -73,7 +73,8 @@ def _split(step: Step, context: Context, cut: Sequence[Record]) -> list[Job]:
 
 def _do(job: AskJob, writer: PartWriter) -> Done:
     file = job.slice.file
-    rows = fetch_many.rows(read(Path(job.root) / file, job.slice), file, job.column)
+    needed = (job.column.column, job.column.sha256).__contains__
+    rows = fetch_many.rows(read(Path(job.root) / file, job.slice, wanted=needed), file, job.column)
     web = Web(job.allowed, job.patience)
     reasons = fetch_many.collect(rows, writer.folder, writer.number, job.column, web, job.crowd)
     web.close()

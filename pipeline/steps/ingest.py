@@ -13,7 +13,7 @@ import pyarrow as pa
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step, all_of, anything
 from pipeline.graph.task import Done, Job, Record
-from pipeline.steps import record_slices
+from pipeline.steps import record_slices, unread
 from pipeline.steps.source_files import source_files
 from pipeline.storage import layout
 from pipeline.storage.part_writer import PartWriter
@@ -25,6 +25,7 @@ from stages.ingest import Ingested, IngestParams
 from stages.sources import column_check
 from stages.sources.archives.image_files import ImageFiles, Place, places
 from stages.sources.declaration import Source
+from stages.sources.one_record import wanted
 from stages.sources.records.slices import Slice, read
 
 
@@ -47,6 +48,7 @@ def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[S
     for name, source in {**data.sources, **data.benchmarks}.items():
         own = asdict(source)
         del own["hub"], own["urls"]
+        own["ignore"] = source.unasked
         resolved = {"columns": source.column_map, "prompt": source.reading.prompt, "name": name}
         inputs = (*all_of(before, "files", [name]), *all_of(before, "images", [name] if source.urls else []))
         yield Step(stage, name, {**own, **resolved, **asdict(data.ingest)}, (source, data.ingest), inputs)
@@ -71,12 +73,18 @@ def _split(step: Step, context: Context, cut: Sequence[Record]) -> list[Job]:
 
 
 def _do(job: IngestJob, writer: PartWriter) -> Done:
-    counts, rejects, ratings = [], [], set()
+    counts, rejects, ratings, passed = (
+        [],
+        [],
+        set(),
+        unread.of_file(Path(job.root) / job.slice.file, job.slice.rows, job.source),
+    )
 
     def samples() -> Iterator[pa.Table]:
         for piece in _pieces(job):
             counts.append(piece.counts)
             rejects.append(piece.rejects)
+            passed.update(piece.unread)
             ratings.update(piece.samples["scores"].combine_chunks().flatten().field("name").to_pylist())
             yield piece.samples
 
@@ -85,12 +93,12 @@ def _do(job: IngestJob, writer: PartWriter) -> Done:
     total = sum(counts, Counts())
     if total.rows_in != job.slice.rows:
         raise ValueError(f"{job.slice.file}: {total.rows_in} rows read, {job.slice.rows} listed; run again")
-    return Done({job.name: total}, {"scores": sorted(ratings)})
+    return Done({job.name: total}, {"scores": sorted(ratings), "unread": unread.counted([passed])})
 
 
 def _pieces(job: IngestJob) -> Iterator[Ingested]:
     file, params = job.slice.file, job.params
-    records = read(Path(job.root) / file, job.slice, params.limits)
+    records = read(Path(job.root) / file, job.slice, params.limits, functools.partial(wanted, source=job.source))
     if job.packs is None:
         images = _image_files(job.images, params.max_image_bytes)
         return ingest.ingest(records, job.name, file, job.source, images, params)
@@ -104,8 +112,11 @@ def _image_files(places: tuple[Place, ...], max_bytes: int) -> ImageFiles:
 
 
 def _finish(ending: Ending, writer: PartWriter) -> Facts:
-    """Every name that some sample is rated under."""
-    return Facts({"scores": sorted({name for record in ending.records for name in record.facts["scores"]})})
+    """Every name that some sample is rated under; every column that was not read, with how many rows have it."""
+    passed = unread.counted(record.facts["unread"] for record in ending.records)
+    told = unread.told(passed, ending.step.params[0])
+    scores = sorted({name for record in ending.records for name in record.facts["scores"]})
+    return Facts({"scores": scores, "unread": passed}, note=f"; {told}" if told else "")
 
 
 INGEST = Stage(
@@ -118,4 +129,5 @@ INGEST = Stage(
     phases=(record_slices.phase(_rows_per_part), Phase(_split, _do)),
     finish=_finish,
     check=anything,
+    notice=unread.notice,
 )
