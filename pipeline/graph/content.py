@@ -82,10 +82,11 @@ class Content:
         repository = Repository(self._server, self._server.web(), f"data.sources.{name}.hub", source.hub)
         listed = self._listed(name, repository)
         _check_configs(repository, source, listed)
-        _check_patterns(name, source.hub.dataset, source, listed)
+        place = f"{source.hub.dataset} at {self.commits[name]}"
+        _check_patterns(name, place, source, listed)
         found = select(listed, source)
         self.remotes[name] = Revision(self._server, source.hub, self.commits[name])
-        _check_fetched(name, f"{source.hub.dataset} at {self.commits[name]}", source, found)
+        _check_fetched(name, place, source, found)
         return found
 
     def _bucket(self, name: str, place: str, source: Source) -> list[Found]:
