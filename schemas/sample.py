@@ -16,7 +16,8 @@ Parquet. Text columns are zstd-compressed; image bytes are stored as they came (
 
   sample_id          unique, stable, traceable: `source/file#row`
   source, subset     from the recipe and the adapter; licence: from the recipe or the row
-  messages           the chat-template shape that the field reads; `type` is `text` or `image`, images in order
+  messages           the chat-template shape that the field reads; `type` is `text` or `image`, images in order;
+                     `loss` is false for a turn that is context alone, else null
   images             original bytes; loads as the `datasets` Image feature
   image_info         width and height AFTER EXIF orientation; mode as stored; orientation: EXIF tag (1 = upright);
                      phash: 64-bit perceptual hash; grey: the 32 x 32 luminance it is taken from (checks matches);
@@ -32,7 +33,7 @@ import pyarrow as pa
 LABEL = pa.dictionary(pa.int32(), pa.string())
 
 BLOCK = pa.struct([("type", pa.string()), ("text", pa.string())])
-MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.list_(BLOCK))]))
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.list_(BLOCK)), ("loss", pa.bool_())]))
 IMAGES = pa.list_(pa.struct([("bytes", pa.large_binary()), ("path", pa.string())]))
 
 GREY_SIDE = 32

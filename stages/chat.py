@@ -8,8 +8,8 @@ them (layout text and content joined) is encoded in one go by stages/plain_text.
 literal `<|im_start|>` or `<image>` in a user's text is therefore plain characters, and all other texts get exactly the
 ids that `apply_chat_template(tokenize=True)` gives: checked when a format is loaded.
 
-Targets are each assistant turn's content up to and including the special token that ends the turn. An image owns its
-run of image tokens and its two framing tokens, if the format has them.
+Targets are each assistant turn's content up to and including the special token that ends the turn, unless the message
+says `loss: false`. An image owns its run of image tokens and its two framing tokens, if the format has them.
 """
 
 from __future__ import annotations
@@ -134,14 +134,18 @@ class ChatFormat:
     def _encode(self, messages: Sequence[Message], image_lengths: Sequence[int], prompt: bool) -> Encoded:
         turns = [(message["role"], _joined(message["content"])) for message in messages]
         shape = tuple((role, tuple("image" if text is None else "text" for text in content)) for role, content in turns)
-        blocks = [(role, text) for role, content in turns for text in content]
+        blocks = [
+            (_bears_loss(message), text)
+            for message, (_, content) in zip(messages, turns, strict=True)
+            for text in content
+        ]
         if sum(text is None for _, text in blocks) != len(image_lengths):
             raise ValueError(f"{len(image_lengths)} image lengths for the images of {shape}")
         items = self._items(self._layouts.of(shape, prompt), blocks, image_lengths)
         return self._assemble(items)
 
     def _items(
-        self, layout: Layout, blocks: Sequence[tuple[str, str | None]], lengths: Sequence[int]
+        self, layout: Layout, blocks: Sequence[tuple[bool, str | None]], lengths: Sequence[int]
     ) -> list[_Piece | tuple[str, int]]:
         """Pieces of text, ("id", token) and ("image", length), in order."""
         items: list[_Piece | tuple[str, int]] = []
@@ -150,12 +154,12 @@ class ChatFormat:
             if isinstance(entry, str):
                 open_turn = self._control(items, entry, open_turn)
                 continue
-            role, text = blocks[entry.number]
+            target, text = blocks[entry.number]
             if text is None:
                 items.append(("image", next(left)))
             else:
-                _piece(items).add(entry.printed(text), target=role == "assistant")
-                open_turn = open_turn or role == "assistant"
+                _piece(items).add(entry.printed(text), target)
+                open_turn = open_turn or target
         return items
 
     def _control(self, items: list[_Piece | tuple[str, int]], text: str, open_turn: bool) -> bool:
@@ -213,6 +217,10 @@ def _plain_text(tokenizer: Any, control: Mapping[str, int]) -> PlainText:
         return PlainText(tokenizer.backend_tokenizer, control, unknown)
     except ControlText as error:
         raise ChatError(f"with this tokenizer no text can be kept apart from control: {error}; use another") from None
+
+
+def _bears_loss(message: Message) -> bool:
+    return message["role"] == "assistant" and message.get("loss") is not False
 
 
 def _text(role: str, text: str) -> dict[str, Any]:

@@ -69,10 +69,10 @@ def role(file: str, source: Source) -> str | None:
     """ "records", "images", or None for a file that the source doesn't name."""
     if any(fnmatchcase(file, pattern) for pattern in source.files):
         return "records"
-    return "images" if any(_holds(pattern, file) for pattern in source.image_patterns) else None
+    return "images" if any(holds(pattern, file) for pattern in source.image_patterns) else None
 
 
-def _holds(pattern: str, file: str) -> bool:
+def holds(pattern: str, file: str) -> bool:
     """Is a file below the folder, or one of the archives, that a pattern of images names?"""
     return pattern == "." or file.startswith(pattern + "/") or fnmatchcase(file, pattern)
 

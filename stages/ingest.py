@@ -20,10 +20,10 @@ from stages.images import rules
 from stages.images.rules import BadImage
 from stages.sources.archives.image_files import ImageFiles
 from stages.sources.declaration import Source
+from stages.sources.one_record import adapted, unread
 from stages.sources.records.streams import Limits
 from stages.sources.shapes import draft
 from stages.sources.shapes.draft import BadRow, Draft, ImageRef
-from stages.sources.table import FORMATS
 from stages.stage import check_reasons, grouped
 
 VERSION = 5
@@ -62,18 +62,23 @@ class IngestParams:
 
 @dataclass(frozen=True)
 class Ingested:
-    """A piece of a part: samples (one row group), rejects and their ledger."""
+    """A piece of a part: samples (one row group), rejects and their ledger.
+
+    `unread`: in how many of the samples' rows something stands that nobody reads, by its name.
+    """
 
     samples: pa.Table
     rejects: pa.Table
     counts: Counts
+    unread: Counter[str]
 
 
 class _Outcome(NamedTuple):
-    """What became of one record: a sample of so many bytes, or a reject."""
+    """What became of one record: a sample of so many bytes, or a reject. `unread`: what of it nobody reads."""
 
     row: dict[str, Any]
     size: int | None
+    unread: set[str]
 
 
 def ingest(
@@ -86,7 +91,8 @@ def ingest(
         reasons = Counter(reject["reason"] for reject in rejects)
         check_reasons(reasons, REASONS, "ingest")
         counts = Counts(len(group), len(samples), {}, dict(sorted(reasons.items())))
-        yield Ingested(pa.Table.from_pylist(samples, SAMPLE), pa.Table.from_pylist(rejects, REJECT), counts)
+        passed = Counter(name for outcome in group for name in outcome.unread)
+        yield Ingested(pa.Table.from_pylist(samples, SAMPLE), pa.Table.from_pylist(rejects, REJECT), counts, passed)
 
 
 def _outcomes(
@@ -104,11 +110,11 @@ def _outcome(
     origin = {"sample_id": sample_id(name, file, row), "source": name}
     try:
         sample, size = _sample(record, file, name, source, files, params)
-        return _Outcome({**origin, **sample}, size)
+        return _Outcome({**origin, **sample}, size, unread(record, source))
     except (BadRow, BadImage) as bad:
         # What was seen may have no UTF-8 (names in archives, lone surrogates in JSON)
         detail = bad.detail[:500].encode("utf-8", "backslashreplace").decode("utf-8")
-        return _Outcome({**origin, "file": file, "row": row, "reason": bad.reason, "detail": detail}, None)
+        return _Outcome({**origin, "file": file, "row": row, "reason": bad.reason, "detail": detail}, None, set())
 
 
 def _sample(
@@ -117,9 +123,7 @@ def _sample(
     """A sample's fields beside its origin, and its bytes. Raises BadRow, BadImage."""
     if isinstance(record, BadRow):
         raise record
-    fields = draft.mapping(record, "the record")
-    found = FORMATS[source.format].adapt(fields, source.reading)
-    found.scores |= draft.ratings(fields, source.scores)
+    found = adapted(record, source)
     text = draft.check(found)
     if text > params.max_text_bytes:
         raise BadRow("row_too_large", f"{text:,} bytes of text, at most {params.max_text_bytes:,}")

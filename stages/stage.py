@@ -51,6 +51,7 @@ class Filter:
     evidence  schema of the columns it adds to VERDICT
     scope     "part": rows of one part are enough; "all": it must see the rows of every part at once
     load      builds what `judge` needs once per worker (a model, an index); `assets` names the files it may open
+    check     before anything runs: raises ValueError for parameters that the files it may open can't serve
     scores    names of the ratings that its parameters ask for, by the key that does
     against_benchmarks   whether it reads the benchmarks' samples
     """
@@ -64,6 +65,7 @@ class Filter:
     judge: Callable[[pa.Table, Any, Any], tuple[list[str | None], pa.Table]]
     scope: Literal["part", "all"] = "part"
     load: Callable[[Any, Assets], Any] | None = None
+    check: Callable[[Any, Assets], None] = lambda params, assets: None
     assets: tuple[str, ...] = ()
     scores: Callable[[Any], Mapping[str, Iterable[str]]] = lambda params: {}
     against_benchmarks: bool = False

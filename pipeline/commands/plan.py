@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Step
@@ -55,7 +56,11 @@ def show(steps: Sequence[Step], context: Context, console: Console | None = None
         if what == "to do" and (much := step.stage.much(step, context)):
             why += f"; {much}"
         table.add_row(step.name, step.folder, what, why, style=None if what == "done" else "bold")
-    (console or plain_or_terminal()).print(table)
+    console = console or plain_or_terminal()
+    console.print(table)
+    for step in steps:
+        if note := step.stage.notice(step, context):
+            console.print(Text(f"note: {step.name}: {note}"), soft_wrap=True)
 
 
 def _older(step: Step, out: Path) -> Manifest | None:

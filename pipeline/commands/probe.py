@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -18,7 +19,7 @@ from typing import Any
 from pipeline.graph.folder import listed
 from pipeline.recipe.types import RESERVED
 from schemas import strict, yaml_file
-from schemas.strict import RecipeError
+from schemas.strict import RecipeError, brief
 from stages.download import Found
 from stages.images.rules import BadImage
 from stages.ingest import IngestParams, ingest
@@ -28,12 +29,12 @@ from stages.sources.archives.zip_and_tar import WHOLE
 from stages.sources.declaration import Source, UrlColumn
 from stages.sources.guess import Shape
 from stages.sources.listing import Listed, Listing, path_of
+from stages.sources.one_record import adapted, unread
 from stages.sources.records.slices import SUFFIXES, TAR_SUFFIXES, head
 from stages.sources.records.streams import DataError
 from stages.sources.shapes import draft
 from stages.sources.shapes.draft import BadRow
 from stages.sources.shapes.webdataset import is_sample
-from stages.sources.table import FORMATS
 
 _FILES, _RECORDS = 32, 64
 _NOWHERE = Path("/dev/null")  # nothing is written, so nothing of it lies among the data
@@ -71,7 +72,7 @@ def probe(path: Path) -> str:
     notes += links.notes()
     left = [one for one in looked if one not in chosen and one.file not in source.image_patterns]
     notes += [f"not named: {one.file} ({one.problem or 'another shape'})" for one in left][:10]
-    return _written(root, source, [*_tried(root, found, source, chosen), *notes])
+    return _written(root, source, [*_tried(root, found, source, chosen), *_unread(source, chosen), *notes])
 
 
 def _spread(files: list[str]) -> list[str]:
@@ -185,9 +186,18 @@ def _tried(root: Path, found: Sequence[Found], source: Source, chosen: Sequence[
     return [f"{kept} of {rows} records that were read become samples" + (f"; rejected: {why}" if why else "")]
 
 
+def _unread(source: Source, chosen: Sequence[_Looked]) -> list[str]:
+    """What the proposal leaves out of the records that were read."""
+    names: set[str] = set()
+    for record in (record for one in chosen for record in one.records):
+        with suppress(BadRow):
+            names |= unread(record, source) if isinstance(record, Mapping) else set()
+    return [f"nobody reads: {', '.join(brief(name) for name in sorted(names)[:20])}"] if names else []
+
+
 def _sound(record: Any, source: Source) -> bool:
     try:
-        draft.check(FORMATS[source.format].adapt(draft.mapping(record, "the record"), source.reading))
+        draft.check(adapted(record, source))
     except BadRow:
         return False
     return True

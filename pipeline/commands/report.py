@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -24,14 +25,17 @@ _PAGE = Path(__file__).with_name("report.html.j2")
 
 def write(steps: Sequence[Step], context: Context) -> tuple[Path, Path]:
     """Write report.json and report.html; their paths. Raises MissingInput while a step is missing."""
-    filled = content(funnel(steps, context), [_step(step, context) for step in steps])
+    notices = {step.name: note for step in steps if (note := step.stage.notice(step, context))}
+    filled = content(funnel(steps, context), [_step(step, context) for step in steps], notices)
     json_path, html_path = context.out / "report.json", context.out / "report.html"
     commit_text(json_path, json.dumps(filled, indent=2, ensure_ascii=False) + "\n")
     commit_text(html_path, page(filled))
     return json_path, html_path
 
 
-def content(of: Funnel, steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def content(
+    of: Funnel, steps: Sequence[Mapping[str, Any]], notices: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Any]:
     """What report.json holds."""
     total = of.all.rows_in or 1
     lines: list[dict[str, Any]] = [
@@ -47,6 +51,7 @@ def content(of: Funnel, steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "num_shards": of.num_shards,
         "shards": of.shards,
         "reasons": {name: text for name, text in of.meanings.items() if name in used},
+        "notices": dict(notices),
         "steps": list(steps),
     }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import sys
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from pipeline.storage.commit import commit_text
 from schemas.identity import fingerprint
 from schemas.manifest import hash_file
 from schemas.shown import shown
-from schemas.strict import RecipeError
-from stages.download import Found, role, select
+from schemas.strict import RecipeError, brief
+from stages.download import Found, holds, role, select
 from stages.filters.language import bundled_model
 from stages.sources.archives.image_files import places
 from stages.sources.declaration import Source
@@ -83,9 +84,11 @@ class Content:
         repository = Repository(self._server, self._server.web(), f"data.sources.{name}.hub", source.hub)
         listed = self._listed(name, repository)
         _check_configs(repository, source, listed)
+        place = f"{source.hub.dataset} at {self.commits[name]}"
+        _check_patterns(name, place, source, listed)
         found = select(listed, source)
         self.remotes[name] = Revision(self._server, source.hub, self.commits[name])
-        _check_fetched(name, f"{source.hub.dataset} at {self.commits[name]}", source, found)
+        _check_fetched(name, place, source, found)
         return found
 
     def _bucket(self, name: str, place: str, source: Source) -> list[Found]:
@@ -192,8 +195,9 @@ def _check_configs(repository: Repository, source: Source, listed: list[Found]) 
 
 def _check_fetched(name: str, place: str, source: Source, found: list[Found]) -> None:
     _check_records(name, place, source, found)
-    if source.images and not any(role(f.file, source) == "images" for f in found):
-        raise RecipeError(f"data.sources.{name}.images: {source.images}: no such folder or file in {place}")
+    for pattern in source.image_patterns:
+        if not any(holds(pattern, f.file) for f in found):
+            raise RecipeError(f"data.sources.{name}.images: {pattern}: no such folder or file in {place}")
 
 
 def _check_records(name: str, place: str, source: Source, found: list[Found]) -> None:
@@ -203,10 +207,22 @@ def _check_records(name: str, place: str, source: Source, found: list[Found]) ->
         raise RecipeError(
             f"data.sources.{name}.files: nothing below {place} matches {list(source.files)}; it has {some}"
         )
+    if source.hub is None:
+        _check_patterns(name, place, source, found)
     odd = [file for file in records if not file.endswith(source.suffixes)]
     if odd:
         wanted = ", ".join(source.suffixes)
         raise RecipeError(f"data.sources.{name}.files: {odd[0]}: got another kind, {source.format} wants {wanted}")
+
+
+def _check_patterns(name: str, place: str, source: Source, found: list[Found]) -> None:
+    """Every pattern must name a file: one that names none is a typo, or a part of the data that is not there."""
+    for pattern in source.files:
+        if not any(fnmatchcase(f.file, pattern) for f in found):
+            near = difflib.get_close_matches(pattern, [f.file for f in found], n=1)
+            some = near or [f.file for f in found[:3]]
+            there = ", ".join(brief(file) for file in some) or "nothing"
+            raise RecipeError(f"data.sources.{name}.files: nothing below {place} matches {pattern!r}; it has {there}")
 
 
 def _load(store: Path) -> dict[str, list[Any]]:

@@ -171,6 +171,7 @@ class Stage:
     check     what must hold between its ledger and those of its inputs; raises ManifestError or StepError
     again     (step, manifest, context, asked for it alone) -> why a finished step is due again; "" if it is not
     remark    what a person should know of a finished step that is not due
+    notice    what a person should know of a step before and after it is done, for `plan`, the run and the report
     much      how much there is to do before it begins, where that is worth saying
     content   what a finished step brought, as one hash
     verify    proves a finished folder beyond its files' hashes; raises ManifestError
@@ -190,6 +191,7 @@ class Stage:
     check: Callable[[Step, Manifest, Context], None] = rows_of_samples
     again: Callable[[Step, Manifest, Context, bool], str] = lambda step, manifest, context, asked: ""
     remark: Callable[[Step, Manifest], str] = lambda step, manifest: ""
+    notice: Callable[[Step, Context], str] = lambda step, context: ""
     much: Callable[[Step, Context], str] = lambda step, context: ""
     content: Callable[[Manifest], str] = lambda manifest: manifest.identity
     verify: Callable[[Path, Manifest], None] = lambda folder, manifest: None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from pipeline.net.fetch_many import Crowd
 from pipeline.net.http_client import Patience
@@ -30,7 +31,10 @@ RESERVED = ("tokenizer", "language_model")
 
 @dataclass(frozen=True)
 class Data:
-    """What the result is made of. A filter without a section does not run; `{}` runs it with its defaults."""
+    """What the result is made of. A filter without a section does not run; `{}` runs it with its defaults.
+
+    Only `quality` runs with its defaults where nothing is said of it, for these hit broken rows alone; it may be `off`.
+    """
 
     sources: dict[str, Source]
     pretokenise: PretokeniseParams
@@ -39,7 +43,7 @@ class Data:
     dedupe: DedupeParams | None = None
     decontaminate: DecontaminateParams | None = None
     language: LanguageParams | None = None
-    quality: QualityParams | None = None
+    quality: QualityParams | Literal["off"] = field(default_factory=QualityParams)
 
     def __post_init__(self) -> None:
         if not self.sources:

@@ -78,8 +78,10 @@ def _split(step: Step, context: Context, cut: Sequence[Record]) -> list[Job]:
 
 def _do(job: AskJob, writer: PartWriter) -> Done:
     file = job.slice.file
+    needed = (job.column.column, job.column.sha256).__contains__
     with unchanged(job.root, [job.listed]):
-        rows = fetch_many.rows(read(path_of(job.root, file), job.slice), file, job.column)
+        records = read(path_of(job.root, file), job.slice, wanted=needed)
+        rows = fetch_many.rows(records, file, job.column)
     web = Web(job.allowed, job.patience)
     reasons = fetch_many.collect(rows, writer.folder, writer.number, job.column, web, job.crowd)
     web.close()

@@ -48,7 +48,7 @@ def row(judge: Filter, number: int) -> Stage:
         reasons=judge.reasons,
         steps=functools.partial(_steps, judge),
         phases=(Phase(functools.partial(_split, judge), _do),),
-        absent=f"no section data.{judge.name}",
+        absent=f"no section data.{judge.name}, or it is off",
         require=functools.partial(_require, judge),
     )
 
@@ -56,9 +56,14 @@ def row(judge: Filter, number: int) -> Stage:
 def _steps(judge: Filter, stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[Step]:
     data = context.recipe.data
     params = getattr(data, judge.name)
-    if params is None:
+    if params is None or params == "off":
         return
-    assets = {name: context.content.asset(name)[1] for name in judge.assets}
+    found = {name: context.content.asset(name) for name in judge.assets}
+    try:
+        judge.check(params, Assets({name: path for name, (path, _) in found.items()}))
+    except ValueError as error:
+        raise RecipeError(f"data.{judge.name}.{error}") from None
+    assets = {name: digest for name, (_, digest) in found.items()}
     benchmarks = all_of(before, "samples", data.benchmarks) if judge.against_benchmarks else ()
     inputs = all_of(before, "samples", data.sources)
     yield Step(stage, "", {**asdict(params), **assets}, params, inputs, benchmarks)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step, all_of, anything
 from pipeline.graph.task import Done, Job, Record
-from pipeline.steps import record_slices
+from pipeline.steps import record_slices, unread
 from pipeline.steps.source_files import SourceFiles, source_files
 from pipeline.storage import layout
 from pipeline.storage.commit import commit
@@ -28,6 +28,7 @@ from stages.sources import column_check
 from stages.sources.archives.image_files import ImageFiles, Place, places
 from stages.sources.declaration import Source
 from stages.sources.listing import Listed, Listing, check, path_of, save, unchanged
+from stages.sources.one_record import wanted
 from stages.sources.records.slices import Slice, read
 from stages.sources.records.streams import DataError
 
@@ -55,6 +56,7 @@ def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[S
     for name, source in {**data.sources, **data.benchmarks}.items():
         own = asdict(source)
         del own["hub"], own["urls"], own["follow_links"]
+        own["ignore"] = source.unasked
         resolved = {"columns": source.column_map, "prompt": source.reading.prompt, "name": name}
         inputs = (*all_of(before, "files", [name]), *all_of(before, "images", [name] if source.urls else []))
         yield Step(stage, name, {**own, **resolved, **asdict(data.ingest)}, (source, data.ingest), inputs)
@@ -108,11 +110,13 @@ def _do(job: IngestJob, writer: PartWriter) -> Done:
 
 def _ingested(job: IngestJob, writer: PartWriter) -> Done:
     counts, rejects, ratings = [], [], set()
+    passed = unread.of_file(path_of(job.root, job.slice.file), job.slice.rows, job.source)
 
     def samples() -> Iterator[pa.Table]:
         for piece in _pieces(job):
             counts.append(piece.counts)
             rejects.append(piece.rejects)
+            passed.update(piece.unread)
             ratings.update(piece.samples["scores"].combine_chunks().flatten().field("name").to_pylist())
             yield piece.samples
 
@@ -121,12 +125,12 @@ def _ingested(job: IngestJob, writer: PartWriter) -> Done:
     total = sum(counts, Counts())
     if total.rows_in != job.slice.rows:
         raise ValueError(f"{job.slice.file}: {total.rows_in} rows read, {job.slice.rows} listed; run again")
-    return Done({job.name: total}, {"scores": sorted(ratings)})
+    return Done({job.name: total}, {"scores": sorted(ratings), "unread": unread.counted([passed])})
 
 
 def _pieces(job: IngestJob) -> Iterator[Ingested]:
     file, params = job.slice.file, job.params
-    records = read(path_of(job.root, file), job.slice, params.limits)
+    records = read(path_of(job.root, file), job.slice, params.limits, functools.partial(wanted, source=job.source))
     if job.packs is None:
         images = _image_files(job.images, params.max_image_bytes, job.listing)
         return ingest.ingest(records, job.name, file, job.source, images, params)
@@ -141,10 +145,13 @@ def _image_files(places: tuple[Place, ...], max_bytes: int, listing: str) -> Ima
 
 
 def _finish(ending: Ending, writer: PartWriter) -> Facts:
-    """Every name that some sample is rated under."""
+    """Every name that some sample is rated under; every column that was not read, with how many rows have it."""
     for path in ending.folder.glob(_LISTING.format("*")):
         path.unlink()
-    return Facts({"scores": sorted({name for record in ending.records for name in record.facts["scores"]})})
+    passed = unread.counted(record.facts["unread"] for record in ending.records)
+    told = unread.told(passed, ending.step.params[0])
+    scores = sorted({name for record in ending.records for name in record.facts["scores"]})
+    return Facts({"scores": scores, "unread": passed}, note=f"; {told}" if told else "")
 
 
 INGEST = Stage(
@@ -157,4 +164,5 @@ INGEST = Stage(
     phases=(record_slices.phase(_rows_per_part), Phase(_split, _do)),
     finish=_finish,
     check=anything,
+    notice=unread.notice,
 )

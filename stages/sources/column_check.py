@@ -20,9 +20,6 @@ from stages.sources.shapes.draft import BadRow
 from stages.sources.shapes.webdataset import json_fields
 from stages.sources.table import FORMATS
 
-# Fields that stand inside a turn or a json, and not in the record
-_INNER = {"conversations": ("role", "text")}
-
 
 def check(name: str, source: Source, files: Iterable[tuple[Path, Sequence[Slice]]]) -> None:
     """Raise RecipeError for a column that no file of the source has; a source without rows has nothing to ask."""
@@ -44,9 +41,8 @@ def check(name: str, source: Source, files: Iterable[tuple[Path, Sequence[Slice]
 def _wanted(source: Source) -> dict[str, str]:
     """Key of the recipe -> column that must stand somewhere."""
     shape = FORMATS[source.format]
-    inner = _INNER.get(source.format, ())
     fields = [field for field in shape.columns if field in shape.required or field in source.columns]
-    wanted = {f"columns.{field}": source.column_map[field] for field in fields if field not in inner}
+    wanted = {f"columns.{field}": source.column_map[field] for field in fields if field not in shape.inner}
     return wanted | {f"scores[{number}]": column for number, column in enumerate(source.scores)}
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from schemas.strict import unknown
 from stages.sources.records.slices import SUFFIXES, TAR_SUFFIXES
+from stages.sources.shapes.beyond import WEIGHTS, changes
 from stages.sources.shapes.draft import Reading
 from stages.sources.table import FORMATS
 
@@ -79,18 +81,21 @@ class Source:
     licence   for rows that don't name their own
     prompt    the question that every caption answers; for caption and webdataset
     scores    columns with numbers that rate the row; quality's `min_scores` can ask for them
+    ignore    columns, and keys of turns (`messages[].weight`), that need not be read: no word of them, and no row is a
+              reject for what they hold
     hub       the dataset repository whose files are fetched; none: the recipe's run.locations says where they lie
     follow_links  whether links out of the source's folder are followed; those inside it always are
     urls      the column of image addresses, fetched before ingest; none: images are inline or in `images`
     """
 
-    format: Literal["texts", "conversations", "messages", "question_answer", "caption", "text", "webdataset"]
+    format: Literal["texts", "conversations", "messages", "question_answer", "alpaca", "caption", "text", "webdataset"]
     files: tuple[str, ...]
     images: str | tuple[str, ...] | None = None
     columns: dict[str, str] = field(default_factory=dict)
     licence: str = "unknown"
     prompt: str | None = None
     scores: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
     hub: HubDataset | None = None
     urls: UrlColumn | None = None
     follow_links: bool = False
@@ -102,6 +107,11 @@ class Source:
         for key in self.columns:
             if key not in known:
                 raise ValueError(unknown("columns", key, known))
+        for name in self.ignore:
+            if name in self.read_columns:
+                raise ValueError(
+                    f"ignore: {name!r} is a column that {self.format} reads; map it elsewhere, or delete this"
+                )
         if self.prompt is not None and FORMATS[self.format].prompt is None:
             raise ValueError(
                 f"prompt: {self.format} has questions of its own; only caption and webdataset take a prompt"
@@ -128,4 +138,22 @@ class Source:
     def reading(self) -> Reading:
         """What the adapter needs to know of this source."""
         prompt = FORMATS[self.format].prompt if self.prompt is None else self.prompt
-        return Reading(self.column_map, prompt or "")
+        return Reading(self.column_map, prompt or "", frozenset(self.ignore))
+
+    @cached_property
+    def read_columns(self) -> frozenset[str]:
+        """The columns of a record that are read; a shape may read others by the look of their names (`also`)."""
+        inner = FORMATS[self.format].inner
+        urls = (self.urls.column, self.urls.sha256 or self.urls.column) if self.urls else ()
+        return frozenset([*(c for field, c in self.column_map.items() if field not in inner), *self.scores, *urls])
+
+    @cached_property
+    def turn_keys(self) -> frozenset[str]:
+        """What is read of a turn."""
+        shape = FORMATS[self.format]
+        return frozenset([*shape.turn_keys, *(self.column_map[field] for field in shape.inner), *WEIGHTS])
+
+    @property
+    def unasked(self) -> tuple[str, ...]:
+        """What of `ignore` changes the result; the rest only says that a person knows."""
+        return tuple(sorted(name for name in self.ignore if changes(name)))

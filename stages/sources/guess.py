@@ -17,6 +17,10 @@ from stages.sources.table import FORMATS
 
 _QUESTIONS = ("question", "query", "inputs", "input", "instruction", "prompt", "problem", "質問", "問題", "問い")
 _ANSWERS = ("answer", "targets", "target", "output", "response", "completion", "回答", "答え", "解答")
+_INSTRUCTIONS = ("instruction", "指示")
+_INPUTS = ("input", "inputs", "context", "入力")
+_OUTPUTS = ("output", "outputs", "response", "answer", "completion", "出力", "回答")
+_SYSTEMS = ("system", "system_prompt", "system_message")
 _CAPTIONS = ("caption", "captions", "text", "txt", "alt", "alt_text", "description", "キャプション", "説明")
 _DOCUMENTS = ("text", "content", "body", "document", "raw_content", "本文", "テキスト")
 _LANGUAGES = ("language", "lang", "language_code", "言語")
@@ -39,11 +43,11 @@ class Shape:
 def shape(records: Sequence[Any]) -> Shape | None:
     """The shape of these records; None if it can't be told."""
     columns = _columns(records)
-    found = _talk(columns) or _plain(columns)
+    found = _talk(columns) or _instructed(columns) or _plain(columns)
     if found is None:
         return None
     format, fields = found
-    for name, known in (("language", _LANGUAGES), ("licence", _LICENCES)):
+    for name, known in (("language", _LANGUAGES), ("licence", _LICENCES), ("system", _SYSTEMS)):
         if name in FORMATS[format].columns and (column := _named(_texts(columns), known)):
             fields[name] = column
     usual = FORMATS[format].columns
@@ -133,6 +137,17 @@ def _turns(values: list[Any]) -> tuple[str, dict[str, str]] | None:
     if {"from", "value"} <= keys:
         return "conversations", {}
     return ("messages", {}) if {"role", "content"} <= keys else None
+
+
+def _instructed(columns: Mapping[str, list[Any]]) -> tuple[str, dict[str, str]] | None:
+    """An instruction, what it is about, and what came of it. The input may be empty in all rows that were read."""
+    instruction, output = _named(_texts(columns), _INSTRUCTIONS), _named(_texts(columns), _OUTPUTS)
+    if not instruction or not output:
+        return None
+    texts = [name for name, values in columns.items() if all(isinstance(value, str) for value in values)]
+    given, image = _named(texts, _INPUTS), _image_column(columns, "")
+    fields = {"instruction": instruction, "output": output, **({"input": given} if given else {})}
+    return "alpaca", {**fields, **({"images": image} if image else {})}
 
 
 def _plain(columns: Mapping[str, list[Any]]) -> tuple[str, dict[str, str]] | None:

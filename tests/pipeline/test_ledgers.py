@@ -188,3 +188,21 @@ def test_every_step_and_phase_at_work_ends_with_a_line(
     assert "4/4 parts (4 from an earlier run)  23 in, 22 kept, 1 rejected  " in lines[1]
     assert "7/7 parts (6 from an earlier run)  35 in, 29 kept, 6 dropped  " in lines[2]
     assert all(line.endswith(" s") for line in lines)
+
+
+@pytest.mark.parametrize("section", [None, "off"])
+def test_quality_runs_by_itself_unless_it_is_off(section: str | None, tiny_recipe: MakeRecipe) -> None:
+    """It drops what is broken whatever the recipe: here the answer that says nothing."""
+
+    def edit(mapping: dict[str, Any]) -> None:
+        data = mapping["data"]
+        for name in ("dedupe", "decontaminate", "benchmarks", "language", "quality"):
+            del data[name]
+        mapping["run"]["locations"].pop("exam")
+        if section:
+            data["quality"] = section
+
+    context, steps = opened(tiny_recipe(edit))
+    runner.run(steps, context, Serial())
+    dropped = context.finished(steps[-1]).counts.dropped
+    assert dropped == ({"pretokenise.too_long": 1} | ({} if section else {"quality.empty_answer": 1}))

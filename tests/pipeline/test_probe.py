@@ -234,6 +234,32 @@ def test_what_cannot_be_told_is_said_in_one_line(
     assert message in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ({"instruction": "Translate.", "input": "猫", "output": "cat"}, {}),
+        ({"instruction": "Translate 猫.", "input": "", "output": "cat", "history": [["a", "b"]]}, {}),
+        (
+            {"instruction": "What?", "context": "A cat.", "response": "cat", "category": "qa"},
+            {"output": "response", "input": "context"},
+        ),
+        ({"instruction": "a", "output": "b", "system_prompt": "c"}, {"system": "system_prompt"}),
+    ],
+)
+def test_instructions_are_alpaca(
+    row: dict[str, Any], columns: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written(tmp_path / "data" / "a.jsonl", [row] * 5)
+    source = proposed(tmp_path / "data", capsys, "5 of 5 records")
+    assert source.format == "alpaca" and source.columns == columns
+
+
+def test_what_the_proposal_leaves_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path / "a.jsonl", [{"messages": CHAT, "id": 7, "tools": []}])
+    assert main(["probe", str(tmp_path)]) == 0
+    assert "# nobody reads: id\n" in capsys.readouterr().out
+
+
 def test_a_place_without_data_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.csv").write_text("x")
     for path, message in (

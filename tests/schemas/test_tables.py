@@ -44,8 +44,8 @@ def sample(number: int, images: list[bytes]) -> dict[str, Any]:
         "subset": "a",
         "licence": "cc0",
         "messages": [
-            {"role": "user", "content": [*marks, {"type": "text", "text": "何ですか?\n"}]},
-            {"role": "assistant", "content": [{"type": "text", "text": "😀"}]},
+            {"role": "user", "content": [*marks, {"type": "text", "text": "何ですか?\n"}], "loss": None},
+            {"role": "assistant", "content": [{"type": "text", "text": "😀"}], "loss": False},
         ],
         "images": [{"bytes": data, "path": None if number else "x.png"} for data in images],
         "image_info": [INFO for _ in images],

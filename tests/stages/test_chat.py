@@ -228,6 +228,17 @@ def test_a_turn_without_content_has_no_target(chat: ChatFormat) -> None:
     assert targets(chat, messages) == ["a<|im_end|>"]
 
 
+@given(messages=conversations(), marks=st.lists(st.sampled_from([None, True, False]), min_size=20, max_size=20))
+def test_a_turn_marked_as_no_target_is_context_alone(
+    chat: ChatFormat, messages: list[dict[str, Any]], marks: list[bool | None]
+) -> None:
+    """Its tokens stay what they are, and neither they nor the end of the turn bear loss."""
+    marked = [{**m, "loss": mark} for m, mark in zip(messages, marks * len(messages), strict=False)]
+    left = [m for m in marked if m["role"] == "assistant" and m["loss"] is not False]
+    assert targets(chat, marked) == [m["content"][0]["text"] + "<|im_end|>" for m in left]
+    assert chat.encode(marked, []).input_ids == chat.encode(messages, []).input_ids
+
+
 def test_without_an_assistant_there_is_no_target(chat: ChatFormat) -> None:
     assert chat.encode(talk(("system", "s"), ("user", "q")), []).target_spans == []
 

@@ -53,8 +53,8 @@ def test_every_field_of_a_sample(tmp_path: Path) -> None:
         "subset": "en",
         "licence": "of the row",
         "messages": [
-            {"role": "user", "content": [*[{"type": "image", "text": None}] * 2, text("What?")]},
-            {"role": "assistant", "content": [text("日本")]},
+            {"role": "user", "content": [*[{"type": "image", "text": None}] * 2, text("What?")], "loss": None},
+            {"role": "assistant", "content": [text("日本")], "loss": None},
         ],
         "images": [{"bytes": PNG, "path": "a.png"}, {"bytes": PNG, "path": "b.png"}],
         "scores": [{"name": "aest", "value": 3.0}, {"name": "clip", "value": 0.5}],

@@ -22,8 +22,20 @@ from stages.sources.shapes.draft import BadRow
 
 _WINDOW = 8 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A mapping, each of whose keys is given once: of two, nobody knows which is meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice[:60]!r} is given twice")
+    return found
+
+
 # strict=False: line breaks inside strings are common in scraped JSON and lose nothing
-_DECODER = json.JSONDecoder(strict=False)
+_DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_once)
 # Finds where an element ends; numbers stay text, because int() refuses more than 4300 digits.
 _SCANNER = json.JSONDecoder(strict=False, parse_int=str, parse_float=str)
 _BLANKS = re.compile(r"[ \t\r\n]*+")
@@ -45,7 +57,7 @@ def parse(data: bytes) -> Any:
     try:
         return _DECODER.decode(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        return BadRow("malformed_record", f"not JSON: {error}")
+        return BadRow("malformed_record", f"not JSON that can be read: {error}")
 
 
 def spans(stream: BinaryIO, path: Path, lines: bool, rows: int) -> Iterator[Span]:

@@ -5,19 +5,22 @@ batch of rows is whole. So rows of images come one to a batch, and the bytes tha
 reader of parquet gets around is the size of a page: it is held up to three times (compressed, as it is, as a
 dictionary). So pages above the cap cost their row group: every row of it is a BadRow, since nobody can tell them apart.
 
+Columns that nobody asks for are not read. In one that is, a row may have so many entries in its lists, as it may have
+so many bytes: a list of nulls takes no byte in the file, and all the more once it is Python's.
+
 A row group larger than a slice stays open in the process, at its place, so that slices done in order read it once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.sources.records.parquet_pages import largest
+from stages.sources.records.parquet_pages import Pages, pages
 from stages.sources.records.streams import DataError, Limits
 from stages.sources.shapes.draft import BadRow
 
@@ -28,6 +31,15 @@ _BATCH = 64
 _LARGE_ROW = 16 * 1024  # on average over its row group; smaller rows cost less to read than a batch for each
 _MOST_BATCH = 64 * 1024 * 1024  # of small rows; where they are large after all, they come one by one
 _MOST_PAGE = 1024 * 1024 * 1024  # writers put 100 rows into a page; a row may need two such (dictionary and data)
+_MOST_ENTRIES = 1 << 26  # of one row's lists, before its bytes are counted: arrow takes about 11 bytes for each
+_ENTRY = 64  # bytes that a row is counted for each entry: about what one takes in Python
+
+Wanted = Callable[[str], bool]
+
+
+def all_columns(_: str) -> bool:
+    """Every column is wanted."""
+    return True
 
 
 def columns(path: Path) -> list[str]:
@@ -35,23 +47,65 @@ def columns(path: Path) -> list[str]:
     return list(_opened(path, path).schema_arrow.names)
 
 
+def unread(path: Path, wanted: Wanted) -> list[str]:
+    """The names of the columns that are not wanted, without those of which the file says that all is null."""
+    file = _opened(path, path)
+    kinds, about = file.schema_arrow.types, file.metadata
+    passed = [
+        (name, leaves, kind) for (name, leaves), kind in zip(_columns(file), kinds, strict=True) if not wanted(name)
+    ]
+    return [name for name, leaves, kind in passed if not pa.types.is_null(kind) and not _empty(about, leaves)]
+
+
+def _empty(about: pq.FileMetaData, leaves: range) -> bool:
+    chunks = (about.row_group(group).column(leaf) for group in range(about.num_row_groups) for leaf in leaves)
+    return all((s := c.statistics) is not None and s.has_null_count and s.null_count == c.num_values for c in chunks)
+
+
+def _columns(file: pq.ParquetFile) -> list[tuple[str, range]]:
+    """Every top-level column with the numbers of its leaves. By number, because names may have dots in them."""
+    found, first = [], 0
+    for field in file.schema_arrow:
+        last = first + _leaves(field.type)
+        found.append((field.name, range(first, last)))
+        first = last
+    return found
+
+
+def _leaves(kind: pa.DataType) -> int:
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    return sum(_leaves(kind.field(i).type) for i in range(kind.num_fields)) if pa.types.is_nested(kind) else 1
+
+
+def _wanted_leaves(file: pq.ParquetFile, path: Path, wanted: Wanted) -> list[int]:
+    """The leaves of the wanted columns. Raises DataError for two that have one name: which is meant, nobody can say."""
+    chosen = [(name, leaves) for name, leaves in _columns(file) if wanted(name)]
+    names = [name for name, _ in chosen]
+    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    if twice is not None:
+        raise DataError(f"{path}: two columns are called {twice!r}; rename one of them")
+    return [leaf for _, leaves in chosen for leaf in leaves]
+
+
 def count(path: Path) -> int:
     """The number of rows. Raises DataError for what is no parquet."""
     return int(_opened(path, path).metadata.num_rows)
 
 
-def read(path: Path, first: int, rows: int, limits: Limits) -> Iterator[tuple[int, Any]]:
-    """(row, record) of rows [first, first + rows), or of those that are there."""
-    sizes = _opened(path, path).metadata
+def read(path: Path, first: int, rows: int, limits: Limits, wanted: Wanted = all_columns) -> Iterator[tuple[int, Any]]:
+    """(row, record) of rows [first, first + rows), or of those that are there; of each the wanted columns."""
+    file = _opened(path, path)
+    sizes, leaves = file.metadata, tuple(_wanted_leaves(file, path, wanted))
     start = 0
     for number in range(sizes.num_row_groups):
         end = start + sizes.row_group(number).num_rows
-        wanted = range(max(first, start), min(first + rows, end))
-        if wanted:
-            group = _kept(path, number, start, wanted.start, limits)
-            yield from group.records(wanted)
+        mine = range(max(first, start), min(first + rows, end))
+        if mine:
+            group = _kept(path, number, start, mine.start, limits, leaves)
+            yield from group.records(mine)
             _last.clear()
-            if wanted.stop < end:
+            if mine.stop < end:
                 _last[group.key] = group
         start = end
 
@@ -63,23 +117,37 @@ class _TooMuch(Exception):
 class _Group:
     """One row group being read: the batch that holds its next rows, and what comes after it."""
 
-    def __init__(self, path: Path, number: int, start: int, limits: Limits) -> None:
-        self.key, self._path, self._number, self._limits = _key(path, number, limits), path, number, limits
-        self._meter = _Meter(path)
+    def __init__(self, path: Path, number: int, start: int, limits: Limits, leaves: tuple[int, ...]) -> None:
+        self.key, self._path, self._number, self._limits = _key(path, number, limits, leaves), path, number, limits
+        self._meter, self._leaves = _Meter(path), list(leaves)
         self._file = _opened(self._meter, path)
         about = self._file.metadata.row_group(number)
-        page = max((self._largest(about.column(i)) for i in range(about.num_columns)), default=0)
-        problem = f"a page of {page:,} bytes in its row group, at most {_MOST_PAGE:,}; write it with smaller pages"
-        self._stuck = _TooMuch(problem) if page > _MOST_PAGE else None
-        self._size = _BATCH if about.total_byte_size <= _LARGE_ROW * about.num_rows else 1
+        self._stuck = self._too_much(about)
+        size = sum(about.column(leaf).total_uncompressed_size for leaf in leaves)
+        self._size = _BATCH if size <= _LARGE_ROW * about.num_rows else 1
         self._open(start)
 
-    def _largest(self, column: pq.ColumnChunkMetaData) -> int:
-        """The bytes of the column's largest page, where it may be above the cap."""
-        if column.total_uncompressed_size <= _MOST_PAGE:
-            return 0
-        begin = column.data_page_offset if column.dictionary_page_offset is None else column.dictionary_page_offset
-        return largest(self._path, begin, column.total_compressed_size)
+    def _too_much(self, about: pq.RowGroupMetaData) -> _TooMuch | None:
+        """Why the row group can't be read at all: by its page headers, since what the file says of them may be wrong.
+
+        Every row has an entry at least, so no row has more than all of them but one for each of the others.
+        """
+        for leaf in self._leaves:
+            found = self._pages(about.column(leaf), self._file.schema.column(leaf).max_repetition_level > 0)
+            if found.largest > _MOST_PAGE:
+                problem = f"a page of {found.largest:,} bytes in its row group, at most {_MOST_PAGE:,}"
+                return _TooMuch(f"{problem}; write it with smaller pages")
+            if found.entries - about.num_rows > _MOST_ENTRIES:
+                problem = f"{found.entries:,} entries in lists of its row group of {about.num_rows:,} rows"
+                return _TooMuch(f"{problem}; write it with smaller row groups")
+        return None
+
+    def _pages(self, column: pq.ColumnChunkMetaData, nested: bool) -> Pages:
+        """The column's pages, where they may be above a cap."""
+        if column.total_uncompressed_size <= _MOST_PAGE and not nested:
+            return Pages(0, 0)
+        begin = min(column.data_page_offset, column.dictionary_page_offset or column.data_page_offset)
+        return pages(self._path, begin, column.total_compressed_size)
 
     def records(self, wanted: range) -> Iterator[tuple[int, Any]]:
         row = wanted.start
@@ -97,7 +165,8 @@ class _Group:
     def _open(self, start: int) -> None:
         self._start = self.place = start
         self._batch: pa.RecordBatch = pa.record_batch([], names=[])
-        self._batches = self._file.iter_batches(self._size, row_groups=[self._number], use_threads=False)
+        # the reader itself takes numbers of leaves; `iter_batches` takes names, and splits them at their dots
+        self._batches = self._file.reader.iter_batches(self._size, [self._number], self._leaves, use_threads=False)
 
     def _reach(self, row: int) -> None:
         """Read on to the batch that has a row. Raises _TooMuch at the row that can't be read, and ever after."""
@@ -141,19 +210,19 @@ class _Meter:
         return bytes(self._stream.read(size))
 
 
-_Key = tuple[str, int, int, int, int, Limits]
+_Key = tuple[str, int, int, int, int, Limits, tuple[int, ...]]
 _last: dict[_Key, _Group] = {}
 
 
-def _key(path: Path, number: int, limits: Limits) -> _Key:
+def _key(path: Path, number: int, limits: Limits, leaves: tuple[int, ...]) -> _Key:
     status = path.stat()
-    return str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, number, limits
+    return str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, number, limits, leaves
 
 
-def _kept(path: Path, number: int, start: int, row: int, limits: Limits) -> _Group:
+def _kept(path: Path, number: int, start: int, row: int, limits: Limits, leaves: tuple[int, ...]) -> _Group:
     """The row group, at the place where the last slice left it if that isn't behind the row."""
-    kept = _last.pop(_key(path, number, limits), None)
-    return kept if kept is not None and kept.place <= row else _Group(path, number, start, limits)
+    kept = _last.pop(_key(path, number, limits, leaves), None)
+    return kept if kept is not None and kept.place <= row else _Group(path, number, start, limits, leaves)
 
 
 def _opened(source: Any, path: Path) -> pq.ParquetFile:
@@ -165,11 +234,35 @@ def _opened(source: Any, path: Path) -> pq.ParquetFile:
 
 def _records(batch: pa.RecordBatch, limits: Limits) -> list[Any]:
     """The rows of a batch; one with a value that Python can't hold (text that isn't UTF-8) is a BadRow."""
-    if batch.num_rows == 1 and batch.nbytes > limits.row:
-        return [BadRow("row_too_large", f"{batch.nbytes:,} bytes, at most {limits.row:,}")]
+    size, entries = batch.nbytes, sum(map(_entries, batch.columns))
+    if size + _ENTRY * entries > limits.row:
+        if batch.num_rows == 1:
+            problem = f"{size:,} bytes with {entries:,} entries in lists ({_ENTRY} bytes each)"
+            return [BadRow("row_too_large", f"{problem}, at most {limits.row:,}")]
+        return _one_by_one(batch, limits)
     try:
         return list(batch.to_pylist())
     except (ValueError, OverflowError) as error:
         if batch.num_rows == 1:
             return [BadRow("malformed_record", f"a value can't be read: {error}")]
-        return [record for row in range(batch.num_rows) for record in _records(batch.slice(row, 1), limits)]
+        return _one_by_one(batch, limits)
+
+
+def _one_by_one(batch: pa.RecordBatch, limits: Limits) -> list[Any]:
+    return [record for row in range(batch.num_rows) for record in _records(batch.slice(row, 1), limits)]
+
+
+def _entries(array: pa.Array) -> int:
+    """How many entries the lists of an array have, at all depths."""
+    if isinstance(array, pa.ExtensionArray):
+        return _entries(array.storage)
+    if isinstance(array, pa.StructArray):
+        return sum(map(_entries, array.flatten()))
+    if not pa.types.is_nested(array.type):
+        return 0
+    if isinstance(array, pa.MapArray):  # has no `flatten`, and `items` are those of the whole batch
+        first, last = array.offsets[0].as_py(), array.offsets[-1].as_py()
+        inner = array.items.slice(first, last - first)
+    else:
+        inner = array.flatten()
+    return len(inner) + _entries(inner)

@@ -15,6 +15,7 @@ from typing import Any
 
 from stages.sources.records import json_spans, parquet, tar_samples
 from stages.sources.records.json_spans import Span
+from stages.sources.records.parquet import Wanted, all_columns
 from stages.sources.records.streams import CODECS, Limits, opened
 
 _PACKED = tuple(kind + codec for kind in (".json", ".jsonl", ".tar") for codec in CODECS)
@@ -56,10 +57,13 @@ def slices(path: Path, file: str, rows_per_part: int) -> list[Slice]:
     return found
 
 
-def read(path: Path, part: Slice, limits: Limits = LIMITS) -> Iterator[tuple[int, Any]]:
-    """(row, record) of a slice; a record that can't be parsed, or is too large, comes as a BadRow instance."""
+def read(path: Path, part: Slice, limits: Limits = LIMITS, wanted: Wanted = all_columns) -> Iterator[tuple[int, Any]]:
+    """(row, record) of a slice; a record that can't be parsed, or is too large, comes as a BadRow instance.
+
+    `wanted`: the columns to read, where a file can be read by columns.
+    """
     if kind(path.name) == "parquet":
-        return parquet.read(path, part.first, part.rows, limits)
+        return parquet.read(path, part.first, part.rows, limits, wanted)
     return _numbered(_read_span(path, Span(part.rows, part.begin, part.end), limits), part.first)
 
 
@@ -79,10 +83,15 @@ def first_records(path: Path, parts: Sequence[Slice], files: int = 16, rows: int
         yield from (record for _, record in islice(read(path, part), rows))
 
 
-def head(path: Path, rows: int) -> list[Any]:
+def unread(path: Path, wanted: Wanted) -> list[str]:
+    """Columns of a file that are not even read."""
+    return parquet.unread(path, wanted) if kind(path.name) == "parquet" else []
+
+
+def head(path: Path, rows: int, wanted: Wanted = all_columns) -> list[Any]:
     """The first records of a file, without looking at the rest of it."""
     if kind(path.name) == "parquet":
-        return [record for _, record in parquet.read(path, 0, rows, LIMITS)]
+        return [record for _, record in parquet.read(path, 0, rows, LIMITS, wanted)]
     span = next(_spans(path, rows), None)
     return [] if span is None else list(_read_span(path, span, LIMITS))
 

@@ -1,7 +1,7 @@
 """LLaVA's shape: `conversations: [{from, value}]` with literal `<image>` marks, `image` a path or a list of paths.
 
 Placeholders stay where the data has them (start, middle or end of a turn). Ids are not unique and of mixed type, so
-they are not used. A row without `image` is text only; extra keys are ignored.
+they are not used. A row without `image` is text only. The text in `system` becomes the first turn.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stages.sources.shapes.draft import Draft, Reading, image_refs, listing, mapping, turn
+from stages.sources.shapes.beyond import bears_loss
+from stages.sources.shapes.draft import Draft, Reading, image_refs, listing, mapping, put_system_first, turn
 
 COLUMNS = {
     "conversations": "conversations",
     "image": "image",
     "role": "from",
     "text": "value",
+    "system": "system",
     "language": "language",
     "licence": "licence",
 }
@@ -24,7 +26,11 @@ COLUMNS = {
 def adapt(record: Mapping[str, Any], reading: Reading) -> Draft:
     """One record -> Draft."""
     turns = [mapping(t, "a turn") for t in listing(reading.get(record, "conversations"), "conversations")]
-    messages = [turn(reading.get(t, "role"), reading.get(t, "text"), True) for t in turns]
+    messages = [
+        turn(reading.get(t, "role"), reading.get(t, "text"), True, bears_loss(t, reading, "conversations"))
+        for t in turns
+    ]
+    put_system_first(messages, reading.get(record, "system"))
     language = reading.get(record, "language")
     return Draft(
         messages,

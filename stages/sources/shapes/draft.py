@@ -19,6 +19,9 @@ REASONS = {
     "unknown_block": "a turn has a block that is neither text nor an image",
     "row_too_large": "more bytes than max_row_bytes, or more text than max_text_bytes",
     "placeholder_mismatch": "the number of image placeholders differs from the number of images",
+    "other_modality": "the row is about a video or a sound, which a sample can't hold",
+    "tool_use": "the row offers or calls tools, which a sample has no place for",
+    "preference": "the row holds an answer that is to be avoided, and a sample only what is to be learned",
 }
 
 PLACEHOLDER = "<image>"
@@ -36,6 +39,7 @@ ROLES = {
     "bard": "assistant",
     "bot": "assistant",
 }
+_TOOL_ROLES = ("tool", "function", "function_call", "tool_call", "observation", "ipython")
 
 
 class BadRow(ValueError):
@@ -48,10 +52,14 @@ class BadRow(ValueError):
 
 @dataclass(frozen=True)
 class Reading:
-    """How the records of one source are read: the column of every field, and the question that captions answer."""
+    """How the records of one source are read: the column of every field, and the question that captions answer.
+
+    `ignored`: names of columns, and of keys of turns (`messages[].weight`), that say nothing here.
+    """
 
     columns: Mapping[str, str]
     prompt: str = ""
+    ignored: frozenset[str] = frozenset()
 
     def get(self, record: Mapping[str, Any], field: str) -> Any:
         return record.get(self.columns[field])
@@ -92,8 +100,13 @@ def what_is(value: Any) -> str:
     return next((name for known, name in names if isinstance(value, known)), f"a {type(value).__name__}")
 
 
-def turn(role: Any, text: Any, split_placeholders: bool) -> dict[str, Any]:
-    """One message. `split_placeholders`: each literal `<image>` becomes an image block at its place."""
+def turn(role: Any, text: Any, split_placeholders: bool, loss: bool = True) -> dict[str, Any]:
+    """One message. `split_placeholders`: each literal `<image>` becomes an image block at its place.
+
+    `loss`: False for a turn that is context alone, whoever speaks.
+    """
+    if isinstance(role, str) and role.lower() in _TOOL_ROLES:
+        raise BadRow("tool_use", f"a turn of the role {role!r}")
     if not isinstance(role, str) or role.lower() not in ROLES:
         raise BadRow("unknown_role", f"role {role!r}; known: {', '.join(ROLES)}")
     if not isinstance(text, str):
@@ -107,7 +120,7 @@ def turn(role: Any, text: Any, split_placeholders: bool) -> dict[str, Any]:
             blocks.append({"type": "image", "text": None})
         if piece or len(pieces) == 1:
             blocks.append({"type": "text", "text": piece})
-    return {"role": ROLES[role.lower()], "content": blocks}
+    return {"role": ROLES[role.lower()], "content": blocks, **({} if loss else {"loss": False})}
 
 
 def image_blocks(messages: list[dict[str, Any]]) -> int:
@@ -121,6 +134,17 @@ def put_images_first(messages: list[dict[str, Any]], count: int) -> None:
         if message["role"] == "user":
             message["content"][:0] = [{"type": "image", "text": None} for _ in range(count)]
             return
+
+
+def put_system_first(messages: list[dict[str, Any]], text: Any) -> None:
+    """Insert the text of a system column as the first turn; a system turn that says the same already stays alone."""
+    if text is None or text == "":
+        return
+    system = turn("system", text, False)
+    if not messages or messages[0]["role"] != "system":
+        messages.insert(0, system)
+    elif messages[0]["content"] != system["content"]:
+        raise BadRow("malformed_record", "a column and a turn for the system, and they differ")
 
 
 def check(draft: Draft) -> int:

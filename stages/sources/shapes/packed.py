@@ -11,7 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stages.sources.shapes.draft import BadRow, Draft, Reading, image_refs, listing, put_images_first, turn
+from stages.sources.shapes.draft import (
+    BadRow,
+    Draft,
+    Reading,
+    image_refs,
+    listing,
+    put_images_first,
+    put_system_first,
+    turn,
+)
 
 
 def adapt(fields: Mapping[str, Any], pictures: list[Any], reading: Reading) -> Draft:
@@ -27,6 +36,7 @@ def adapt(fields: Mapping[str, Any], pictures: list[Any], reading: Reading) -> D
         for caption, prompt, name in zip(captions, prompts, names, strict=True)
         for message in _entry(_several(caption), _several(prompt), len(_several(name)), reading)
     ]
+    put_system_first(messages, reading.get(fields, "system"))
     licence, language = reading.get(fields, "licence"), reading.get(fields, "language")
     language = language if isinstance(language, str) else None
     return Draft(messages, image_refs(pictures), licence=licence, declared_language=language)

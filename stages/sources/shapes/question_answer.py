@@ -9,12 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stages.sources.shapes.draft import BadRow, Draft, Reading, image_refs, put_images_first, turn
+from stages.sources.shapes.draft import (
+    BadRow,
+    Draft,
+    Reading,
+    image_refs,
+    put_images_first,
+    put_system_first,
+    turn,
+)
 
 COLUMNS = {
     "image": "image",
     "question": "question",
     "answer": "answer",
+    "system": "system",
     "language": "language",
     "licence": "licence",
 }
@@ -28,5 +37,6 @@ def adapt(record: Mapping[str, Any], reading: Reading) -> Draft:
     messages = [turn("user", question, False), turn("assistant", answer, False)]
     images = image_refs(reading.get(record, "image"))
     put_images_first(messages, len(images))
+    put_system_first(messages, reading.get(record, "system"))
     licence, language = reading.get(record, "licence"), reading.get(record, "language")
     return Draft(messages, images, licence=licence, declared_language=language)

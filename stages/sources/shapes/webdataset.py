@@ -1,4 +1,5 @@
-"""A sample of a WebDataset tar: pictures, and text in `json` or `txt`. Nothing else in it is decoded.
+"""A sample of a WebDataset tar: pictures, and text in `json` or `txt`. Nothing else in it is decoded, and one with a
+film or a sound is a reject.
 
 `json` holds `conversations` (LLaVA's shape), `messages` (or is such a list itself), `captions` (a list, see packed.py),
 or `caption`; a `txt` is a caption as well and comes before the `caption` of img2dataset's json. The pictures are those
@@ -24,16 +25,22 @@ COLUMNS = {
     "caption": "caption",
     "captions": "captions",
     "prompts": "prompts",
+    "system": "system",
     "language": "language",
     "licence": "licence",
 }
 
+# Of the json: what packed.py reads beside the columns; the pictures are the sample's own, whatever names it gives them
+ALSO = ("prompt", "images", "image")
+
 _PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm")
+_MEDIA = ("mp4", "webm", "mkv", "avi", "mov", "mp3", "wav", "flac", "ogg", "opus", "m4a", "aac")
 _NUMBER = re.compile(r"\d+")
 
 
 def adapt(record: Mapping[str, Any], reading: Reading) -> Draft:
     """One sample -> Draft, by the adapter of the shape that its json has."""
+    _refuse_media(record, reading)
     fields = json_fields(record, reading)
     pictures = _pictures(record)
     if reading.get(fields, "conversations") is not None:
@@ -48,6 +55,18 @@ def adapt(record: Mapping[str, Any], reading: Reading) -> Draft:
         raise BadRow("no_conversation", f"members {', '.join(_extensions(record)) or 'none'}: no text in them")
     inner = _reading(caption.COLUMNS, reading)
     return caption.adapt({**fields, inner.columns["caption"]: said, "image": pictures}, inner)
+
+
+def unread_members(record: Mapping[str, Any]) -> list[str]:
+    """The kinds of its members that are neither text nor picture, such as ".npy"."""
+    kinds = {extension.rpartition(".")[2] for extension in _extensions(record)}
+    return sorted(f".{kind}" for kind in kinds - {"json", "txt", *_PICTURES})
+
+
+def _refuse_media(record: Mapping[str, Any], reading: Reading) -> None:
+    for kind in unread_members(record):
+        if kind[1:] in _MEDIA and kind not in reading.ignored:
+            raise BadRow("other_modality", f"a member {kind}, and a sample has images alone; `ignore: [{kind}]`")
 
 
 def is_sample(record: Any) -> bool:
@@ -66,7 +85,9 @@ def json_fields(record: Mapping[str, Any], reading: Reading) -> Mapping[str, Any
 
 def _reading(columns: Mapping[str, str], reading: Reading) -> Reading:
     """The inner adapter's columns, where this source gives some of them names of its own."""
-    return Reading({**columns, **{k: v for k, v in reading.columns.items() if k in columns}}, reading.prompt)
+    return Reading(
+        {**columns, **{k: v for k, v in reading.columns.items() if k in columns}}, reading.prompt, reading.ignored
+    )
 
 
 def _only(record: Mapping[str, Any], kind: str) -> Any:

@@ -28,12 +28,24 @@ def reason(one: dict[str, Any], **params: Any) -> str | None:
         ([("user", "q"), ("assistant", "")], "empty_answer"),
         ([("user", "q"), ("assistant", " \n\t\u3000")], "empty_answer"),
         ([("user", "q"), ("assistant", "a"), ("user", "q"), ("assistant", "")], "empty_answer"),
-        ([("user", ""), ("assistant", "a")], None),
+        ([("user", ""), ("assistant", "a")], "empty_question"),
+        ([("user", "q"), ("assistant", "a"), ("user", " \n"), ("assistant", "a")], "empty_question"),
+        ([("user", "q"), ("assistant", "a"), ("user", "q")], "no_last_answer"),
+        ([("user", "q"), ("assistant", "a"), ("system", "s")], "no_last_answer"),
+        ([("user", "q"), ("assistant", ""), ("user", "q")], "empty_answer"),
         ([("system", ""), ("user", "q"), ("assistant", ".")], None),
+        ([("assistant", "a document")], None),
     ],
 )
-def test_an_answer_that_says_nothing(turns: list[tuple[str, str]], expected: str | None) -> None:
+def test_a_turn_that_says_nothing_or_is_missing(turns: list[tuple[str, str]], expected: str | None) -> None:
     assert reason(sample("a", messages=talk(*turns))) == expected
+
+
+def test_a_question_that_is_an_image_alone_is_none_that_says_nothing() -> None:
+    turns = talk(("user", ""), ("assistant", "a"), images=1)
+    assert reason(sample("a", messages=turns)) is None
+    turns = talk(("user", ""), ("assistant", "a"), ("user", ""), ("assistant", "a"), images=1)
+    assert reason(sample("a", messages=turns)) == "empty_question"
 
 
 def rated(**scores: float) -> dict[str, Any]:
@@ -80,7 +92,9 @@ def test_evidence_is_what_the_rules_saw_and_the_first_reason_wins() -> None:
         "sample_id": "a",
         "reason": "empty_answer",
         "characters": 3,
+        "shortest_question": None,
         "shortest_answer": 0,
+        "last_role": "assistant",
         "smallest_side": 10,
         "largest_aspect": 4.0,
     }

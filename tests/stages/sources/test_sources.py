@@ -142,7 +142,7 @@ def test_the_words_for_no_image(image: Any) -> None:
 
 def test_ids_and_extra_keys_do_not_matter() -> None:
     record = conversation("a", "b", id=7, model="", extra={"x": [1]}, language=5)
-    record["conversations"][0]["weight"] = 3
+    record["conversations"][0]["markdown"] = 3
     assert layout(adapt("conversations", record)) == [("user", ["«a»"]), ("assistant", ["«b»"])]
     assert adapt("conversations", {**record, "id": "000"}) == adapt("conversations", record)
 
@@ -169,7 +169,7 @@ def test_a_mismatch_states_both_numbers() -> None:
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        ({"conversations": [{"from": "tool", "value": "x"}]}, "unknown_role"),
+        ({"conversations": [{"from": "tool", "value": "x"}]}, "tool_use"),
         ({"conversations": [{"value": "x"}]}, "unknown_role"),
         ({"conversations": [{"from": 1, "value": "x"}]}, "unknown_role"),
         ({"conversations": [{"from": "human", "value": None}]}, "malformed_record"),
@@ -289,7 +289,7 @@ def test_the_other_spelling_of_a_turn_is_read_alike() -> None:
         (said("<image><image>", "b", images=["1"]), "placeholder_mismatch"),
         (said([block("no place")], "b", images=["1"]), "placeholder_mismatch"),
         (said([block(image="own.jpg")], "b", images=["1"]), "placeholder_mismatch"),
-        (said([{"type": "audio", "audio": "x.wav"}], "b"), "unknown_block"),
+        (said([{"type": "audio", "audio": "x.wav"}], "b"), "other_modality"),
         (said([{"text": "untyped"}], "b"), "unknown_block"),
         (said([block("a"), "b"], "c"), "malformed_record"),
         (said([{"type": "text"}], "c"), "malformed_record"),
@@ -299,8 +299,8 @@ def test_the_other_spelling_of_a_turn_is_read_alike() -> None:
         (said([block(image="data:image/png;base64,@@@@")], "c"), "malformed_record"),
         (said([block(image="data:image/png;base64,é")], "c"), "malformed_record"),
         (said([{"type": "image", "source": {"type": "base64", "data": 5}}], "c"), "malformed_record"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "unknown_role"),
-        ({"messages": [{"role": "tool", "content": []}]}, "unknown_role"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "tool_use"),
+        ({"messages": [{"role": "tool", "content": []}]}, "tool_use"),
         (said("only a question"), "no_conversation"),
         (said(), "no_conversation"),
         ({}, "no_conversation"),
