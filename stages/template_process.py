@@ -22,14 +22,13 @@ class _TooMuch(Exception):
 def _serve(seconds: int, memory: int, length: int) -> None:
     """Answer line for line until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who asks decides when it ends
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_AS, memory)
     environment, compiled = _environment(), {}
     for line in sys.stdin:
         request = json.loads(line)
         used = resource.getrusage(resource.RUSAGE_SELF)
-        limit = int(used.ru_utime + used.ru_stime) + 1 + seconds
-        resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
+        _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + 1 + seconds)
         try:
             source = request["source"]
             if source not in compiled:
@@ -46,6 +45,12 @@ def _serve(seconds: int, memory: int, length: int) -> None:
             reply = {"refuses": _one_line(error)}
         sys.stdout.write(json.dumps(reply) + "\n")
         sys.stdout.flush()
+
+
+def _limit(what: int, most: int) -> None:
+    """At most so much, and no more than whoever started us allows."""
+    _, hard = resource.getrlimit(what)
+    resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 def _printed(template: Any, request: Mapping[str, Any], most: int) -> str:

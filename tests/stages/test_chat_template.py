@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -126,3 +128,13 @@ def test_a_template_is_asked_for_its_words_and_not_run_for_them() -> None:
     assert {"<a>", "<b>", "<c>"} <= set(words)
     with pytest.raises(TemplateRefuses, match="TemplateSyntaxError"):
         Template("{% for %}", {}).words()
+
+
+def test_a_limit_of_the_machine_that_is_lower_than_ours_is_kept() -> None:
+    script = (
+        "import resource; from stages.chat_template import Template\n"
+        "resource.setrlimit(resource.RLIMIT_CPU, (600, 600))\n"
+        "print(Template('{{ messages[0].content }}', {}).render([{'role': 'user', 'content': 'seen'}], False))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == "seen\n", done.stderr
