@@ -24,7 +24,12 @@ def adapt(record: Mapping[str, Any], reading: Reading) -> Draft:
 
 
 def _scores(record: Mapping[str, Any]) -> dict[str, float]:
-    return ratings(record, [name for name, value in record.items() if name.endswith("_min") and _number(value)])
+    return ratings(record, [name for name, value in record.items() if is_rating(name) and _number(value)])
+
+
+def is_rating(name: str) -> bool:
+    """Whether a column of this name rates the row, where it holds a number."""
+    return name.endswith("_min")
 
 
 def _number(value: Any) -> bool:
