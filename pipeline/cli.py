@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pipeline.commands import funnel, plan, probe, rejects, report, show, verify
-from pipeline.graph.build import build
+from pipeline.graph.build import build, foresee
 from pipeline.graph.content import Content, check_places
 from pipeline.graph.context import Context
 from pipeline.graph.errors import MissingInput, StepError
@@ -130,6 +130,7 @@ def _run(given: argparse.Namespace) -> int:
         if alone is not None and not chosen:
             why = STAGES[alone].absent
             raise RecipeError(f"{alone}: the recipe has {why}, so there is nothing to run; see README.md")
+        foresee(chosen, context)
         with lock(context.out):
             context.content.save()
             done = runner.run(chosen, context, executor, again=alone is not None)
@@ -149,6 +150,7 @@ def _run(given: argparse.Namespace) -> int:
 def _plan(given: argparse.Namespace) -> int:
     context, steps = _open(given)
     plan.show(steps, context)
+    foresee(steps, context)
     return 0
 
 

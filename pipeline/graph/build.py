@@ -8,7 +8,7 @@ parts of all sources in the recipe's order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Stage, Step
@@ -24,6 +24,13 @@ def build(context: Context, table: Mapping[str, Stage]) -> list[Step]:
     for step in steps:
         step.resolve(context)
     return steps
+
+
+def foresee(steps: Iterable[Step], context: Context) -> None:
+    """Raise RecipeError for what would stop one of the steps that are to do, where it can be known by now."""
+    for step in steps:
+        if context.manifest(step) is None:
+            step.stage.foresee(step, context)
 
 
 def _check_stops(stop_if: Mapping[str, float], table: Mapping[str, Stage]) -> None:

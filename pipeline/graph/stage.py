@@ -165,7 +165,8 @@ class Stage:
 
     steps     (the row, recipe and content, steps so far) -> its steps; none where the recipe doesn't ask for it
     absent    what a recipe lacks that has no such step
-    require   before the first task: raises RecipeError for what would make the step useless
+    foresee   before any step of a run: raises RecipeError for what would make this one useless, where it shows by now
+    require   before the first task: the same, with the inputs there
     named_by  whether steps that read it are named by its identity, or by what it brought: its `content`
     finish    when all tasks are done: writes the files of the whole step
     check     what must hold between its ledger and those of its inputs; raises ManifestError or StepError
@@ -186,6 +187,7 @@ class Stage:
     phases: tuple[Phase, ...]
     absent: str = ""
     named_by: Literal["identity", "content"] = "identity"
+    foresee: Callable[[Step, Context], None] = lambda step, context: None
     require: Callable[[Step, Context], None] = lambda step, context: None
     finish: Callable[[Ending, PartWriter], Facts] = lambda ending, writer: Facts()
     check: Callable[[Step, Manifest, Context], None] = rows_of_samples

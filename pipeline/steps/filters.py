@@ -23,7 +23,9 @@ from pipeline.storage.part_reader import read
 from pipeline.storage.part_writer import PartWriter
 from schemas.manifest import Counts
 from schemas.strict import RecipeError
+from stages.download import role
 from stages.filters.table import FILTERS
+from stages.sources.rating_check import may_rate
 from stages.stage import Assets, Filter, counts
 
 
@@ -49,6 +51,7 @@ def row(judge: Filter, number: int) -> Stage:
         steps=functools.partial(_steps, judge),
         phases=(Phase(functools.partial(_split, judge), _do),),
         absent=f"no section data.{judge.name}, or it is off",
+        foresee=functools.partial(_foresee, judge),
         require=functools.partial(_require, judge),
     )
 
@@ -116,6 +119,26 @@ def _loaded(name: str, params: Any, assets: tuple[tuple[str, str], ...], benchma
         assert load is not None
         _models[key] = load(params, given)
     return _models[key]
+
+
+def _foresee(judge: Filter, step: Step, context: Context) -> None:
+    """A score that no source can give."""
+    sources = context.recipe.data.sources
+    for key, names in judge.scores(step.params).items():
+        for name in names:
+            listed = {label: functools.partial(_record_files, label, context) for label in sources}
+            if not any(may_rate(name, source, listed[label]) for label, source in sources.items()):
+                there = sorted({column for source in sources.values() for column in source.scores})
+                why = f"no source rates its rows under that name; its declaration lists {', '.join(there) or 'none'}"
+                raise RecipeError(f"data.{judge.name}.{key}.{name}: {why}, and `texts` has columns that end in _min")
+
+
+def _record_files(label: str, context: Context) -> list[Path] | None:
+    """The record files of a source that lies on this machine."""
+    if context.fetched(label):
+        return None
+    source, found = context.recipe.data.sources[label], context.content.named(label)
+    return [context.place(label) / file.file for file in found if role(file.file, source) == "records"]
 
 
 def _require(judge: Filter, step: Step, context: Context) -> None:

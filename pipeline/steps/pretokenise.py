@@ -28,9 +28,11 @@ from pipeline.storage.part_writer import PartWriter
 from schemas import shard_map
 from schemas.manifest import Counts, Manifest, ManifestError
 from schemas.shard import COUNTS, INDEX, SHARD
+from schemas.strict import RecipeError
 from stages import pretokenise
 from stages.chat import ChatFormat
 from stages.pretokenise import VERDICT, PretokeniseParams, totals
+from stages.tokenizer_check import refusal
 
 _INDEX_ROWS = 1 << 17  # rows of a row group of the whole index, at the least
 
@@ -51,6 +53,14 @@ def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[S
     parameters = {**asdict(data.pretokenise), "tokenizer": context.content.tokenizer}
     inputs = (*all_of(before, "samples", data.sources), *filters)
     yield Step(stage, "", parameters, data.pretokenise, inputs)
+
+
+def _foresee(step: Step, context: Context) -> None:
+    """The tokenizer and its template are tried now: all else is done before the first task that needs them."""
+    tokens = step.params.tokens
+    folder = str(context.place("tokenizer"))
+    if why := refusal(folder, context.content.tokenizer, tokens.image, tokens.start, tokens.end):
+        raise RecipeError(f"run.locations.tokenizer: {why}")
 
 
 def _split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
@@ -175,6 +185,7 @@ PRETOKENISE = Stage(
     reasons=pretokenise.REASONS,
     steps=_steps,
     phases=(Phase(_split, _do),),
+    foresee=_foresee,
     finish=_finish,
     check=_check,
     verify=check_shards,

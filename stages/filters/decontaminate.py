@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from stages.filters.image_match import Match, Pictures, alike
+from stages.filters.image_match import Match, Pictures, distinct, nearest
 from stages.stage import Assets, Filter
 
 
@@ -31,7 +31,7 @@ EVIDENCE = pa.schema([("benchmark_id", pa.string()), ("distance", pa.int32())])
 
 
 class Index(NamedTuple):
-    """The benchmarks' images: who shows them, their hashes, their pictures."""
+    """The benchmarks' images: their hashes with who shows them, and their pictures, of those that look the same one."""
 
     sample_ids: list[str]
     by_sha256: dict[str, str]
@@ -45,7 +45,9 @@ def load(params: DecontaminateParams, assets: Assets) -> Index:
     by_sha256: dict[str, str] = {}
     for sample_id, info in images:
         by_sha256.setdefault(info["sha256"], sample_id)
-    return Index([sample_id for sample_id, _ in images], by_sha256, Pictures.of([info for _, info in images]))
+    pictures = Pictures.of([info for _, info in images])
+    firsts, _ = distinct([pictures])
+    return Index([images[row][0] for row in firsts.tolist()], by_sha256, pictures.take(firsts))
 
 
 def judge(table: pa.Table, params: DecontaminateParams, index: Index) -> tuple[list[str | None], pa.Table]:
@@ -63,14 +65,13 @@ def judge(table: pa.Table, params: DecontaminateParams, index: Index) -> tuple[l
 
 def _hits(images: list[dict[str, Any]], index: Index, match: Match) -> list[tuple[str, int] | None]:
     """Per image the nearest benchmark sample and its distance, or None."""
-    hits: list[tuple[str, int] | None] = [
-        (index.by_sha256[info["sha256"]], 0) if info["sha256"] in index.by_sha256 else None for info in images
-    ]
-    i, j, distance = alike(Pictures.of(images), index.pictures, match)
-    for image, other, bits in zip(i.tolist(), j.tolist(), distance.tolist(), strict=True):
-        best = hits[image]
-        if best is None or bits < best[1]:
-            hits[image] = (index.sample_ids[other], bits)
+    pictures = Pictures.of(images)
+    firsts, which = distinct([pictures])
+    best, bits = (column[which].tolist() for column in nearest(pictures.take(firsts), index.pictures, match))
+    hits: list[tuple[str, int] | None] = []
+    for info, other, distance in zip(images, best, bits, strict=True):
+        same = index.by_sha256.get(info["sha256"])
+        hits.append((same, 0) if same is not None else None if other < 0 else (index.sample_ids[other], distance))
     return hits
 
 

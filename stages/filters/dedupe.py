@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from stages.filters.image_match import Match, Pictures, alike, components
+from stages.filters.image_match import Match, Pictures, apart, clusters, matches
 from stages.filters.text_key import conversation_key
 from stages.stage import Filter
 
@@ -79,18 +79,18 @@ def _exact(group: Sequence[_Row]) -> list[_Row]:
 
 
 def _near(rows: Sequence[_Row], match: Match) -> None:
-    """Mark rows whose images all match by sight; `rows` come best first."""
-    distances = _pairs(rows, match)
-    if not distances:
+    """Mark rows whose images all match by sight; `rows` come best first, and share the number of images."""
+    if len(rows) < 2:
         return
-    i, j = np.array(list(distances)).T
-    clusters = components(len(rows), i, j)
-    keeper: dict[int, int] = {}
-    for index in sorted({*i.tolist(), *j.tolist()}):
-        kept = keeper.setdefault(int(clusters[index]), index)
-        if kept != index:
-            # None: it matches the kept one only through others of the cluster
-            _drop(rows[index], rows[kept], "near_duplicate", distances.get((kept, index)))
+    positions = [Pictures.of([row.infos[number] for row in rows]) for number in range(len(rows[0].infos))]
+    kept = clusters(positions, match)
+    (lost,) = np.nonzero(kept != np.arange(len(rows)))
+    pairs = [(pictures.take(lost), pictures.take(kept[lost])) for pictures in positions]
+    direct = matches([mine for mine, _ in pairs], [theirs for _, theirs in pairs], match)
+    distances = np.max([apart(mine, theirs) for mine, theirs in pairs], axis=0)
+    for row, number, is_direct, distance in zip(lost.tolist(), kept[lost].tolist(), direct, distances, strict=True):
+        # None: it matches the kept one only through others of the cluster
+        _drop(rows[row], rows[number], "near_duplicate", int(distance) if is_direct else None)
 
 
 def _follow(group: Sequence[_Row]) -> None:
@@ -99,18 +99,6 @@ def _follow(group: Sequence[_Row]) -> None:
     for row in group:
         if row.kept in dropped:
             row.kept, row.distance = dropped[row.kept].kept, dropped[row.kept].distance
-
-
-def _pairs(rows: Sequence[_Row], match: Match) -> dict[tuple[int, int], int]:
-    """(i, j), i < j -> largest Hamming distance, for rows that match in every image position. They share one
-    conversation, so the number of images too."""
-    common: dict[tuple[int, int], int] | None = None
-    for position in range(len(rows[0].infos)):
-        pictures = Pictures.of([row.infos[position] for row in rows])
-        i, j, distance = alike(pictures, pictures, match)
-        here = {(a, b): d for a, b, d in zip(i.tolist(), j.tolist(), distance.tolist(), strict=True) if a < b}
-        common = here if common is None else {p: max(d, here[p]) for p, d in common.items() if p in here}
-    return common or {}
 
 
 def _drop(row: _Row, kept: _Row, reason: str, distance: int | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from typing import Any
 
@@ -85,7 +86,7 @@ def test_what_is_surely_too_long_is_not_encoded_to_say_so(chat: ChatFormat) -> N
     turns = sample("turns", messages=talk(*[("user", ""), ("assistant", "")] * 250))
     pictures = sample("pictures")
     pictures["images"] = [{"bytes": b"", "path": "a.png"}] * 12
-    pictures["image_info"] = [{"width": 900, "height": 300}] * 12
+    pictures["image_info"] = [{"width": 900, "height": 300, "sha256": hashlib.sha256(b"").hexdigest()}] * 12
     pictures["messages"][0]["content"][:0] = [IMAGE] * 12
     (done,) = pretokenise([table(near, far, turns, pictures)], {}, 0, chat, params)
     assert done.verdict["reason"].to_pylist() == ["too_long"] * 4
