@@ -78,6 +78,7 @@ TESTS = {
     "stages/stage.py": "grouping filter filter_defaults",
     "train/checkpoint.py": "train_checkpoint",
     "train/data/collate.py": "train_collate_bounds train_collate",
+    "train/data/index.py": "train_shards",
     "train/data/loader.py": "train_loader",
     "train/data/packing.py": "train_packs train_plan",
     "train/data/shard_file.py": "train_shards",

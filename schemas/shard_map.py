@@ -66,7 +66,10 @@ class ShardMap:
 
 def from_json(text: str | bytes) -> ShardMap:
     """Raises ValueError for what is no map."""
-    return strict.build(ShardMap, json.loads(text))
+    try:
+        return strict.build(ShardMap, json.loads(text))
+    except RecursionError:
+        raise ValueError("nested without end") from None
 
 
 def mapped(path: Path) -> pa.Buffer:

@@ -27,10 +27,11 @@ from train.data.packing import PlanError
 from train.evaluate import questions
 from train.evaluate.questions import QuestionError, Row
 from train.generate import Answerer, PromptError
+from train.models.build import ModelError
 from train.run_folder import OutputError
 from train.trainer import TrainingError
 
-_WRONG = (RecipeError, CheckpointError, PlanError, QuestionError)
+_WRONG = (RecipeError, CheckpointError, PlanError, QuestionError, ModelError)
 _FAILED = (ManifestError, CollateError, TrainingError, ChatError, BadImage, PromptError, OutputError)
 
 
@@ -41,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (*_WRONG, *_FAILED) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, _WRONG) else 1
+    except OSError as error:
+        print(f"error: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted; the same command continues from the newest checkpoint", file=sys.stderr)
         return 130

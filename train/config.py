@@ -37,6 +37,9 @@ from typing import Any, Literal
 from schemas import strict, yaml_file
 from schemas.strict import RecipeError
 
+# No run comes near; beyond, numbers no longer fit where they are used, or a model takes forever to be built
+_MOST, _WIDEST, _DEEPEST, _MOST_THREADS = 2**53, 2**20, 1000, 1024
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -47,7 +50,9 @@ class DataConfig:
     max_tokens_per_pack: int
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "epochs", "batch_size", "max_tokens_per_pack")
+        _path(self, "shards")
+        _within(self, 0, _MOST, "seed")
+        _within(self, 1, _MOST, "epochs", "batch_size", "max_tokens_per_pack")
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,8 @@ class Vision:
     intermediate_size: int
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "hidden_size", "num_layers", "num_heads", "intermediate_size")
+        _within(self, 1, _WIDEST, "hidden_size", "num_heads", "intermediate_size")
+        _within(self, 1, _DEEPEST, "num_layers")
         _multiple(self, "hidden_size", "num_heads")
 
 
@@ -71,8 +77,11 @@ class Language:
     intermediate_size: int
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "hidden_size", "num_layers", "num_heads", "num_kv_heads", "intermediate_size")
+        _within(self, 1, _WIDEST, "hidden_size", "num_heads", "num_kv_heads", "intermediate_size")
+        _within(self, 1, _DEEPEST, "num_layers")
         _multiple(self, "hidden_size", "num_heads")
+        if self.hidden_size // self.num_heads % 2:  # its halves are rotated
+            raise ValueError(f"hidden_size / num_heads is {self.hidden_size // self.num_heads}, wanted an even number")
         _multiple(self, "num_heads", "num_kv_heads")
 
 
@@ -81,6 +90,9 @@ class ModelConfig:
     vision: Vision
     language: Language
     init_seed: int
+
+    def __post_init__(self) -> None:
+        _within(self, 0, _MOST, "init_seed")
 
 
 @dataclass(frozen=True)
@@ -93,7 +105,7 @@ class OptimiserConfig:
     schedule: Literal["cosine", "wsd"]
 
     def __post_init__(self) -> None:
-        _at_least(self, 0, "warmup_steps", "weight_decay")
+        _within(self, 0, _MOST, "warmup_steps", "weight_decay")
         for name in ("learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, wanted more than 0")
@@ -107,7 +119,9 @@ class RunConfig:
     log_every: int
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "threads", "checkpoint_every", "log_every")
+        _path(self, "out")
+        _within(self, 1, _MOST_THREADS, "threads")
+        _within(self, 1, _MOST, "checkpoint_every", "log_every")
 
 
 @dataclass(frozen=True)
@@ -127,11 +141,25 @@ def load(path: str | Path) -> Config:
     return strict.build(Config, mapping)
 
 
-def _at_least(config: Any, least: int, *names: str) -> None:
+def _within(config: Any, least: int, most: int, *names: str) -> None:
     assert set(names) <= {field.name for field in fields(config)}
     for name in names:
-        if getattr(config, name) < least:
-            raise ValueError(f"{name} is {getattr(config, name)}, wanted at least {least}")
+        value = getattr(config, name)
+        if not least <= value <= most:
+            bound = f"at least {least}" if value < least else f"at most {most:,}"
+            raise ValueError(f"{name} is {strict.brief(value)}, wanted {bound}")
+
+
+def _path(config: Any, name: str) -> None:
+    """A place that can be one; `~` is the home folder."""
+    value = getattr(config, name)
+    if not value.strip() or not value.isprintable():
+        raise ValueError(f"{name} is {value!r}, wanted the path of a folder")
+    try:
+        place = str(Path(value).expanduser())
+    except RuntimeError:
+        raise ValueError(f"{name} is {value!r}, and there is no such home folder") from None
+    object.__setattr__(config, name, place)  # frozen, and not yet seen by anyone
 
 
 def _multiple(config: Any, name: str, of: str) -> None:

@@ -8,11 +8,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tiny_shards import SCHEME, TOKENS, png, row, talks, write_shards
 
 from schemas import shard_map
-from schemas.manifest import ManifestError
+from schemas.manifest import ManifestError, describe
+from schemas.shard import INDEX
 from schemas.strict import RecipeError
 from stages.chat import ChatFormat
 from train.data.shards import Shards
@@ -154,3 +157,111 @@ def test_the_hundred_thousandth_shard_is_read_as_the_index_says(tmp_path):
         "shard-100000.arrow",
         "shard-100001.arrow",
     }
+
+
+# ---- shards by another hand: every hash is right
+
+
+def forge(folder: Path, **changes) -> None:
+    """The manifest says what the files are, and `changes`."""
+    known = json.loads((folder / "manifest.json").read_text())
+    known["files"] = [vars(describe(folder, e["name"])) for e in known["files"] if (folder / e["name"]).is_file()]
+    (folder / "manifest.json").write_text(json.dumps(known | changes))
+
+
+def change_index(folder: Path, change, schema: pa.Schema = INDEX) -> None:
+    rows = pq.read_table(folder / "index.parquet").to_pylist()
+    change(rows)
+    pq.write_table(pa.Table.from_pylist(rows, schema), folder / "index.parquet")
+
+
+INDEXES = {
+    "a row too few": (lambda rows: rows.pop(), "59 rows, the manifest says 60"),
+    "a row twice": (lambda rows: rows.__setitem__(7, rows[6]), "its rows don't follow each other"),
+    "another order": (lambda rows: rows.reverse(), "its rows don't follow each other"),
+    "not from the beginning": (
+        lambda rows: [row.update(row=row["row"] + 1) for row in rows],
+        "don't follow each other",
+    ),
+    "no tokens": (lambda rows: rows[3].update(num_tokens=0), "counts that no sample has"),
+    "fewer than no tiles": (lambda rows: rows[3].update(num_tiles=-1), "counts that no sample has"),
+    "no count": (lambda rows: rows[3].update(num_tiles=None), "rows without counts"),
+}
+
+
+@pytest.mark.parametrize("case", INDEXES)
+def test_an_index_that_makes_no_sense_is_refused_at_once(copy, case):
+    change, message = INDEXES[case]
+    change_index(copy, change)
+    forge(copy)
+    with pytest.raises(ManifestError, match=rf"index.parquet: .*{message}"):
+        Shards(copy)
+
+
+def test_a_sample_of_other_lengths_than_the_index_says_is_refused(copy):
+    change_index(copy, lambda rows: rows[30].update(num_tokens=7))
+    forge(copy)
+    with pytest.raises(ManifestError, match=r"shard-00001.arrow row 5 \(tests/30\): \d+ tokens .* the index says 7"):
+        Shards(copy).sample(30)
+
+
+def test_a_shard_of_other_rows_than_the_index_says_is_refused(copy):
+    def move(rows):
+        rows[49].update(shard=2, row=0)
+        for entry in rows[50:]:
+            entry.update(row=entry["row"] + 1)
+
+    change_index(copy, move)
+    forge(copy)
+    with pytest.raises(ManifestError, match=r"shard-00002.arrow: 10 rows, the index has 11 of it"):
+        Shards(copy).sample(55)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["index.parquet"], "index.parquet"),
+        (["map-00001.json"], "map of every shard"),
+        (["tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json", "tokenizer/chat_template.jinja"], "tokenizer"),
+    ],
+)
+def test_a_folder_that_lacks_a_kind_of_files_is_refused(copy, names, message):
+    for name in names:
+        (copy / name).unlink()
+    forge(copy)
+    with pytest.raises(ManifestError, match=f"its manifest has no {message}"):
+        Shards(copy)
+
+
+def test_a_shard_that_the_index_names_and_nobody_has_is_refused(copy):
+    (copy / "shard-00001.arrow").unlink()
+    forge(copy)
+    with pytest.raises(ManifestError, match=r"has no shard-00001.arrow and map-00001.json"):
+        Shards(copy).sample(30)
+
+
+@pytest.mark.parametrize("name", ["index.parquet", "map-00000.json"])
+@pytest.mark.parametrize("data", [b"", b"PAR1", b"{}", b"[" * 100_000, b"PAR1" + bytes(100) + b"PAR1"])
+def test_what_is_no_index_and_no_map_is_refused(copy, name, data):
+    (copy / name).write_bytes(data)
+    forge(copy)
+    with pytest.raises(ManifestError, match=name):
+        Shards(copy).sample(0)
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"vocab_size": "300"}, r"facts\.vocab_size: got '300'"),
+        ({"vocab_size": 10}, r"the image token \d+ is none of 10 tokens"),
+        ({"image_token_id": -1}, "the image token -1 is none of"),
+        ({"tokens": 5}, r"facts\.tokens: got 5"),
+        ({"tiles": {"scheme": "internvl", "tile": 15}}, "write them again"),
+        ({"tiles": []}, "facts.tiles"),
+    ],
+)
+def test_facts_that_make_no_sense_are_refused(copy, facts, message):
+    known = json.loads((copy / "manifest.json").read_text())["facts"]
+    forge(copy, facts=known | facts)
+    with pytest.raises(ManifestError, match=message):
+        Shards(copy)

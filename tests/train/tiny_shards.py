@@ -38,7 +38,7 @@ TEMPLATE = (
 )
 
 CONFIG: dict[str, Any] = {
-    "data": {"shards": "", "seed": 3, "epochs": 2, "batch_size": 8, "max_tokens_per_pack": 120},
+    "data": {"shards": "unset", "seed": 3, "epochs": 2, "batch_size": 8, "max_tokens_per_pack": 120},
     "model": {
         "vision": {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 32},
         "language": {
@@ -58,7 +58,7 @@ CONFIG: dict[str, Any] = {
         "clip": 1.0,
         "schedule": "cosine",
     },
-    "run": {"out": "", "threads": 1, "checkpoint_every": 2, "log_every": 3},
+    "run": {"out": "unset", "threads": 1, "checkpoint_every": 2, "log_every": 3},
 }
 
 

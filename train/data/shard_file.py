@@ -38,12 +38,13 @@ class ShardFile:
         except Damaged as error:
             raise ManifestError(f"{self.path}: {error}; {_CURE}") from None
 
+    @property
+    def num_rows(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
     def row(self, number: int) -> dict[str, Any]:
-        """A row of SHARD. Raises ManifestError."""
+        """A row of SHARD, of those there are. Raises ManifestError."""
         at = int(np.searchsorted(self._ends, number, side="right"))
-        if number < 0 or at == len(self._ends):
-            held = int(self._ends[-1]) if len(self._ends) else 0
-            raise ManifestError(f"{self.path}: {held:,} rows, the index asks for row {number:,}; run pretokenise again")
         batch = self._map.batches[at]
         first = int(self._ends[at]) - batch.rows
         self._check(at, batch, first)

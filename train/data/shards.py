@@ -17,19 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from schemas import manifest, shard, strict
+from schemas import manifest, strict
 from schemas.manifest import FileEntry, Manifest, ManifestError
 from stages.chat import ImageTokens
 from stages.tiles.scheme import Grid
 from stages.tiles.table import TileScheme, recorded
+from train.data import index
 from train.data.shard_file import ShardFile
 
 STAGE = "pretokenise"
-_INDEX = "index.parquet"
-_COLUMNS = ("shard", "row", "num_tokens", "num_target_tokens", "num_tiles")
+_INDEX, _TOKENIZER = "index.parquet", "tokenizer"
 # Numbers have five digits or more: names are never put in order as text
 _SHARD, _MAP = re.compile(r"shard-(\d{5,})\.arrow"), re.compile(r"map-(\d{5,})\.json")
 _OPEN = 256  # shards mapped at a time
@@ -70,7 +68,7 @@ class Facts:
 
 
 class Shards:
-    """A shard folder, opened. `lengths` are the counts the planner reads; `sample(i)` reads one row."""
+    """A shard folder, opened. `lengths` are the counts the planner reads; `sample(i)` reads row i of the index."""
 
     def __init__(self, path: str | Path) -> None:
         self.folder = find(Path(path))
@@ -79,25 +77,24 @@ class Shards:
         _check_sizes(self.folder, self.manifest)
         self._files, self._maps = _numbered(self.manifest, _SHARD), _numbered(self.manifest, _MAP)
         self._check_metadata()
-        index = read_index(self.folder / _INDEX)
-        self._shard, self._row = index["shard"], index["row"]
-        self.num_tokens, self.num_target_tokens, self.num_tiles = (index[name] for name in _COLUMNS[2:])
+        self._index = index.read(self.folder / _INDEX, self.manifest.counts.kept)
+        self.num_tokens, self.num_target_tokens, self.num_tiles = self._index[2:]
         self._checked: defaultdict[int, set[int]] = defaultdict(set)
         self._opened = functools.lru_cache(_OPEN)(self._open)
 
     def __len__(self) -> int:
-        return len(self._row)
+        return len(self.num_tokens)
 
     @property
     def tokenizer_folder(self) -> Path:
-        return self.folder / "tokenizer"
+        return self.folder / _TOKENIZER
 
-    def sample(self, index: int) -> Sample:
+    def sample(self, number: int) -> Sample:
         """One sample, proven to be what was written. Raises ManifestError."""
-        shard, row = int(self._shard[index]), int(self._row[index])
+        shard, row = int(self._index.shard[number]), int(self._index.row[number])
         found = _sample(self._opened(shard).row(row))
         holds = len(found.input_ids), sum(span.grid.num_tiles for span in found.image_spans)
-        told = int(self.num_tokens[index]), int(self.num_tiles[index])
+        told = int(self.num_tokens[number]), int(self.num_tiles[number])
         if holds != told:
             raise ManifestError(
                 f"{self._opened(shard).path} row {row} ({found.sample_id}): {holds[0]} tokens and {holds[1]} tiles, "
@@ -109,21 +106,30 @@ class Shards:
         if number not in self._files or number not in self._maps:
             wanted = f"shard-{number:05d}.arrow and map-{number:05d}.json"
             raise ManifestError(f"{self.folder}: its manifest has no {wanted}; run pretokenise of this version again")
-        return ShardFile(self.folder, self._files[number], self._maps[number], self._checked[number])
+        opened = ShardFile(self.folder, self._files[number], self._maps[number], self._checked[number])
+        told = self._index.rows_of(number)
+        if opened.num_rows != told:
+            raise ManifestError(
+                f"{opened.path}: {opened.num_rows:,} rows, the index has {told:,} of it; run pretokenise again"
+            )
+        return opened
 
     def _check_metadata(self) -> None:
         """The index and the tokenizer are read at once, so they are proven at once."""
         names = {entry.name for entry in self.manifest.files}
-        if _INDEX not in names or not self._files.keys() <= self._maps.keys():
-            wanted = _INDEX if _INDEX not in names else "map of every shard"
+        there = {_INDEX: _INDEX in names, f"{_TOKENIZER} files": any(name.startswith(_TOKENIZER) for name in names)}
+        there["map of every shard"] = self._files.keys() <= self._maps.keys()
+        for wanted in (what for what, found in there.items() if not found):
             raise ManifestError(f"{self.folder}: its manifest has no {wanted}; run pretokenise of this version again")
         for entry in self.manifest.files:
-            if entry.name == _INDEX or entry.name.startswith("tokenizer/"):
+            if entry.name == _INDEX or entry.name.startswith(f"{_TOKENIZER}/"):
                 manifest.check_file(self.folder, entry)
 
 
 def find(path: Path) -> Path:
     """The shard folder at `path`: the folder itself, or the only pretokenised one of a pipeline's output folder."""
+    if not path.is_dir():
+        raise strict.RecipeError(f"data.shards: {path} is no folder; run `python -m pipeline run` first")
     if (path / manifest.MANIFEST).is_file():
         return path
     found = sorted(folder.parent for folder in path.glob(f"*{STAGE}*/{manifest.MANIFEST}"))
@@ -133,20 +139,6 @@ def find(path: Path) -> Path:
         names = ", ".join(folder.name for folder in found)
         raise strict.RecipeError(f"data.shards: {path} holds {len(found)} shard folders ({names}); name one of them")
     raise strict.RecipeError(f"data.shards: {path} holds no finished shards; run `python -m pipeline run` first")
-
-
-def read_index(path: Path) -> dict[str, np.ndarray]:
-    """The columns of a proven index that the trainer needs. Raises ManifestError."""
-    try:
-        with pq.ParquetFile(path) as file:
-            if not file.schema_arrow.equals(shard.INDEX):
-                raise ManifestError(f"{path}: its columns are not INDEX's; run pretokenise of this version again")
-            table = file.read(list(_COLUMNS))
-    except (OSError, pa.ArrowException) as error:
-        raise ManifestError(f"{path}: can't be read ({' '.join(str(error).split())}); run pretokenise again") from None
-    if any(table[name].null_count for name in _COLUMNS):
-        raise ManifestError(f"{path}: has rows without counts; run pretokenise again")
-    return {name: table[name].to_numpy() for name in _COLUMNS}
 
 
 def facts(of: Manifest) -> Facts:

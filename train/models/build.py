@@ -7,6 +7,8 @@ is downloaded.
 
 from __future__ import annotations
 
+import os
+
 import torch
 from transformers import Qwen3Config, SiglipVisionConfig
 
@@ -14,6 +16,12 @@ from train.config import Language, ModelConfig, Vision
 from train.data.shards import Facts
 from train.models.attention import VARLEN
 from train.models.internvl_siglip import InternVLSiglip
+
+_BYTES_EACH = 12  # weight, gradient and at least one number of the optimiser, in float32
+
+
+class ModelError(ValueError):
+    """A model that can't be trained here: one line."""
 
 
 def build(model: ModelConfig, facts: Facts) -> InternVLSiglip:
@@ -51,11 +59,25 @@ def language_config(language: Language, facts: Facts) -> Qwen3Config:
 
 
 def costs(model: ModelConfig, facts: Facts) -> tuple[float, float]:
-    """FLOPs of one token and of one tile, forward and backward, in matrix products: the planner's costs."""
+    """FLOPs of one token and of one tile, forward and backward, in matrix products: the planner's costs.
+
+    Raises ModelError for a model that this machine's memory can't hold.
+    """
     with torch.device("meta"):
         shell = build(model, facts)
+    _refuse_too_large(sum(p.numel() for p in shell.parameters()))
     decoder = sum(p.numel() for p in shell.language.model.layers.parameters())
     tower = sum(p.numel() for p in shell.vision.encoder.parameters())
     projector = sum(p.numel() for p in shell.projector.parameters())
     patches = (facts.scheme.tile // facts.scheme.patch) ** 2
     return 6.0 * decoder, 6.0 * (tower * patches + projector * facts.scheme.tokens_per_tile)
+
+
+def _refuse_too_large(parameters: int) -> None:
+    """Before a byte of it is made: the system might end the process without a word."""
+    needed, there = parameters * _BYTES_EACH, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise ModelError(
+            f"model: {parameters:,} parameters, {needed / 2**30:,.0f} GiB to train them, and this machine has "
+            f"{there / 2**30:,.0f} GiB; lower its sizes"
+        )

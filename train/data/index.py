@@ -1,0 +1,61 @@
+"""The index of a shard folder, as far as the trainer needs it: where each sample lies, and its lengths.
+
+Its bytes are proven by the manifest before (shards.py). Here it is proven that it makes sense: it names every kept
+sample once, shard after shard and row after row, with counts that a sample can have. Each shard is compared with it
+when that shard is opened, and each sample when it is read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.manifest import ManifestError
+from schemas.shard import INDEX
+
+_CURE = "run pretokenise again"
+
+
+class Index(NamedTuple):
+    """Arrays of one entry per sample: [number of samples] int32."""
+
+    shard: np.ndarray
+    row: np.ndarray
+    num_tokens: np.ndarray
+    num_target_tokens: np.ndarray
+    num_tiles: np.ndarray
+
+    def rows_of(self, shard: int) -> int:
+        """How many samples it has of a shard."""
+        return int(np.searchsorted(self.shard, shard, "right") - np.searchsorted(self.shard, shard, "left"))
+
+
+def read(path: Path, kept: int) -> Index:
+    """The index of so many kept samples. Raises ManifestError."""
+    index = _read(path)
+    next_row = (np.diff(index.shard) == 0) & (np.diff(index.row) == 1)
+    next_shard = (np.diff(index.shard) > 0) & (index.row[1:] == 0)
+    if len(index.row) != kept:
+        raise ManifestError(f"{path}: {len(index.row):,} rows, the manifest says {kept:,}; {_CURE}")
+    if index.row[:1].any() or not (next_row | next_shard).all():
+        raise ManifestError(f"{path}: its rows don't follow each other; {_CURE}")
+    if (index.num_tokens < 1).any() or (index.num_target_tokens < 0).any() or (index.num_tiles < 0).any():
+        raise ManifestError(f"{path}: it has counts that no sample has; {_CURE}")
+    return index
+
+
+def _read(path: Path) -> Index:
+    try:
+        with pq.ParquetFile(path) as file:
+            if not file.schema_arrow.equals(INDEX):
+                raise ManifestError(f"{path}: its columns are not INDEX's; {_CURE}")
+            table = file.read(list(Index._fields))
+    except (OSError, pa.ArrowException) as error:
+        raise ManifestError(f"{path}: can't be read ({' '.join(str(error).split())}); {_CURE}") from None
+    if any(column.null_count for column in table.columns):
+        raise ManifestError(f"{path}: it has rows without counts; {_CURE}")
+    return Index(*(table[name].to_numpy() for name in Index._fields))
