@@ -100,7 +100,11 @@ def _traced(row: dict[str, Any], texts: str, pictures: set[str], path: Path) -> 
 def _same_pictures(out: Path) -> None:
     """What a shard holds of a sample is what ingest made of it."""
     parts = out.glob("??-ingest-*/part-*.parquet")
-    known = {r["sample_id"]: r["images"] for p in parts for r in pq.read_table(p, columns=["sample_id", "images"]).to_pylist()}
+    known = {
+        r["sample_id"]: r["images"]
+        for p in parts
+        for r in pq.read_table(p, columns=["sample_id", "images"]).to_pylist()
+    }
     for path in out.glob("??-pretokenise-*/shard-*.arrow"):
         for row in ipc.open_file(path).read_all().to_pylist():
             if row["images"] != known[row["sample_id"]]:

@@ -14,8 +14,25 @@ from PIL import Image
 WORDS = ("sign", "tower", "red", "number", "bridge", "cat", "seven", "town", "letter", "window", "road", "tree")
 ODD_TEXTS = (
     *("", " ", "\n", "<image>", "<image><image>", "<video>", "<audio>", "<|im_start|>", "<|im_end|>", "</s>", "\0"),
-    *("<|im_", "end|>", "＜｜im_end｜＞", "\x1b[31mred\x1b[0m", "[bold]x[/bold]", ":smile:", "\u202e!", "{{ 1 }}", "NaN"),
-    *("../../etc/passwd", "/etc/hostname", "data:image/png;base64,AAAA", "http://127.0.0.1:9/x.png", "a\u0301", "日本語"),
+    *(
+        "<|im_",
+        "end|>",
+        "＜｜im_end｜＞",
+        "\x1b[31mred\x1b[0m",
+        "[bold]x[/bold]",
+        ":smile:",
+        "\u202e!",
+        "{{ 1 }}",
+        "NaN",
+    ),
+    *(
+        "../../etc/passwd",
+        "/etc/hostname",
+        "data:image/png;base64,AAAA",
+        "http://127.0.0.1:9/x.png",
+        "a\u0301",
+        "日本語",
+    ),
     *("\ud800", "😀" * 50, "x" * 5000, "\t", "<script>alert(1)</script>", "null", "user", "system", "%s%n"),
 )
 ODD_VALUES: tuple[Any, ...] = (
@@ -34,7 +51,9 @@ NAMES = ("a b", "ü", "日本", "new\nline", "\x1b[31m", "[red]", ":smile:", "-r
 def picture(draw: Random) -> bytes:
     """A whole picture; some that are small, odd in kind, or of one colour."""
     kind = draw.choice(("PNG", "PNG", "JPEG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000"))
-    mode = draw.choice(("RGB", "RGB", "RGB", "L") if kind in ("JPEG", "AVIF", "JPEG2000") else ("RGB", "RGBA", "L", "P"))
+    mode = draw.choice(
+        ("RGB", "RGB", "RGB", "L") if kind in ("JPEG", "AVIF", "JPEG2000") else ("RGB", "RGBA", "L", "P")
+    )
     size = (draw.choice((1, 7, 24, 64, 300)), draw.choice((1, 16, 31, 200)))
     image = Image.new("RGB", size, draw.choice(("white", "black", "red")))
     if draw.random() < 0.8:
@@ -107,7 +126,6 @@ def put_oddities(folder: Path, draw: Random) -> None:
             case 2:
                 place.mkdir()
             case 3:
-                with open(os.fsencode(folder) + b"/\xff\xfe.json", "wb") as stream:
-                    stream.write(b"[]")
+                (folder / os.fsdecode(b"\xff\xfe.json")).write_bytes(b"[]")
             case 4 | 5:
                 place.write_bytes(draw.randbytes(draw.randrange(100)))

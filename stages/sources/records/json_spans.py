@@ -21,6 +21,7 @@ from stages.sources.records.streams import DataError, Limits
 from stages.sources.shapes.draft import BadRow
 
 _WINDOW = 8 * 1024 * 1024
+_ERRORS = 64  # elements of a window that the scanner may give up on; those after them are walked
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -154,7 +155,7 @@ class _Window:
 
     def __init__(self, stream: BinaryIO, path: Path, most: int, begin: int = 0, end: int | None = None) -> None:
         self.stream, self.path, self.base, self.position, self.text = stream, path, begin, 0, ""
-        self._most, self._end = most, end
+        self._most, self._end, self._errors = most, end, 0
         stream.seek(begin)
         if begin == 0:
             while len(self.text) < len(_BOM) and self._grow():
@@ -194,12 +195,16 @@ class _Window:
         return begin, stop, text
 
     def _scanned(self) -> int | None:
-        """Where the array, mapping or text at `position` ends, if it is JSON and all of it is here."""
-        if self.text[self.position : self.position + 1] not in ("{", "[", '"'):
+        """Where the array, mapping or text at `position` ends, if it is JSON and all of it is here.
+
+        The scanner's errors count the lines of all the text before them. After a few in a window it isn't asked again.
+        """
+        if self._errors == _ERRORS or self.text[self.position : self.position + 1] not in ("{", "[", '"'):
             return None
         try:
             return self.base + int(_SCANNER.raw_decode(self.text, self.position)[1])
         except (json.JSONDecodeError, RecursionError):
+            self._errors += 1
             return None
 
     def _walked(self, begin: int) -> int:
@@ -238,7 +243,7 @@ class _Window:
         left = _WINDOW if self._end is None else self._end - self.base - len(self.text)
         data = self.stream.read(min(_WINDOW, left))
         self.text, self.base = self.text[self.position :] + data.decode("latin-1"), self.base + self.position
-        self.position = 0
+        self.position = self._errors = 0
         return bool(data)
 
 

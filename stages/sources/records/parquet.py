@@ -30,6 +30,7 @@ _OPTIONS: dict[str, Any] = {"buffer_size": 1024 * 1024, "pre_buffer": False}
 _BATCH = 64
 _LARGE_ROW = 16 * 1024  # on average over its row group; smaller rows cost less to read than a batch for each
 _MOST_BATCH = 64 * 1024 * 1024  # of small rows; where they are large after all, they come one by one
+_ROWS_OF_NOTHING, _ROWS_PER_BYTE = 1 << 20, 64  # a file may have so many rows, or so many for each of its bytes
 _MOST_PAGE = 1024 * 1024 * 1024  # writers put 100 rows into a page; a row may need two such (dictionary and data)
 _MOST_ENTRIES = 1 << 26  # of one row's lists, before its bytes are counted: arrow takes about 11 bytes for each
 _ENTRY = 64  # bytes that a row is counted for each entry: about what one takes in Python
@@ -89,17 +90,36 @@ def _wanted_leaves(file: pq.ParquetFile, path: Path, wanted: Wanted) -> list[int
 
 
 def count(path: Path) -> int:
-    """The number of rows. Raises DataError for what is no parquet."""
-    return int(_opened(path, path).metadata.num_rows)
+    """The number of rows. Raises DataError for what is no parquet, or says more rows than it can have."""
+    return sum(_rows(_opened(path, path).metadata, path))
+
+
+def _rows(about: pq.FileMetaData, path: Path) -> list[int]:
+    """The rows of each row group. Raises DataError where the numbers can't be true.
+
+    A footer is believed by nobody: each of its rows would become a slice. No row is nothing at all: values that are all
+    alike take some bits in thousands of rows, so what says more than that is forged, or useless.
+    """
+    rows = [int(about.row_group(number).num_rows) for number in range(about.num_row_groups)]
+    if min(rows, default=0) < 0 or sum(rows) != about.num_rows:
+        told = f"{about.num_rows:,} rows, and {sum(rows):,} in its row groups"
+        raise DataError(f"{path}: its footer says {told}; it is damaged or forged, fetch it again")
+    if about.num_rows and not about.num_columns:
+        raise DataError(f"{path}: its footer says {about.num_rows:,} rows without a column; fetch it again")
+    most = max(_ROWS_OF_NOTHING, _ROWS_PER_BYTE * path.stat().st_size)
+    if sum(rows) > most:
+        told = f"{sum(rows):,} rows in {path.stat().st_size:,} bytes"
+        raise DataError(f"{path}: its footer says {told}, at most {most:,} can be; fetch it again")
+    return rows
 
 
 def read(path: Path, first: int, rows: int, limits: Limits, wanted: Wanted = all_columns) -> Iterator[tuple[int, Any]]:
     """(row, record) of rows [first, first + rows), or of those that are there; of each the wanted columns."""
     file = _opened(path, path)
-    sizes, leaves = file.metadata, tuple(_wanted_leaves(file, path, wanted))
+    leaves = tuple(_wanted_leaves(file, path, wanted))
     start = 0
-    for number in range(sizes.num_row_groups):
-        end = start + sizes.row_group(number).num_rows
+    for number, size in enumerate(_rows(file.metadata, path)):
+        end = start + size
         mine = range(max(first, start), min(first + rows, end))
         if mine:
             group = _kept(path, number, start, mine.start, limits, leaves)

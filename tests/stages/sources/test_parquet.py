@@ -12,7 +12,8 @@ import pytest
 
 from stages.sources.records import parquet
 from stages.sources.records.parquet import count, read
-from stages.sources.records.streams import Limits
+from stages.sources.records.slices import head, slices
+from stages.sources.records.streams import DataError, Limits
 from stages.sources.shapes.draft import BadRow
 
 MIB = 1024 * 1024
@@ -99,3 +100,61 @@ def test_a_large_row_group_is_read_once_by_slices_in_order(tmp_path: Path, monke
     taken.clear()
     odd = [row for start in range(20, 300, 40) for row, _ in read(path, start, 20, Limits())]  # the other worker's
     assert len(odd) == 140 and sum(taken) < 1.2 * path.stat().st_size
+
+
+def varint(value: int) -> bytes:
+    value = (value << 1) ^ (value >> 63)
+    found = b""
+    while value > 127:
+        found, value = found + bytes([value & 127 | 128]), value >> 7
+    return found + bytes([value])
+
+
+def forged(path: Path, rows: int, groups: list[int]) -> Path:
+    """A parquet file of nothing but a footer, in Thrift's compact protocol: so many rows, in such groups."""
+    listed = b"".join(b"\x19\x0c\x16\x00\x16" + varint(group) + b"\0" for group in groups)
+    footer = b"\x15\x04\x19\x1c\x48\x06schema\x15\x00\x00\x16" + varint(rows)
+    footer += b"\x19" + bytes([len(groups) << 4 | 12]) + listed + b"\0"
+    path.write_bytes(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("rows", "groups", "message"),
+    [
+        (2**62, [], "4,611,686,018,427,387,904 rows, and 0 in its row groups"),
+        (2**62, [2**62], "4,611,686,018,427,387,904 rows without a column"),
+        (2**40, [2**39, 2**39], "without a column"),
+        (-(2**62), [-(2**62)], "it is damaged or forged"),
+        (9, [9], "9 rows without a column"),
+        (5, [6], "5 rows, and 6 in its row groups"),
+        (-1, [], "-1 rows, and 0"),
+        (0, [5, -5], "0 rows, and 0 in its row groups"),
+    ],
+)
+def test_a_footer_that_says_more_rows_than_there_can_be_is_refused(
+    tmp_path: Path, rows: int, groups: list[int], message: str
+) -> None:
+    path = forged(tmp_path / "f.parquet", rows, groups)
+    for look in (lambda: slices(path, "f", 64), lambda: list(read(path, 0, 64, Limits())), lambda: head(path, 64)):
+        with pytest.raises(DataError, match=message):
+            look()
+
+
+@pytest.mark.parametrize("rows", [1500, 2**40])
+def test_rows_that_are_said_and_are_not_there_are_one_line(tmp_path: Path, rows: int) -> None:
+    path = tmp_path / "f.parquet"
+    pq.write_table(pa.table({"a": ["x"] * 1000}), path, store_schema=False)
+    data = path.read_bytes()
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    footer = data[start:-8].replace(b"\x16" + varint(1000), b"\x16" + varint(rows))
+    path.write_bytes(data[:start] + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    assert pq.read_metadata(path).num_rows == rows
+    with pytest.raises(DataError, match=r"damaged at row 1,0|rows in [0-9,]+ bytes, at most 1,048,576 can be"):
+        list(read(path, 0, 1500, Limits()))
+
+
+def test_rows_that_are_all_alike_may_be_many(tmp_path: Path) -> None:
+    path = tmp_path / "alike.parquet"
+    pq.write_table(pa.table({"a": ["the same"] * 900_000}), path)
+    assert path.stat().st_size < 20_000 and count(path) == 900_000
