@@ -42,6 +42,11 @@ def kind(name: str) -> str:
     return Path(path.stem if path.suffix in CODECS else name).suffix.removeprefix(".")
 
 
+def compressed(path: Path) -> bool:
+    """Whether a file can be read from its beginning alone."""
+    return path.suffix in CODECS
+
+
 def slices(path: Path, file: str, rows_per_part: int) -> list[Slice]:
     """Cut a file into slices of at most `rows_per_part` rows. Raises DataError."""
     if kind(path.name) == "parquet":
