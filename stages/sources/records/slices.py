@@ -91,9 +91,10 @@ def unread(path: Path, wanted: Wanted) -> list[str]:
     return parquet.unread(path, wanted) if kind(path.name) == "parquet" else []
 
 
-def head(path: Path, rows: int, wanted: Wanted = all_columns) -> list[Any]:
-    """The first records of a file, without looking at the rest of it."""
+def head(path: Path, rows: int, wanted: Wanted | None = None) -> list[Any]:
+    """The first records of a file, without looking at the rest of it; without its times unless columns are named."""
     if kind(path.name) == "parquet":
+        wanted = wanted or parquet.without_times(path)
         return [record for _, record in parquet.read(path, 0, rows, LIMITS, wanted)]
     span = next(_spans(path, rows), None)
     return [] if span is None else list(_read_span(path, span, LIMITS))
