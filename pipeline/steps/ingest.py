@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from schemas.strict import RecipeError
 from stages import ingest
 from stages.fetch_images import Packs
 from stages.ingest import Ingested, IngestParams
-from stages.sources import column_check
+from stages.sources import column_check, image_check
 from stages.sources.archives.image_files import ImageFiles, Place, places
 from stages.sources.declaration import Source
 from stages.sources.listing import Listed, Listing, check, path_of, save, unchanged
@@ -74,7 +75,11 @@ def _split(step: Step, context: Context, cut: Sequence[Record]) -> list[Job]:
     listed = files.files if any(place.folder is not None for place in images) else []
     commit(listing, lambda temporary: save(listed, temporary))
     found = record_slices.parts(step, context, cut, _rows_per_part(step), spread=True)
-    _check_columns(step, files, found)
+    by_file = itertools.groupby(found, key=lambda part: part.file)
+    cut_files = [(path_of(files.root, file), list(parts)) for file, parts in by_file]
+    _check_columns(step, files, cut_files)
+    if source.urls is None:
+        _check_images(step, context, images, image_check.named(source, cut_files))
     packs = next((str(context.out / fetched.folder) for fetched in step.making("images")), None)
     given = functools.partial(
         IngestJob,
@@ -90,15 +95,23 @@ def _split(step: Step, context: Context, cut: Sequence[Record]) -> list[Job]:
     return [given(amount=part.rows, slice=part, listed=records[part.file]) for part in found]
 
 
-def _check_columns(step: Step, files: SourceFiles, found: Sequence[Slice]) -> None:
+def _check_columns(step: Step, files: SourceFiles, cut_files: Sequence[tuple[Path, list[Slice]]]) -> None:
     """Raise RecipeError for a column that isn't there, or Changed if that is because the files are others by now."""
-    by_file = itertools.groupby(found, key=lambda part: part.file)
-    looked = ((path_of(files.root, file), list(parts)) for file, parts in by_file)
     try:
-        column_check.check(step.label, step.params[0], looked)
+        column_check.check(step.label, step.params[0], cut_files)
     except (RecipeError, DataError, OSError):
         check(files.root, files.records)
         raise
+
+
+def _check_images(step: Step, context: Context, images: tuple[Place, ...], names: Sequence[str]) -> None:
+    """Say why no image can be found; many that are all missing are a wrong recipe and end the run before it begins."""
+    everything = (file.file for file in context.content.found(step.label))
+    if problem := image_check.problem(names, images, everything):
+        line = f"data.sources.{step.label}.images: {problem}"
+        if len(names) >= image_check.ENOUGH:
+            raise RecipeError(line)
+        print(f"note: {line}", file=sys.stderr)
 
 
 def _do(job: IngestJob, writer: PartWriter) -> Done:
@@ -151,7 +164,13 @@ def _finish(ending: Ending, writer: PartWriter) -> Facts:
     passed = unread.counted(record.facts["unread"] for record in ending.records)
     told = unread.told(passed, ending.step.params[0])
     scores = sorted({name for record in ending.records for name in record.facts["scores"]})
-    return Facts({"scores": scores, "unread": passed}, note=f"; {told}" if told else "")
+    rejected = sum((record.counts for record in ending.records), Counts())
+    missing = rejected.rejected.get("image_missing", 0)
+    lost = (
+        f"{missing:,} rows name images that are not there: is `images` right?" if 2 * missing > rejected.rows_in else ""
+    )
+    note = "".join(f"; {text}" for text in (lost, told) if text)
+    return Facts({"scores": scores, "unread": passed}, note=note)
 
 
 INGEST = Stage(

@@ -5,7 +5,7 @@ Rules, each with a test on a real file of its kind:
   whole     decoded once at ingest (scaled for JPEG), its structure walked (structure.py): cut or damaged data is
             `image_truncated`, never half a picture. Bytes after the end mark don't count. Not decoded are later frames,
             a TIFF's later pages and an MPO's later pictures; not detectable is damage that a decoder can't see (bits
-            flipped in a JPEG, BMP, PPM or fax-coded TIFF)
+            flipped in a JPEG, BMP, PPM, AVIF, JPEG 2000 or fax-coded TIFF)
   size      above `max_pixels` (from the header, before decoding) it is `image_too_large`; a TIFF's tile counts too, and
             a JPEG of more scans than anyone writes
   EXIF      width, height, hash and RGB are those of the upright image; where EXIF says nothing, XMP may, as in Pillow
@@ -27,18 +27,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 from stages.images import hashes
-from stages.images.structure import MAX_SCANS, Damage, scans, survey
+from stages.images.boxes import Damage, is_avif, is_jpeg2000
+from stages.images.structure import MAX_SCANS, scans, survey
 
 # MPO (stereo photographs) is opened as the JPEG it begins with.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 
 # Pillow's own bomb limit warns before our cap is asked; text chunks over 1 MiB (screenshots with embedded metadata) are
 # legal and met in FineVision. 64 MiB still bounds what a hostile zTXt chunk can inflate to.
 Image.MAX_IMAGE_PIXELS = None
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 64 * 1024 * 1024
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # a worker has one core
 
 _ORIENTATION = 0x0112
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
@@ -85,7 +87,7 @@ _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\
 def sniff(data: bytes) -> bool:
     """Whether bytes begin like an image of FORMATS: tells a picture from an error page, proves nothing more."""
     webp, ppm = data[:4] == b"RIFF" and data[8:12] == b"WEBP", data[:1] == b"P" and data[1:2] in b"123456"
-    return data.startswith(_MAGIC) or webp or (ppm and data[2:3].isspace())
+    return data.startswith(_MAGIC) or webp or (ppm and data[2:3].isspace()) or is_avif(data) or is_jpeg2000(data)
 
 
 def inspect(data: bytes, max_pixels: int) -> ImageInfo:
@@ -157,10 +159,8 @@ def _open(data: bytes) -> Image.Image:
 
 
 _OTHER_FORMATS = (
-    (4, b"ftypavif", "AVIF"),
     (4, b"ftyphei", "HEIC"),
     (4, b"ftypmif1", "HEIF"),
-    (4, b"jP  \r\n", "JPEG 2000"),
     (4, b"JXL ", "JPEG XL"),
     (0, b"\xff\x0a", "JPEG XL"),
     (0, b"8BPS", "Photoshop"),
@@ -191,6 +191,7 @@ _DECODE_ERRORS = (
     TypeError,
     OverflowError,
     MemoryError,
+    RuntimeError,
     struct.error,
 )
 

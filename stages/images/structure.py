@@ -7,6 +7,7 @@ how large they are. Here the blocks are walked, not decoded:
   PNG   every critical chunk's checksum is right, at most one colour profile, the end chunk is there; frames as found
   GIF   every block ends in the file, the end mark is there; the canvas as the first frame makes it; frames as found
   JPEG  a progressive file has at most MAX_SCANS scans: each costs a pass over all pixels, whatever its bytes
+  AVIF  and JPEG 2000: see boxes.py
   WebP  the file is as long as it says
   PPM   numbers written as text end in white space: without it the last one may have lost digits
 
@@ -20,16 +21,14 @@ import struct
 import zlib
 from typing import NamedTuple
 
+from stages.images.boxes import Damage, is_avif, is_jpeg2000, walk_avif, walk_jpeg2000
+
 MAX_SCANS = 100
 
 PNG, GIF = b"\x89PNG\r\n\x1a\n", (b"GIF87a", b"GIF89a")
 
 _SCAN = b"\xff\xda"
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-
-
-class Damage(ValueError):
-    """The file's structure is broken: what was met, and where."""
 
 
 class Structure(NamedTuple):
@@ -49,6 +48,10 @@ def survey(data: bytes) -> Structure:
         size = int.from_bytes(data[4:8], "little") + 8
         if size > len(data):
             raise Damage(f"WEBP of {len(data):,} bytes that says it has {size:,}")
+    if is_avif(data):
+        walk_avif(data)
+    if is_jpeg2000(data):
+        return Structure(1, walk_jpeg2000(data))
     if data[:2] in (b"P2", b"P3") and data[2:3].isspace() and not data[-1:].isspace():
         raise Damage("PPM in text that ends in the middle of a number")
     return Structure()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from stages.images.rules import sniff
 from stages.sources.shapes.draft import BadRow, ImageRef, Reading
 from stages.sources.table import FORMATS
 
@@ -28,8 +29,7 @@ _CAPTION = 1000  # characters that no caption of an image list reaches in all of
 _PICTURES = ("image", "img", "picture", "photo", "画像", "写真")
 _RATINGS = ("score", "rating", "similarity", "confidence", "quality", "aesthetic")
 _LICENCES = ("licence", "license", "ライセンス")
-_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".j2k")
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def _is_image(value: Any) -> bool:
     if isinstance(value, Mapping):
         return set(value) <= {"bytes", "path"} and "bytes" in value
     if isinstance(value, bytes):
-        return value.startswith(_MAGIC)
+        return sniff(value)
     text = value.lower() if isinstance(value, str) else ""
     remote = is_address(text) and text.partition("?")[0].endswith(_EXTENSIONS)
     return (

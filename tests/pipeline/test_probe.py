@@ -254,6 +254,14 @@ def test_instructions_are_alpaca(
     assert source.format == "alpaca" and source.columns == columns
 
 
+def test_a_time_that_python_cannot_hold_hides_no_shape(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    late = pa.array([2**62] * 3, pa.timestamp("us"))
+    table = pa.table({"question": ["q"] * 3, "answer": ["a"] * 3, "seen": late, "all_seen": [[t] for t in late]})
+    (tmp_path / "data").mkdir()
+    pq.write_table(table, tmp_path / "data" / "a.parquet")
+    assert proposed(tmp_path / "data", capsys, "3 of 3 records").format == "question_answer"
+
+
 def test_what_the_proposal_leaves_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written(tmp_path / "a.jsonl", [{"messages": CHAT, "id": 7, "tools": []}])
     assert main(["probe", str(tmp_path)]) == 0

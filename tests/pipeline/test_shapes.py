@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import json
@@ -111,3 +112,31 @@ def test_places_of_images_are_checked_before_anything_runs(
         assert main(["plan", str(recipe)]) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1 and "data.sources.chats.images" in error
+
+
+def test_images_that_are_all_elsewhere_end_the_run_in_one_line(
+    make_recipe: MakeRecipe,
+    shapes: dict[str, dict[str, Any]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Many are an error; of a few it is said, and their rows are rejects."""
+    place = tmp_path / "captions"
+    (place / "pictures").mkdir()
+    rows = [{"image": f"{n}.png", "alt": "Red.", "clip": 0.5} for n in range(20)]
+    for n in range(20):
+        (place / "pictures" / f"{n}.png").write_bytes(picture(n))
+    for n in range(3):
+        (place / f"{n}.png").unlink()
+    (place / "c.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    recipe = make_recipe(lambda m: edit(m, {"captions": shapes["captions"]}, tmp_path))
+    with pytest.raises(RecipeError, match=r"captions\.images: none of 20 images .*; write `images: pictures`"):
+        run(recipe)
+    lines = [json.dumps({"image": "/data/1.png", "alt": "Red.", "clip": 0.5})] * 3
+    inline = "data:image/png;base64," + base64.b64encode(picture(1)).decode()
+    lines.append(json.dumps({"image": inline, "alt": "Red.", "clip": 0.5}))
+    (place / "c.jsonl").write_text("\n".join(lines))
+    run(recipe)
+    said = capsys.readouterr()
+    assert "note: data.sources.captions.images: the records name absolute paths, e.g. '/data/1.png'" in said.err
+    assert "; 3 rows name images that are not there: is `images` right?" in said.out

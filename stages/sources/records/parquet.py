@@ -89,6 +89,18 @@ def _wanted_leaves(file: pq.ParquetFile, path: Path, wanted: Wanted) -> list[int
     return [leaf for _, leaves in chosen for leaf in leaves]
 
 
+def without_times(path: Path) -> Wanted:
+    """Every column but those of times: Python can't hold all of them, and they say nothing of a record's shape."""
+    names = {field.name for field in _opened(path, path).schema_arrow if not _has_time(field.type)}
+    return names.__contains__
+
+
+def _has_time(kind: pa.DataType) -> bool:
+    if pa.types.is_nested(kind):
+        return any(_has_time(kind.field(number).type) for number in range(kind.num_fields))
+    return bool(pa.types.is_temporal(kind))
+
+
 def count(path: Path) -> int:
     """The number of rows. Raises DataError for what is no parquet, or says more rows than it can have."""
     return sum(_rows(_opened(path, path).metadata, path))

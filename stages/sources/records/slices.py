@@ -44,6 +44,11 @@ def kind(name: str) -> str:
     return Path(path.stem if path.suffix in CODECS else name).suffix.removeprefix(".")
 
 
+def compressed(path: Path) -> bool:
+    """Whether a file can be read from its beginning alone."""
+    return path.suffix in CODECS
+
+
 def slices(path: Path, file: str, rows_per_part: int) -> list[Slice]:
     """Cut a file into slices of at most `rows_per_part` rows. Raises DataError."""
     if kind(path.name) == "parquet":
@@ -88,9 +93,10 @@ def unread(path: Path, wanted: Wanted) -> list[str]:
     return parquet.unread(path, wanted) if kind(path.name) == "parquet" else []
 
 
-def head(path: Path, rows: int, wanted: Wanted = all_columns) -> list[Any]:
-    """The first records of a file, without looking at the rest of it."""
+def head(path: Path, rows: int, wanted: Wanted | None = None) -> list[Any]:
+    """The first records of a file, without looking at the rest of it; without its times unless columns are named."""
     if kind(path.name) == "parquet":
+        wanted = wanted or parquet.without_times(path)
         return [record for _, record in parquet.read(path, 0, rows, LIMITS, wanted)]
     span = next(_spans(path, rows), None)
     return [] if span is None else list(_read_span(path, span, LIMITS))

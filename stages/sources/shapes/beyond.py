@@ -23,6 +23,7 @@ _MEDIA = re.compile(r"(video|audio)s?([_-]?(path|file|url|byte)s?)?", re.IGNOREC
 _TOOLS = ("tools", "functions", "tool_calls", "function_call")
 _REJECTED = re.compile(r"rejected(_\w+)?", re.IGNORECASE)
 _MARKS = ("<video>", "<audio>")
+_SHORT = 64  # characters that no way to say nothing has
 _NOTHING = ("", "none", "nan", "null", "[]", "{}")
 
 
@@ -44,7 +45,7 @@ def changes(ignored: str) -> bool:
 def something(value: Any) -> bool:
     """Whether a value says anything: no empty text or list, no `{bytes: null, path: null}`, no NaN."""
     if isinstance(value, str):
-        return value.strip().lower() not in _NOTHING
+        return len(value) > _SHORT or value.strip().lower() not in _NOTHING
     if isinstance(value, Mapping):
         return any(map(something, value.values()))
     if isinstance(value, list):

@@ -33,7 +33,7 @@ COLUMNS = {
 # Of the json: what packed.py reads beside the columns; the pictures are the sample's own, whatever names it gives them
 ALSO = ("prompt", "images", "image")
 
-_PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm")
+_PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "avif", "jp2", "j2k")
 _MEDIA = ("mp4", "webm", "mkv", "avi", "mov", "mp3", "wav", "flac", "ogg", "opus", "m4a", "aac")
 _NUMBER = re.compile(r"\d+")
 
