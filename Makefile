@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow check clean
+.PHONY: quickstart test test-slow fuzz check clean
 
 quickstart: $(VENV)/ready  ## raw data in, a trained model's answers out
 	$(BIN)/python -m pipeline.quickstart
@@ -13,6 +13,9 @@ test: check  ## format, lint, types, and every test of a few seconds
 
 test-slow: $(VENV)/ready  ## the tests that take longer: real clusters, installed packages, kills, memory
 	$(BIN)/python -m pytest -m slow
+
+fuzz: $(VENV)/ready  ## ten minutes of random recipes, records and folders; a failure prints its seed
+	$(BIN)/python -m tests.fuzz
 
 check: $(VENV)/ready
 	$(BIN)/ruff format --check .

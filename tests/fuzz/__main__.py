@@ -19,10 +19,12 @@ from collections import Counter
 from pathlib import Path
 
 from tests.fuzz import case
+from tests.fuzz.command import warm
 
 
 def main() -> int:
     options = _options()
+    warm()
     until = time.monotonic() + 60 * options.minutes
     base = int(time.time()) if options.seed is None else options.seed
     ends: Counter[str] = Counter()

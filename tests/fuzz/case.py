@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from stages.sources.shapes.caption import PROMPT
-from tests.fuzz.command import KILLED, Failed, Outcome, command
+from tests.fuzz.command import Failed, Outcome, command
 from tests.fuzz.corpus import Made, make
 from tests.fuzz.hostile import damaged
 
@@ -140,6 +140,3 @@ def _damage_is_found(recipe: Path, out: Path, draw: Random) -> None:
         raise Failed(f"{victim} is damaged, and verify says sound")
     for name in ("plan", "rejects", "report", "run"):
         command(name, str(recipe)).check()
-
-
-__all__ = ["KILLED", "run"]

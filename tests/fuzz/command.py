@@ -5,6 +5,7 @@ A fork, because loading the libraries takes longer than most commands here; Ray'
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import resource
@@ -15,10 +16,13 @@ import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipeline import cli
 from pipeline.graph.task import Record, Task, do
 from pipeline.run.runner import Take
+from stages.chat import ChatFormat, ImageTokens
+from tests.pipeline.tiny_corpus import tokenizer
 
 SECONDS = 60  # after which a command hangs
 MEMORY = 12 << 30  # bytes of address space
@@ -50,6 +54,14 @@ class Outcome:
         if found := _UNSHOWN.search(self.out + self.err):
             raise Failed(f"prints {found.group()!r}: {said}")
         return self
+
+
+def warm() -> None:
+    """Load here what each command would load, once for all."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer(Path(folder))
+        ChatFormat.load(folder, ImageTokens())
+    importlib.import_module("fasttext")
 
 
 def command(*arguments: str, survives: int = 1 << 30) -> Outcome:
