@@ -134,14 +134,15 @@ class ChatFormat:
     def _encode(self, messages: Sequence[Message], image_lengths: Sequence[int], prompt: bool) -> Encoded:
         turns = [(message["role"], _joined(message["content"])) for message in messages]
         shape = tuple((role, tuple("image" if text is None else "text" for text in content)) for role, content in turns)
-        blocks = [(role, text) for role, content in turns for text in content]
+        bearing = map(_bears_loss, messages)
+        blocks = [(target, text) for target, (_, content) in zip(bearing, turns, strict=True) for text in content]
         if sum(text is None for _, text in blocks) != len(image_lengths):
             raise ValueError(f"{len(image_lengths)} image lengths for the images of {shape}")
         items = self._items(self._layouts.of(shape, prompt), blocks, image_lengths)
         return self._assemble(items)
 
     def _items(
-        self, layout: Layout, blocks: Sequence[tuple[str, str | None]], lengths: Sequence[int]
+        self, layout: Layout, blocks: Sequence[tuple[bool, str | None]], lengths: Sequence[int]
     ) -> list[_Piece | tuple[str, int]]:
         """Pieces of text, ("id", token) and ("image", length), in order."""
         items: list[_Piece | tuple[str, int]] = []
@@ -150,12 +151,12 @@ class ChatFormat:
             if isinstance(entry, str):
                 open_turn = self._control(items, entry, open_turn)
                 continue
-            role, text = blocks[entry.number]
+            target, text = blocks[entry.number]
             if text is None:
                 items.append(("image", next(left)))
             else:
-                _piece(items).add(entry.printed(text), target=role == "assistant")
-                open_turn = open_turn or role == "assistant"
+                _piece(items).add(entry.printed(text), target)
+                open_turn = open_turn or target
         return items
 
     def _control(self, items: list[_Piece | tuple[str, int]], text: str, open_turn: bool) -> bool:
@@ -213,6 +214,10 @@ def _plain_text(tokenizer: Any, control: Mapping[str, int]) -> PlainText:
         return PlainText(tokenizer.backend_tokenizer, control, unknown)
     except ControlText as error:
         raise ChatError(f"with this tokenizer no text can be kept apart from control: {error}; use another") from None
+
+
+def _bears_loss(message: Message) -> bool:
+    return bool(message["role"] == "assistant")
 
 
 def _text(role: str, text: str) -> dict[str, Any]:

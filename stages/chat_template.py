@@ -22,6 +22,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stages.tokenizer_folder import ChatError
+
 SECONDS = 5  # of CPU, for one answer
 MEMORY = 1 << 30  # bytes of address space
 LENGTH = 16 << 20  # characters of one answer
@@ -71,7 +73,7 @@ def _asked(request: Mapping[str, Any]) -> Any:
             if code == -signal.SIGXCPU:
                 raise TemplateOverruns(f"the chat template does not come to an end in {SECONDS} s")
             if last:
-                raise RuntimeError(f"the process that runs chat templates ended with code {code}")
+                raise ChatError(f"the process that runs chat templates ended with code {code}, and again; run again")
     found = json.loads(answer)
     if "overruns" in found:
         raise TemplateOverruns(found["overruns"])

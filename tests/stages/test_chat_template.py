@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from subprocess import Popen
 
 import pytest
 
@@ -83,7 +84,10 @@ def test_a_process_that_somebody_ended_is_started_again() -> None:
 def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     template = Template(TEMPLATE, {})
 
-    def interrupted(*_: object) -> str:
+    def interrupted(process: Popen[str], request: str) -> str:
+        assert process.stdin is not None
+        process.stdin.write(request + "\n")
+        process.stdin.flush()
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
