@@ -95,11 +95,17 @@ def _answer(process: subprocess.Popen[str], request: str) -> str:
 def _process() -> subprocess.Popen[str]:
     global _running
     if _running is None or _running[0] != os.getpid():  # a fork has its parent's, which answers the parent
-        # -P: our own folder is no place to import from
         program = str(Path(__file__).with_name("template_process.py"))
-        command = [sys.executable, "-P", program, str(SECONDS), str(MEMORY), str(LENGTH)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        _running = os.getpid(), subprocess.Popen(command, text=True, encoding="utf-8", **pipes)  # type: ignore[call-overload]
+        process = subprocess.Popen(
+            # -P: our own folder is no place to import from
+            [sys.executable, "-P", program, str(SECONDS), str(MEMORY), str(LENGTH)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONHASHSEED": "0"},  # sets have an order too
+        )
+        _running = os.getpid(), process
     return _running[1]
 
 
