@@ -134,11 +134,8 @@ class ChatFormat:
     def _encode(self, messages: Sequence[Message], image_lengths: Sequence[int], prompt: bool) -> Encoded:
         turns = [(message["role"], _joined(message["content"])) for message in messages]
         shape = tuple((role, tuple("image" if text is None else "text" for text in content)) for role, content in turns)
-        blocks = [
-            (_bears_loss(message), text)
-            for message, (_, content) in zip(messages, turns, strict=True)
-            for text in content
-        ]
+        bearing = map(_bears_loss, messages)
+        blocks = [(target, text) for target, (_, content) in zip(bearing, turns, strict=True) for text in content]
         if sum(text is None for _, text in blocks) != len(image_lengths):
             raise ValueError(f"{len(image_lengths)} image lengths for the images of {shape}")
         items = self._items(self._layouts.of(shape, prompt), blocks, image_lengths)
@@ -220,7 +217,7 @@ def _plain_text(tokenizer: Any, control: Mapping[str, int]) -> PlainText:
 
 
 def _bears_loss(message: Message) -> bool:
-    return message["role"] == "assistant" and message.get("loss") is not False
+    return bool(message["role"] == "assistant" and message.get("loss") is not False)
 
 
 def _text(role: str, text: str) -> dict[str, Any]:

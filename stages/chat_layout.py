@@ -21,6 +21,7 @@ _MARKS = re.compile("\ue000(\\d+)\ue001")
 # White space that no template prints: where it is gone from around a turn, the template trims that turn's content.
 _EDGE = "\u205f\u3000\u205f"
 
+ROLES = {"system", "user", "assistant"}
 MEMORY = 16 * 1024 * 1024  # bytes of layouts that are remembered
 
 Shape = tuple[tuple[str, tuple[str, ...]], ...]
@@ -77,6 +78,8 @@ class Layouts:
         return new
 
     def _laid_out(self, shape: Shape, prompt: bool) -> Layout:
+        if stray := {role for role, _ in shape} - ROLES:  # all that the template sees of a row
+            raise ValueError(f"role {min(stray)!r}: wanted one of {', '.join(sorted(ROLES))}")
         number, marked, firsts, lasts = 0, [], set(), set()
         for role, kinds in shape:
             numbers = range(number, number + len(kinds))

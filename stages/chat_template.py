@@ -22,6 +22,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stages.tokenizer_folder import ChatError
+
 SECONDS = 5  # of CPU, for one answer
 MEMORY = 1 << 30  # bytes of address space
 LENGTH = 16 << 20  # characters of one answer
@@ -71,7 +73,7 @@ def _asked(request: Mapping[str, Any]) -> Any:
             if code == -signal.SIGXCPU:
                 raise TemplateOverruns(f"the chat template does not come to an end in {SECONDS} s")
             if last:
-                raise RuntimeError(f"the process that runs chat templates ended with code {code}")
+                raise ChatError(f"the process that runs chat templates ended with code {code}, and again; run again")
     found = json.loads(answer)
     if "overruns" in found:
         raise TemplateOverruns(found["overruns"])
@@ -93,11 +95,17 @@ def _answer(process: subprocess.Popen[str], request: str) -> str:
 def _process() -> subprocess.Popen[str]:
     global _running
     if _running is None or _running[0] != os.getpid():  # a fork has its parent's, which answers the parent
-        # -P: our own folder is no place to import from
         program = str(Path(__file__).with_name("template_process.py"))
-        command = [sys.executable, "-P", program, str(SECONDS), str(MEMORY), str(LENGTH)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        _running = os.getpid(), subprocess.Popen(command, text=True, encoding="utf-8", **pipes)  # type: ignore[call-overload]
+        process = subprocess.Popen(
+            # -P: our own folder is no place to import from
+            [sys.executable, "-P", program, str(SECONDS), str(MEMORY), str(LENGTH)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONHASHSEED": "0"},  # sets have an order too
+        )
+        _running = os.getpid(), process
     return _running[1]
 
 

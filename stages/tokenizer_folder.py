@@ -29,9 +29,13 @@ def opened(folder: Path | str) -> Iterator[Any]:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:
             # what its readers raise is theirs to choose: an Exception of Rust, a KeyError, an OSError about the Hub
-            raise ChatError(
-                f"{folder}: can't be read as a tokenizer ({one_line(error)}); get its files again"
-            ) from error
+            own = "custom code" in str(error)  # it has a tokenizer.json, which needs none of that code
+            advice = (
+                "set tokenizer_class in tokenizer_config.json to PreTrainedTokenizerFast"
+                if own
+                else "get its files again"
+            )
+            raise ChatError(f"{folder}: can't be read as a tokenizer ({one_line(error)}); {advice}") from error
         yield tokenizer
 
 
@@ -39,6 +43,8 @@ def check(tokenizer: Any) -> str:
     """The chat template of a tokenizer that can be used. Raises ChatError."""
     if not getattr(tokenizer, "is_fast", False):
         raise ChatError("the tokenizer has no tokenizer.json; convert it to a fast tokenizer first")
+    if max(tokenizer.get_vocab().values(), default=0) >= 2**31 - 8:
+        raise ChatError("the tokenizer has ids above 2,147,483,639; shards hold 32 bits of an id")
     if getattr(tokenizer.backend_tokenizer.model, "dropout", None):
         raise ChatError("the tokenizer leaves out merges at random; set model.dropout in tokenizer.json to null")
     if not tokenizer.chat_template:

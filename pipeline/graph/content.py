@@ -30,7 +30,11 @@ from stages.sources.declaration import Source
 from stages.sources.listing import Listed
 from stages.sources.records.streams import DataError
 
-_TOKENIZER_FILES = ("tokenizer", "special_tokens", "added_tokens", "chat_template", "vocab", "merges", "spiece")
+# config.json names the class that reads the others, where tokenizer_config.json doesn't
+_TOKENIZER_FILES = (
+    *("tokenizer", "special_tokens", "added_tokens", "chat_template", "vocab", "merges", "spiece"),
+    *("sentencepiece", "config.json"),
+)
 
 
 class Content:

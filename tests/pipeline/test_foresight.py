@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from pipeline.cli import main
+from pipeline.graph.content import Content
+from pipeline.recipe.load import load
 from tests.pipeline.conftest import ROOT, Corpus, MakeRecipe, run
 
 LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
@@ -90,3 +92,18 @@ def test_the_driver_loads_no_tokenizer_to_know(make_recipe: MakeRecipe) -> None:
     assert loaded(recipe) == "[]"
     run(recipe)
     assert loaded(recipe) == "[]"
+
+
+def test_every_file_that_says_how_a_tokenizer_is_read_names_what_is_made_with_it(
+    corpus: Corpus, make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    folder = tmp_path / "tokenizer"
+    shutil.copytree(corpus.places["tokenizer"], folder)
+    recipe = load(str(make_recipe(lambda m: m["run"]["locations"].update(tokenizer=str(folder)))), None, None, [])
+    found = [Content(recipe).tokenizer]
+    for name in ("config.json", "chat_template.jinja", "tokenizer_config.json"):
+        with (folder / name).open("a", encoding="utf-8") as file:
+            file.write(" ")
+        found.append(Content(recipe).tokenizer)
+    (folder / "README.md").write_text("of no matter")
+    assert len(set(found)) == 4 and Content(recipe).tokenizer == found[-1]

@@ -10,6 +10,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import PreTrainedTokenizerFast
 
 START, END, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
+SHORT = "~~"  # which overlaps with itself
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -48,7 +49,7 @@ def merged(ignore_merges: bool) -> PreTrainedTokenizerFast:
     """A BPE whose merges make the control tokens out of characters, without any splitting before."""
     vocab = {letter: n for n, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     merges = []
-    for word in (START, END, PAD):
+    for word in (START, END, PAD, SHORT):
         for cut in range(1, len(word)):
             pair = (word[:cut], word[cut])
             if word[: cut + 1] not in vocab:
@@ -57,7 +58,9 @@ def merged(ignore_merges: bool) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=ignore_merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    return fast(tokenizer)
+    made = fast(tokenizer)
+    made.add_special_tokens({"additional_special_tokens": [SHORT]}, replace_extra_special_tokens=False)
+    return made
 
 
 def unigram(prepend: str = "always", normalizer: Any = None, declared: bool = True) -> PreTrainedTokenizerFast:

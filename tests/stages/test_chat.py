@@ -459,3 +459,26 @@ def test_code_in_a_tokenizer_folder_does_not_run(chat: ChatFormat, tmp_path: Pat
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')", encoding="utf-8")
     ChatFormat.load(tmp_path, FRAMED)
     assert not (tmp_path / "ran").exists()
+
+
+def test_custom_code_beside_a_tokenizer_json_is_told_how_to_do_without(chat: ChatFormat, tmp_path: Path) -> None:
+    chat.save(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))
+    own = {"auto_map": {"AutoTokenizer": ["own.Own", "own.Own"]}, "tokenizer_class": "Own"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | own), encoding="utf-8")
+    with pytest.raises(ChatError, match=r"set tokenizer_class in tokenizer_config\.json to PreTrainedTokenizerFast"):
+        ChatFormat.load(tmp_path, FRAMED)
+    fast = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | own | fast), encoding="utf-8")
+    messages = talk(("user", "猫は?"), ("assistant", "三匹"))
+    assert ChatFormat.load(tmp_path, FRAMED).encode(messages, []) == chat.encode(messages, [])
+
+
+def test_ids_that_a_shard_cannot_hold_are_refused() -> None:
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    vocab = {letter: n for n, letter in enumerate(sorted(alphabet))} | {"far": 2**31 - 4}
+    far = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=far)
+    tokenizer.chat_template = CHATML
+    with pytest.raises(ChatError, match="32 bits"):
+        ChatFormat(tokenizer, FRAMED)

@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages import chat_layout
-from stages.chat import ChatFormat, ImageTokens
+from stages.chat import ChatFormat, ImageTokens, TemplateRefuses
+from stages.chat_layout import Layouts
 from stages.pretokenise import PretokeniseParams, pretokenise
 from stages.tiles.internvl import InternVL
 from tests.stages.kinds_of_tokenizer import KINDS
 from tests.stages.pictures import IMAGE, sample, table, talk, text
 
+ONE = (("user", ("text",)), ("assistant", ("text",)))
 TOKENS = ImageTokens("<image>", "<img>", "</img>")
 
 
@@ -56,9 +58,34 @@ def test_layouts_are_remembered_up_to_a_number_of_bytes(monkeypatch: pytest.Monk
     first = [chat.encode(messages, []) for messages in talks]
     assert 0 < chat._layouts.held <= 30_000
     assert [chat.encode(messages, []) for messages in talks] == first
-    # a small one that is asked for again and again stays, and costs nothing
-    known = chat._layouts.of((("user", ("text",)), ("assistant", ("text",))), False)
-    assert chat._layouts.of((("user", ("text",)), ("assistant", ("text",))), False) is known
+    # one that is asked for again and again stays
+    known, shape = chat._layouts.of(ONE, False), (("user", ("text",)),)
+    for turns in range(1, 60):
+        chat._layouts.of(shape * turns, False)
+        assert chat._layouts.of(ONE, False) is known
+
+
+def test_what_a_template_refuses_is_remembered_too() -> None:
+    """To find out may have cost seconds."""
+    asked = []
+
+    def render(messages: list[dict[str, Any]], prompt: bool) -> str:
+        asked.append(prompt)
+        raise TemplateRefuses("no")
+
+    layouts = Layouts(render)
+    for _ in range(3):
+        with pytest.raises(TemplateRefuses, match=r"^no$"):
+            layouts.of(ONE, False)
+    assert asked == [False] and layouts.held > 0
+
+
+def test_blanks_that_a_template_trims_are_no_tokens_for_sure() -> None:
+    made = KINDS["byte-level BPE"]()
+    made.chat_template = made.chat_template.replace("m['content']", "m['content'] | trim")
+    chat = ChatFormat(made, TOKENS)
+    messages = talk(("user", " " * 20_000 + "a" * 500 + "\n" * 20_000), ("assistant", "b"))
+    assert 10 < chat.at_least(messages, []) <= len(chat.encode(messages, []).input_ids) < 600
 
 
 @pytest.mark.parametrize("kind", KINDS)

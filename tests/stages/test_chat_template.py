@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from subprocess import Popen
 
 import pytest
 
@@ -85,7 +86,10 @@ def test_a_process_that_somebody_ended_is_started_again() -> None:
 def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     template = Template(TEMPLATE, {})
 
-    def interrupted(*_: object) -> str:
+    def interrupted(process: Popen[str], request: str) -> str:
+        assert process.stdin is not None
+        process.stdin.write(request + "\n")
+        process.stdin.flush()
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -14,11 +14,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from stages.chat import ChatError, ChatFormat, ImageTokens, TemplateRefuses
 from stages.plain_text import ControlText
 from stages.pretokenise import PretokeniseParams, pretokenise
-from tests.stages.kinds_of_tokenizer import END, EXACT, KINDS, PAD, START, fast, merged
+from tests.stages.kinds_of_tokenizer import END, EXACT, KINDS, PAD, SHORT, START, fast, merged, unigram, word_piece
 from tests.stages.pictures import IMAGE, sample, table, talk, text
 
 TOKENS = ImageTokens("<image>", "<img>", "</img>")
-CONTROL = (START, END, PAD, "<image>", "<img>", "</img>", "<unk>")
+CONTROL = (START, END, PAD, "<image>", "<img>", "</img>", SHORT, "<unk>")
 
 
 @cache
@@ -61,7 +61,7 @@ def test_no_text_becomes_control(kind: str, messages: list[dict[str, Any]]) -> N
     chat = chat_of(kind)
     images = sum(block is IMAGE for message in messages for block in message["content"])
     ids, targets, spans = chat.encode(messages, [2] * images)
-    control = {chat.tokenizer.convert_tokens_to_ids(name) for name in (*CONTROL[:-1], "##" + END)}
+    control = {chat.tokenizer.convert_tokens_to_ids(name) for name in (*CONTROL[:-2], "##" + END)}
     control |= {number for number, token in chat.tokenizer.added_tokens_decoder.items() if token.special}
     control -= {chat.tokenizer.unk_token_id}
     outside = [token for i, token in enumerate(ids) if not any(a <= i < a + n for a, n in spans)]
@@ -126,6 +126,33 @@ def test_a_word_of_the_vocabulary_that_nobody_declared_is_control_where_the_temp
     assert chat.encode(talk(("user", START), ("assistant", START)), []).input_ids.count(start) == 2
 
 
+def test_an_added_word_of_any_look_is_control_where_the_template_prints_it() -> None:
+    made = merged(False)
+    made.add_tokens(["USER:"])
+    made.chat_template = made.chat_template.replace("{{ m['role'] }}", "USER:")
+    chat = ChatFormat(made, TOKENS)
+    word = made.convert_tokens_to_ids("USER:")
+    assert chat.encode(talk(("user", "USER: a"), ("assistant", "USER:")), []).input_ids.count(word) == 2
+
+
+def test_the_unknown_token_spelt_out_is_not_the_unknown_token() -> None:
+    chat = ChatFormat(unigram("never"), TOKENS)
+    ids = chat.encode(talk(("user", "a <unk> b")), []).input_ids
+    assert chat.tokenizer.unk_token_id not in ids
+    assert "a <unk> b" in chat.decode(ids)
+
+
+def test_a_control_token_that_stands_only_inside_words_is_cut_there() -> None:
+    made = word_piece()
+    vocab = {**made.get_vocab(), "##<stop>": 500}
+    made = fast(Tokenizer(models.WordPiece(vocab, unk_token="[UNK]")), "[UNK]")
+    made.add_special_tokens({"additional_special_tokens": ["##<stop>"]}, replace_extra_special_tokens=False)
+    made.backend_tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    chat = ChatFormat(made, TOKENS)
+    ids = chat.encode(talk(("user", "a<stop> ##<stop>")), []).input_ids
+    assert 500 not in ids and chat.tokenizer.convert_tokens_to_ids("s") in ids
+
+
 def one_letter_control() -> Any:
     made = merged(False)
     made.add_special_tokens({"additional_special_tokens": ["Q"]})
@@ -149,7 +176,7 @@ def test_where_text_and_control_cannot_be_kept_apart_the_tokenizer_is_refused(ma
 def test_a_control_id_that_comes_another_way_is_an_error_and_never_an_id() -> None:
     """Unknown words become the padding, which the template prints: texts of known words are fine, others are not."""
     known = "How many? 何個ですか? Three. 3つ x user assistant < |im_start|> |im_end|> |endoftext|> image> img> /img>"
-    vocab = {word: n for n, word in enumerate([*CONTROL[:-1], *known.split()])}
+    vocab = {word: n for n, word in enumerate([*CONTROL[:-2], *known.split()])}
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=PAD))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     made = fast(tokenizer, PAD)
