@@ -19,7 +19,7 @@ import torch
 from transformers import DynamicCache
 
 from schemas import strict
-from stages.chat import ChatFormat
+from stages.chat import ChatFormat, TemplateRefuses
 from stages.images.rules import BadImage, open_rgb
 from train import checkpoint
 from train.config import ModelConfig
@@ -50,6 +50,12 @@ class Answerer:
         record = checkpoint.read(folder)
         self.facts = strict.build(Facts, record.facts, "facts")
         self.chat = ChatFormat.load(folder / checkpoint.TOKENIZER, self.facts.tokens)
+        known, wanted = ((of.image_token_id, of.vocab_size) for of in (self.chat, self.facts))
+        if known != wanted:
+            raise PromptError(
+                f"{folder / checkpoint.TOKENIZER}: is another tokenizer; image token {known[0]} of {known[1]:,} tokens, "
+                f"the model learnt with {wanted[0]} of {wanted[1]:,}"
+            )
         model = strict.build(ModelConfig, record.identity["model"], "model")
         self.model = build.build(model, self.facts).eval()
         checkpoint.load(folder, self.model)
@@ -71,7 +77,10 @@ class Answerer:
         grids = [scheme.grid(*_size(prompt, number)) for number in range(len(prompt.images))]
         blocks: list[dict[str, Any]] = [{"type": "image"} for _ in grids]
         message = {"role": "user", "content": [*blocks, {"type": "text", "text": prompt.text}]}
-        encoded = self.chat.encode_prompt([message], [grid.num_tiles * scheme.tokens_per_tile for grid in grids])
+        try:
+            encoded = self.chat.encode_prompt([message], [grid.num_tiles * scheme.tokens_per_tile for grid in grids])
+        except TemplateRefuses as error:
+            raise PromptError(f"{prompt.text!r}: {error}") from None
         spans = tuple(ImageSpan(grid, *span) for grid, span in zip(grids, encoded.image_spans, strict=True))
         ids, no_targets = np.asarray(encoded.input_ids, np.int64), np.empty((0, 2), np.int64)
         sample = Sample(prompt.text, ids, no_targets, prompt.images, spans)
