@@ -53,8 +53,8 @@ class Answerer:
         known, wanted = ((of.image_token_id, of.vocab_size) for of in (self.chat, self.facts))
         if known != wanted:
             raise PromptError(
-                f"{folder / checkpoint.TOKENIZER}: is another tokenizer; image token {known[0]} of {known[1]:,} tokens, "
-                f"the model learnt with {wanted[0]} of {wanted[1]:,}"
+                f"{folder / checkpoint.TOKENIZER}: is another tokenizer; image token {known[0]} of {known[1]:,} "
+                f"tokens, the model learnt with {wanted[0]} of {wanted[1]:,}"
             )
         model = strict.build(ModelConfig, record.identity["model"], "model")
         self.model = build.build(model, self.facts).eval()
