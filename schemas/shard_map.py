@@ -87,6 +87,8 @@ def survey(path: Path) -> ShardMap:
 
 def check_rest(data: pa.Buffer, of: ShardMap) -> None:
     """Raise Damaged unless the bytes around the batches are those of the map."""
+    if of.batches and of.batches[-1].end > len(data):
+        raise Damaged(f"{len(data):,} bytes, its map speaks of {of.batches[-1].end:,}")
     if _rest(data, of.batches) != of.rest:
         raise Damaged("the bytes of its schema or footer differ from the manifest's sha256")
 

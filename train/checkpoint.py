@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from schemas.manifest import hash_file
 from train.config import Config
 
 RECORD, WEIGHTS, OPTIMISER, TOKENIZER = "checkpoint.json", "model.safetensors", "optimiser.safetensors", "tokenizer"
+
+Files = Mapping[str, Path]  # name in the tokenizer's folder -> where the file lies now
 
 
 class CheckpointError(ValueError):
@@ -96,14 +98,16 @@ def refuse_other(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) ->
             )
 
 
-def write(draft: Path, record: Record, model: nn.Module, optimisers: Sequence[Optimizer], tokenizer: Path) -> None:
+def write(draft: Path, record: Record, model: nn.Module, optimisers: Sequence[Optimizer], tokenizer: Files) -> None:
     """A whole checkpoint in a new folder, on the disk when this returns. Whose it is stands there first."""
     draft.mkdir(parents=True)
     write_record(draft, record)
     flush(draft / RECORD, draft)
     save_model(model, str(draft / WEIGHTS))
     save_file(_optimiser_state(model, optimisers), draft / OPTIMISER)
-    shutil.copytree(tokenizer, draft / TOKENIZER)
+    for name, file in tokenizer.items():
+        (draft / TOKENIZER / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, draft / TOKENIZER / name)
     files = sorted(path for path in draft.rglob("*") if path.is_file() and path != draft / RECORD)
     write_record(draft, replace(record, files={path.relative_to(draft).as_posix(): hash_file(path) for path in files}))
     flush(*sorted(draft.rglob("*"), reverse=True), draft)

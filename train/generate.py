@@ -50,6 +50,12 @@ class Answerer:
         record = checkpoint.read(folder)
         self.facts = strict.build(Facts, record.facts, "facts")
         self.chat = ChatFormat.load(folder / checkpoint.TOKENIZER, self.facts.tokens)
+        known, wanted = ((of.image_token_id, of.vocab_size) for of in (self.chat, self.facts))
+        if known != wanted:
+            raise PromptError(
+                f"{folder / checkpoint.TOKENIZER}: is another tokenizer; image token {known[0]} of {known[1]:,} "
+                f"tokens, the model learnt with {wanted[0]} of {wanted[1]:,}"
+            )
         model = strict.build(ModelConfig, record.identity["model"], "model")
         self.model = build.build(model, self.facts).eval()
         checkpoint.load(folder, self.model)

@@ -25,7 +25,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from train import checkpoint
-from train.checkpoint import CheckpointError, Record
+from train.checkpoint import CheckpointError, Files, Record
 
 _NAME = re.compile(r"(\.?)step-(\d{6,})")
 
@@ -56,7 +56,9 @@ def writing(out: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        why = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+        why = " ".join(str(error).split())
+        if isinstance(error, OSError) and error.strerror:
+            why = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
         raise OutputError(
             f"{out}: can't be written ({why}); mend that, such as by making room on the disk, and start the same "
             "command again: it goes on from the newest checkpoint"
@@ -83,7 +85,7 @@ def newest(out: Path) -> tuple[Path, Record] | None:
     return None
 
 
-def save(out: Path, record: Record, model: nn.Module, optimisers: Sequence[Optimizer], tokenizer: Path) -> Path:
+def save(out: Path, record: Record, model: nn.Module, optimisers: Sequence[Optimizer], tokenizer: Files) -> Path:
     """Write a checkpoint in place of the older ones. Raises OutputError; the older one stays then."""
     folder = out / checkpoint.name(record.step)
     draft = out / f".{folder.name}"

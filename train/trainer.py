@@ -151,7 +151,7 @@ class Run:
         record = Record(self.identity, asdict(self.shards.facts), plan, self.step, *self.position)
         with run_folder.writing(self.out):
             checkpoint.flush(self.out / log.LOG)  # never behind the checkpoint, not even after a power cut
-        self.folder = run_folder.save(self.out, record, self.model, self.optimisers, self.shards.tokenizer_folder)
+        self.folder = run_folder.save(self.out, record, self.model, self.optimisers, self.shards.tokenizer)
 
     def summarise(self) -> Summary:
         epochs, shards = self.config.data.epochs, self.shards

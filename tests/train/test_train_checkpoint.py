@@ -28,12 +28,11 @@ def pool():
 
 
 @pytest.fixture
-def tokenizer(tmp_path: Path) -> Path:
-    folder = tmp_path / "tokenizer"
-    (folder / "more").mkdir(parents=True)
-    (folder / "tokenizer.json").write_text("{}")
-    (folder / "more" / "chat_template.jinja").write_text("template")
-    return folder
+def tokenizer(tmp_path: Path) -> dict[str, Path]:
+    """Files that lie anywhere, one of them in a folder."""
+    (tmp_path / "a").write_text("{}")
+    (tmp_path / "b").write_text("template")
+    return {"tokenizer.json": tmp_path / "a", "more/chat_template.jinja": tmp_path / "b"}
 
 
 class Small(nn.Module):
@@ -68,7 +67,7 @@ def record(step: int = 3) -> Record:
     return Record({"data": {"seed": 1}}, {"vocab_size": 7}, "plan", step, 1, 2)
 
 
-def save(out: Path, tokenizer: Path, pool, step: int = 3) -> Path:
+def save(out: Path, tokenizer: dict[str, Path], pool, step: int = 3) -> Path:
     return run_folder.save(out, record(step), *made(pool, 1), tokenizer)
 
 

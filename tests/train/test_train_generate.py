@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
 from tiny_shards import COLOURS, CONFIG, SIZES, merged, png
 
-from train import config, run_folder, trainer
+from schemas.manifest import hash_file
+from train import checkpoint, config, run_folder, trainer
 from train.__main__ import main
 from train.generate import Answerer, Prompt
 
@@ -117,3 +121,21 @@ def test_a_config_of_another_model_is_refused(trained, write_config, capsys):
     path = write_config(**{**LEARN, "run.out": str(trained[1]), "model.language.num_layers": 1})
     assert main(["generate", str(path), "--question", "Say yes."]) == 2
     assert "error: model.language.num_layers: " in capsys.readouterr().err
+
+
+def test_a_tokenizer_that_is_not_the_models_is_refused(trained, tmp_path, capsys):
+    """The hashes are right, as of a checkpoint that somebody has put together."""
+    path, out = trained
+    copy = Path(shutil.copytree(out, tmp_path / "run"))
+    config = tmp_path / "config.yaml"
+    config.write_text(path.read_text().replace(str(out), str(copy)))
+    folder, record = run_folder.newest(copy)
+    file = folder / "tokenizer" / "tokenizer.json"
+    known = json.loads(file.read_text())
+    known["added_tokens"].append({**known["added_tokens"][-1], "id": record.facts["vocab_size"], "content": "<more>"})
+    file.write_text(json.dumps(known))
+    files = record.files | {"tokenizer/tokenizer.json": hash_file(file)}
+    checkpoint.write_record(folder, replace(record, files=files))
+    assert main(["generate", str(config), "--question", "Which colour?"]) == 1
+    told = capsys.readouterr().err
+    assert "tokenizer: is another tokenizer; image token" in told and told.count("\n") == 1

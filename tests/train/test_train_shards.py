@@ -29,7 +29,7 @@ def copy(shards: Path, tmp_path: Path) -> Path:
 
 def test_every_sample_is_read_back_as_written(shards):
     opened = Shards(shards)
-    chat = ChatFormat.load(opened.tokenizer_folder, TOKENS)
+    chat = ChatFormat.load(opened.folder / "tokenizer", TOKENS)
     for number, talk in enumerate(talks(len(opened))):
         wanted, got = row(number, talk, chat), opened.sample(number)
         assert got.sample_id == wanted["sample_id"]

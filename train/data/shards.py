@@ -27,7 +27,7 @@ from train.data import index
 from train.data.shard_file import ShardFile
 
 STAGE = "pretokenise"
-_INDEX, _TOKENIZER = "index.parquet", "tokenizer"
+_INDEX, _TOKENIZER = "index.parquet", "tokenizer/"
 # Numbers have five digits or more: names are never put in order as text
 _SHARD, _MAP = re.compile(r"shard-(\d{5,})\.arrow"), re.compile(r"map-(\d{5,})\.json")
 _OPEN = 256  # shards mapped at a time
@@ -86,8 +86,10 @@ class Shards:
         return len(self.num_tokens)
 
     @property
-    def tokenizer_folder(self) -> Path:
-        return self.folder / _TOKENIZER
+    def tokenizer(self) -> dict[str, Path]:
+        """The files of the tokenizer by name: those that the manifest speaks of, and nothing else that lies there."""
+        names = [entry.name for entry in self.manifest.files if entry.name.startswith(_TOKENIZER)]
+        return {name.removeprefix(_TOKENIZER): self.folder / name for name in names}
 
     def sample(self, number: int) -> Sample:
         """One sample, proven to be what was written. Raises ManifestError."""
@@ -116,13 +118,16 @@ class Shards:
 
     def _check_metadata(self) -> None:
         """The index and the tokenizer are read at once, so they are proven at once."""
-        names = {entry.name for entry in self.manifest.files}
-        there = {_INDEX: _INDEX in names, f"{_TOKENIZER} files": any(name.startswith(_TOKENIZER) for name in names)}
-        there["map of every shard"] = self._files.keys() <= self._maps.keys()
-        for wanted in (what for what, found in there.items() if not found):
+        found = [entry for entry in self.manifest.files if entry.name == _INDEX]
+        there = {
+            _INDEX: found,
+            "tokenizer": self.tokenizer,
+            "map of every shard": self._files.keys() <= self._maps.keys(),
+        }
+        for wanted in (what for what, is_there in there.items() if not is_there):
             raise ManifestError(f"{self.folder}: its manifest has no {wanted}; run pretokenise of this version again")
         for entry in self.manifest.files:
-            if entry.name == _INDEX or entry.name.startswith(f"{_TOKENIZER}/"):
+            if entry.name == _INDEX or entry.name.startswith(_TOKENIZER):
                 manifest.check_file(self.folder, entry)
 
 
