@@ -102,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--save", type=Path, metavar="FILE.parquet", help="write it there instead of to the terminal")
     check = commands.add_parser("verify", help="check folders of steps, or all of an output folder")
     check.add_argument("paths", type=Path, nargs="+", metavar="folder")
+    check.add_argument("--sources", action="store_true", help="hash the sources' files again too, where they lie")
     check.set_defaults(command=_verify)
     look = commands.add_parser("probe", help="look at unknown data and print a recipe for it")
     look.add_argument("path", type=Path)
@@ -180,11 +181,14 @@ def _probe(given: argparse.Namespace) -> int:
 
 
 def _verify(given: argparse.Namespace) -> int:
+    checked = {}
     for path in [found for given_path in given.paths for found in verify.folders(given_path)]:
-        manifest = verify.check(path)
+        checked[path] = manifest = verify.check(path)
         counts = manifest.counts
         ledger = f"{counts.rows_in:,} in, {counts.kept:,} kept"
         print(f"{path}: sound. {manifest.stage}, {len(manifest.files)} files, {ledger}")
     for path in [found for given_path in given.paths for found in verify.unfinished(given_path)]:
         print(f"{path}: not finished; run its recipe again to go on")
+    for line in verify.sources(checked) if given.sources else ():
+        print(line)
     return 0

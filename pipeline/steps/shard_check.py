@@ -1,7 +1,7 @@
 """Is a shard folder what its manifest says? Schemas, and that every number follows from the rows.
 
 Checks in this order and stops at the first fault: the schema of every shard and of the index; each sample's counts,
-spans and tiles against its token ids; the index against the shards; the totals.
+spans and tiles against its token ids; the index against the shards. (The facts are proven before.)
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import pyarrow as pa
 from pipeline.storage.part_reader import read
 from schemas.manifest import Manifest, ManifestError
 from schemas.shard import COUNTS, INDEX, SHARD
-from stages.pretokenise import totals
 from stages.tiles.scheme import Grid
 from stages.tiles.table import TileScheme, recorded
 
@@ -31,9 +30,7 @@ class _Made(NamedTuple):
 
 def check_shards(folder: Path, manifest: Manifest) -> None:
     """Raises ManifestError naming the first fault; the files' hashes are proven before."""
-    index = read(folder / "index.parquet")
-    if not index.schema.equals(INDEX):
-        raise ManifestError(f"{folder / 'index.parquet'}: its schema is not INDEX; run pretokenise again")
+    index = read(folder / "index.parquet", schema=INDEX)
     expected = iter(index.to_pylist())
     facts = manifest.facts
     around = (facts["tokens"][name] is not None for name in ("start", "end"))
@@ -49,8 +46,6 @@ def check_shards(folder: Path, manifest: Manifest) -> None:
                 raise ManifestError(f"{where}: the index says {line}, the shard {own}")
     if next(expected, None) is not None or index.num_rows != manifest.counts.kept:
         raise ManifestError(f"{folder}: {index.num_rows:,} rows in the index, {manifest.counts.kept:,} kept")
-    if totals(index) != facts["totals"]:
-        raise ManifestError(f"{folder}: totals {facts['totals']} in the manifest, {totals(index)} in the index")
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
