@@ -30,6 +30,7 @@ from pipeline.run.ray_executor import RayExecutor
 from pipeline.steps.table import STAGES
 from pipeline.storage.commit import OutputBusy, lock
 from schemas.manifest import MANIFEST, ManifestError
+from schemas.shown import shown
 from schemas.strict import RecipeError
 from stages.chat import ChatError
 from stages.sources.records.streams import DataError
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(error: Exception | str, code: int) -> int:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"error: {shown(' '.join(str(error).split()))}", file=sys.stderr)
     return code
 
 
@@ -156,7 +157,7 @@ def _plan(given: argparse.Namespace) -> int:
 def _report(given: argparse.Namespace) -> int:
     context, steps = _open(given)
     for path in report.write(steps, context):
-        print(path)
+        print(shown(str(path)))
     return 0
 
 
@@ -171,7 +172,7 @@ def _rejects(given: argparse.Namespace) -> int:
     if given.save is None:
         rejects.show(steps, context)
     else:
-        print(f"{given.save}: {rejects.save(steps, context, given.save):,} rejects")
+        print(f"{shown(str(given.save))}: {rejects.save(steps, context, given.save):,} rejects")
     return 0
 
 
@@ -186,9 +187,9 @@ def _verify(given: argparse.Namespace) -> int:
         checked[path] = manifest = verify.check(path)
         counts = manifest.counts
         ledger = f"{counts.rows_in:,} in, {counts.kept:,} kept"
-        print(f"{path}: sound. {manifest.stage}, {len(manifest.files)} files, {ledger}")
+        print(f"{shown(str(path))}: sound. {manifest.stage}, {len(manifest.files)} files, {ledger}")
     for path in [found for given_path in given.paths for found in verify.unfinished(given_path)]:
-        print(f"{path}: not finished; run its recipe again to go on")
+        print(f"{shown(str(path))}: not finished; run its recipe again to go on")
     for line in verify.sources(checked) if given.sources else ():
-        print(line)
+        print(shown(line))
     return 0
