@@ -30,6 +30,7 @@ from pipeline.run.ray_executor import RayExecutor
 from pipeline.steps.table import STAGES
 from pipeline.storage.commit import OutputBusy, lock
 from schemas.manifest import MANIFEST, ManifestError
+from schemas.shown import shown
 from schemas.strict import RecipeError
 from stages.chat import ChatError
 from stages.sources.records.streams import DataError
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(error: Exception | str, code: int) -> int:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"error: {shown(' '.join(str(error).split()))}", file=sys.stderr)
     return code
 
 
@@ -102,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--save", type=Path, metavar="FILE.parquet", help="write it there instead of to the terminal")
     check = commands.add_parser("verify", help="check folders of steps, or all of an output folder")
     check.add_argument("paths", type=Path, nargs="+", metavar="folder")
+    check.add_argument("--sources", action="store_true", help="hash the sources' files again too, where they lie")
     check.set_defaults(command=_verify)
     look = commands.add_parser("probe", help="look at unknown data and print a recipe for it")
     look.add_argument("path", type=Path)
@@ -157,7 +159,7 @@ def _plan(given: argparse.Namespace) -> int:
 def _report(given: argparse.Namespace) -> int:
     context, steps = _open(given)
     for path in report.write(steps, context):
-        print(path)
+        print(shown(str(path)))
     return 0
 
 
@@ -172,7 +174,7 @@ def _rejects(given: argparse.Namespace) -> int:
     if given.save is None:
         rejects.show(steps, context)
     else:
-        print(f"{given.save}: {rejects.save(steps, context, given.save):,} rejects")
+        print(f"{shown(str(given.save))}: {rejects.save(steps, context, given.save):,} rejects")
     return 0
 
 
@@ -182,11 +184,14 @@ def _probe(given: argparse.Namespace) -> int:
 
 
 def _verify(given: argparse.Namespace) -> int:
+    checked = {}
     for path in [found for given_path in given.paths for found in verify.folders(given_path)]:
-        manifest = verify.check(path)
+        checked[path] = manifest = verify.check(path)
         counts = manifest.counts
         ledger = f"{counts.rows_in:,} in, {counts.kept:,} kept"
-        print(f"{path}: sound. {manifest.stage}, {len(manifest.files)} files, {ledger}")
+        print(f"{shown(str(path))}: sound. {manifest.stage}, {len(manifest.files)} files, {ledger}")
     for path in [found for given_path in given.paths for found in verify.unfinished(given_path)]:
-        print(f"{path}: not finished; run its recipe again to go on")
+        print(f"{shown(str(path))}: not finished; run its recipe again to go on")
+    for line in verify.sources(checked) if given.sources else ():
+        print(shown(line))
     return 0

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from schemas import strict
+from schemas import json_file, strict
 
 MANIFEST = "manifest.json"
+_ORDERED = ("inputs", "benchmarks")
 
 
 class ManifestError(ValueError):
@@ -57,7 +58,8 @@ class Counts:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One finished step. `inputs` maps the input step's folder name to its identity; `facts` is what consumers need."""
+    """One finished step. `inputs` and `benchmarks` map the folder names of the steps that it read to what these are
+    named by, in the order in which they make its identity; `facts` is what consumers need."""
 
     stage: str
     version: int
@@ -68,6 +70,7 @@ class Manifest:
     by_source: dict[str, Counts]
     files: tuple[FileEntry, ...]
     facts: dict[str, Any] = field(default_factory=dict)
+    benchmarks: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.by_source and sum(self.by_source.values(), Counts()) != self.counts:
@@ -77,20 +80,22 @@ class Manifest:
                 raise ManifestError(f"{entry.name!r} leaves the step's folder; this is no manifest of ours")
 
     def to_json(self) -> str:
-        """The bytes of manifest.json: sorted keys, two-space indent, one trailing newline."""
-        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        """The bytes of manifest.json: sorted keys but for `_ORDERED`, two-space indent, one trailing newline."""
+        fields = dataclasses.asdict(self)
+        text = {key: value if key in _ORDERED else _sorted(value) for key, value in sorted(fields.items())}
+        return json.dumps(text, indent=2, ensure_ascii=False) + "\n"
 
 
 def read(folder: Path) -> Manifest:
     """The manifest of a finished step. Raises ManifestError when there is none, it is broken, or rows are lost."""
     path = Path(folder) / MANIFEST
     try:
-        return strict.build(Manifest, json.loads(path.read_text(encoding="utf-8")))
+        return strict.build(Manifest, json_file.read(path))
     except (FileNotFoundError, NotADirectoryError):
         raise ManifestError(f"{path}: no such file; this folder is not a finished step, run its stage first") from None
     except OSError as error:
         raise ManifestError(f"{path}: can't be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ManifestError(f"{path}: not a manifest ({error}); delete the folder and run its stage again") from error
 
 
@@ -126,6 +131,11 @@ def describe(folder: Path, name: str, rows: int | None = None) -> FileEntry:
     """The FileEntry of a file just written."""
     path = folder / name
     return FileEntry(name, path.stat().st_size, hash_file(path), rows)
+
+
+def _sorted(value: Any) -> Any:
+    """The same JSON with its keys sorted."""
+    return json.loads(json.dumps(value, sort_keys=True))
 
 
 def _sum(left: dict[str, int], right: dict[str, int]) -> dict[str, int]:

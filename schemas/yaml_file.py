@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import yaml
 from yaml.reader import ReaderError
 
+from schemas.shown import shown_lines
 from schemas.strict import RecipeError, brief
 
 MOST_BYTES = 2**20
@@ -73,7 +74,8 @@ def parse(text: str, where: str) -> Any:
 
 def dump(value: Any) -> str:
     """YAML that reads back as the same value."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    # what a terminal would obey stands in double quotes, where the escapes of `shown_lines` are YAML's own
+    return shown_lines(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110))
 
 
 def _advice(problem: str) -> str:

@@ -249,6 +249,11 @@ def _ledger(judged: list[dict[str, Any]]) -> Counts:
     return Counts(len(judged), len(judged) - found.total(), dict(sorted(found.items())))
 
 
+def ledger(verdict: pa.Table) -> Counts:
+    """The ledger of the verdicts of a shard."""
+    return _ledger(verdict.to_pylist())
+
+
 def totals(index: pa.Table) -> dict[str, int]:
     """Sums of the five counts over an index."""
     return {name: pc.sum(index[name]).as_py() or 0 for name in COUNTS}

@@ -151,7 +151,7 @@ def rate(lines: Sequence[Line], name: Literal["samples", "tokens"]) -> float:
 
 def console() -> Console:
     """As wide as the terminal; wide enough for a table where there is none."""
-    return Console(width=None if sys.stdout.isatty() else _WIDE)
+    return Console(width=None if sys.stdout.isatty() else _WIDE, markup=False, emoji=False)
 
 
 class Show:

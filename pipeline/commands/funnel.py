@@ -13,10 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.commands.terminal import plain
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Step
 from pipeline.storage import layout
 from schemas.manifest import Counts, ManifestError
+from schemas.shown import shown
 
 _BESIDE = 6  # so many sources have a column each
 
@@ -78,7 +80,7 @@ def _by_source(funnel: Funnel) -> list[tuple[str, list[int]]]:
 
 
 def _print(console: Console, title: str, columns: Sequence[str], lines: Sequence[tuple[str, list[int]]]) -> None:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     table.add_column("", overflow="fold")
     for name in columns:
         table.add_column(Text(name), justify="right")
@@ -90,7 +92,7 @@ def _print(console: Console, title: str, columns: Sequence[str], lines: Sequence
 
 def show(funnel: Funnel, console: Console | None = None) -> None:
     """Print the table."""
-    console = console or Console()
+    console = console or plain()
     many = len(funnel.sources) > _BESIDE
     if many:
         _print(console, "Sources", ["rows in", "rejected", "dropped", "kept"], _by_source(funnel))
@@ -99,7 +101,6 @@ def show(funnel: Funnel, console: Console | None = None) -> None:
     t = funnel.totals
     console.print(
         f"{t['num_text_tokens']:,} text + {t['num_image_tokens']:,} image = {t['num_tokens']:,} tokens, "
-        f"{t['num_target_tokens']:,} of them targets; {t['num_tiles']:,} tiles; {funnel.num_shards:,} shards",
-        highlight=False,
+        f"{t['num_target_tokens']:,} of them targets; {t['num_tiles']:,} tiles; {funnel.num_shards:,} shards"
     )
-    console.print(f"shards: {funnel.shards}", highlight=False, soft_wrap=True)
+    console.print(f"shards: {shown(funnel.shards)}", soft_wrap=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.commands.terminal import plain
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Step
 from pipeline.storage import layout
 from schemas.manifest import MANIFEST, Manifest, ManifestError, read
+from schemas.shown import shown
 
 
 def state(step: Step, context: Context) -> tuple[str, str]:
@@ -32,6 +33,12 @@ def state(step: Step, context: Context) -> tuple[str, str]:
     if manifest is not None:
         why = step.stage.again(step, manifest, context, False)
         return ("to do", why) if why else ("done", "")
+    if lost := context.lost(step):
+        more = f" and {len(lost) - 1:,} more files" if len(lost) > 1 else ""
+        return (
+            "to do",
+            f"damaged: it was finished, but {lost[0]}{more} is gone or cut; it is made again",
+        )
     folder = context.out / step.folder
     places = [folder, *(folder / phase.name for phase in step.stage.phases[:-1])]
     begun = sum(len(layout.records(place)) for place in places)
@@ -41,26 +48,24 @@ def state(step: Step, context: Context) -> tuple[str, str]:
     return "to do", f"changed: {', '.join(_moved(step, older, context))}" if older else "never run"
 
 
-def plain_or_terminal() -> Console:
-    """A console as wide as the terminal; wide enough for a table where the output is read by a program."""
-    return Console(width=None if sys.stdout.isatty() else 200)
-
-
 def show(steps: Sequence[Step], context: Context, console: Console | None = None) -> None:
     """Print the plan as a table."""
-    table = Table(title=f"Steps in {context.out}", title_justify="left")
+    table = Table(title=Text(f"Steps in {shown(str(context.out))}"), title_justify="left")
     for name in ("step", "folder, ending in the identity", "state", "why"):
         table.add_column(name, overflow="fold", no_wrap=name.startswith("folder"))
     for step in steps:
         what, why = state(step, context)
         if what == "to do" and (much := step.stage.much(step, context)):
             why += f"; {much}"
-        table.add_row(step.name, step.folder, what, why, style=None if what == "done" else "bold")
-    console = console or plain_or_terminal()
+        table.add_row(
+            *(Text(shown(cell)) for cell in (step.name, step.folder, what, why)),
+            style=None if what == "done" else "bold",
+        )
+    console = console or plain(wide=True)
     console.print(table)
     for step in steps:
         if note := step.stage.notice(step, context):
-            console.print(Text(f"note: {step.name}: {note}"), soft_wrap=True)
+            console.print(Text(shown(f"note: {step.name}: {note}")), soft_wrap=True)
 
 
 def _older(step: Step, out: Path) -> Manifest | None:
@@ -79,7 +84,7 @@ def _moved(step: Step, older: Manifest, context: Context) -> list[str]:
     keys = [key for key in sorted({*now, *then}) if now.get(key) != then.get(key)]
     if older.version != step.stage.version:
         keys.append(f"version of the stage ({older.version} -> {step.stage.version})")
-    now_read, then_read = step.named_inputs(context).items(), older.inputs.items()
+    now_read, then_read = step.named(step.needs, context).items(), {**older.inputs, **older.benchmarks}.items()
     inputs = {re.sub("-[0-9a-f]{8}$", "", folder) for folder, _ in now_read ^ then_read}
     return keys + [f"input {name}" for name in sorted(inputs)] or ["order of the inputs"]
 

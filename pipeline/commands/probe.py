@@ -19,6 +19,7 @@ from typing import Any
 from pipeline.graph.folder import listed
 from pipeline.recipe.types import RESERVED
 from schemas import strict, yaml_file
+from schemas.shown import shown
 from schemas.strict import RecipeError, brief
 from stages.download import Found
 from stages.images.rules import BadImage
@@ -220,5 +221,5 @@ def _written(root: Path, source: Source, notes: Sequence[str]) -> str:
         "data": {"sources": {name: {**fields, "licence": "unknown"}}, "dedupe": {}, "quality": {}, "pretokenise": {}},
         "run": {"out": f"out/{name}", "locations": {name: str(root), "tokenizer": "path/to/tokenizer"}},
     }
-    comments = "".join(f"# {''.join(c if c.isprintable() else '?' for c in note)}\n" for note in notes)
+    comments = "".join(f"# {shown(note)}\n" for note in notes)
     return comments + yaml_file.dump(recipe)

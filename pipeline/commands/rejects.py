@@ -7,7 +7,6 @@ finished parts are shown, and stderr says of each what is missing; where nothing
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,10 +23,8 @@ from pipeline.storage.commit import commit
 from pipeline.storage.part_reader import read
 from schemas.manifest import ManifestError
 from schemas.sample import REJECT
+from schemas.shown import shown
 from schemas.strict import RecipeError
-
-# Tabs and line ends would break the table, other control characters the terminal: shown, not obeyed
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def show(steps: Sequence[Step], context: Context) -> int:
@@ -38,7 +35,7 @@ def show(steps: Sequence[Step], context: Context) -> int:
             sys.stdout.write("sample_id\treason\tdetail\n")
         total += table.num_rows
         for row in table.to_pylist():
-            sys.stdout.write("\t".join(_safe(row[name]) for name in ("sample_id", "reason", "detail")) + "\n")
+            sys.stdout.write("\t".join(shown(row[name]) for name in ("sample_id", "reason", "detail")) + "\n")
     return total
 
 
@@ -86,7 +83,3 @@ def _stated(step: Step, context: Context) -> tuple[Step, list[str], int]:
         print(f"note: {step.name} is not finished: {len(records):,} of its parts are here", file=sys.stderr)
     names = [file.name for record in records for file in record.files if layout.is_a("rejected", file.name)]
     return step, names, sum(sum(record.counts.rejected.values()) for record in records)
-
-
-def _safe(text: str) -> str:
-    return _CONTROL.sub(lambda match: f"\\x{ord(match.group()):02x}", text)

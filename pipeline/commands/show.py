@@ -14,24 +14,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
+from pipeline.commands.terminal import plain
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Step
 from pipeline.steps.samples import parts_of
 from pipeline.storage import layout
 from pipeline.storage.part_reader import read, row_groups
 from schemas import manifest
+from schemas.shown import shown, shown_lines
 from schemas.strict import RecipeError
 from stages.chat import ChatFormat, ImageTokens
-
-# Dataset text may hold terminal control sequences; they are shown, not obeyed.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def show(steps: Sequence[Step], context: Context, sample_id: str, console: Console | None = None) -> None:
     """Print what is known of `sample_id`. Raises RecipeError if no source has such a row."""
-    console = console or Console()
+    console = console or plain()
     last = steps[-1]
     ready = [step for step in (*last.inputs, last) if context.manifest(step) is not None]
     ingested = [step for step in ready if step.stage.makes == "samples"]
@@ -100,21 +99,18 @@ def _print_sample(console: Console, sample: Mapping[str, Any]) -> None:
     _print_fields(console, "sample", fields)
     for message in sample["messages"]:
         text = "".join("[image]" if b["type"] == "image" else b["text"] for b in message["content"])
-        console.print(f"  [bold]{message['role']}[/bold]  {_safe(text)}", highlight=False)
+        console.print(Text.assemble("  ", (shown_lines(message["role"]), "bold"), f"  {shown_lines(text)}"))
     for image, info in zip(sample["images"], sample["image_info"], strict=True):
         size = f"{info['width']} x {info['height']} {info['format']} {info['mode']}"
         notes = f"orientation {info['orientation']}, {info['frames']} frame(s), {len(image['bytes']):,} bytes"
-        console.print(
-            f"  image {_safe(str(image['path']))}: {size}, {notes}, sha256 {info['sha256'][:16]}", highlight=False
-        )
+        console.print(f"  image {shown(str(image['path']))}: {size}, {notes}, sha256 {info['sha256'][:16]}")
 
 
 def _print_verdict(console: Console, stage: str, verdict: Mapping[str, Any]) -> None:
     evidence = {k: v for k, v in verdict.items() if k not in ("sample_id", "reason") and v is not None}
-    outcome = "[green]keep[/green]" if verdict["reason"] is None else f"[red]drop: {verdict['reason']}[/red]"
-    console.print(
-        f"{stage:<14} {outcome}  {_safe(', '.join(f'{k} {v}' for k, v in evidence.items()))}", highlight=False
-    )
+    outcome = ("keep", "green") if verdict["reason"] is None else (f"drop: {verdict['reason']}", "red")
+    told = shown(", ".join(f"{k} {v}" for k, v in evidence.items()))
+    console.print(Text.assemble(f"{stage:<14} ", outcome, f"  {told}"))
 
 
 def _print_tokens(console: Console, folder: Path, number: int, sample_id: str) -> None:
@@ -130,21 +126,20 @@ def _print_tokens(console: Console, folder: Path, number: int, sample_id: str) -
         thumbnail = " + thumbnail" if tile["thumbnail"] else ""
         size = f"an image {tile['width']} wide and {tile['height']} high"
         grid = f"{tile['rows']} rows x {tile['cols']} columns{thumbnail}"
-        console.print(f"tiles          {grid} of {size}, {tile['num_tokens']} tokens", highlight=False)
+        console.print(f"tiles          {grid} of {size}, {tile['num_tokens']} tokens")
     parts = f"{sample['num_text_tokens']} text + {sample['num_image_tokens']} image"
     targets = f"{sample['num_target_tokens']} of them targets ({'reversed' if console.is_terminal else 'in « »'} below)"
-    console.print(f"tokens         {sample['num_tokens']} = {parts}, {targets}", highlight=False)
-    marks = ("[reverse]", "[/reverse]") if console.is_terminal else ("«", "»")
-    console.print(_marked(chat, sample, facts["image_token_id"], marks), highlight=False)
+    console.print(f"tokens         {sample['num_tokens']} = {parts}, {targets}")
+    console.print(_marked(chat, sample, facts["image_token_id"], console.is_terminal))
 
 
-def _marked(chat: ChatFormat, sample: Mapping[str, Any], image: int, marks: tuple[str, str]) -> str:
-    """The decoded ids, runs of image tokens shortened, targets between the marks."""
-    ids, text, start = sample["input_ids"], "", 0
+def _marked(chat: ChatFormat, sample: Mapping[str, Any], image: int, terminal: bool) -> Text:
+    """The decoded ids, runs of image tokens shortened; targets reversed, or in marks where there is no terminal."""
+    ids, text, start = sample["input_ids"], Text(), 0
     for begin, end in [*map(tuple, sample["target_spans"]), (len(ids), len(ids))]:
-        text += _plain(chat, ids[start:begin], image)
-        target = _safe(chat.decode(ids[begin:end], False))
-        text += f"{marks[0]}{target}{marks[1]}" if target else ""
+        text.append(_plain(chat, ids[start:begin], image))
+        if target := shown_lines(chat.decode(ids[begin:end], False)):
+            text.append(target if terminal else f"«{target}»", "reverse" if terminal else None)
         start = end
     return text
 
@@ -152,15 +147,11 @@ def _marked(chat: ChatFormat, sample: Mapping[str, Any], image: int, marks: tupl
 def _plain(chat: ChatFormat, ids: Sequence[int], image: int) -> str:
     token = chat.image_tokens.image
     decoded = chat.decode(ids, False)
-    return _safe(re.sub(f"({re.escape(token)})+", lambda m: f"{token} x {m.group().count(token)}", decoded))
+    return shown_lines(re.sub(f"({re.escape(token)})+", lambda m: f"{token} x {m.group().count(token)}", decoded))
 
 
 def _print_fields(console: Console, title: str, fields: Mapping[str, Any]) -> None:
-    console.print(f"[bold]{title}[/bold]")
+    console.print(Text(title, "bold"))
     for name, value in fields.items():
         if value not in (None, []):
-            console.print(f"  {name:<18} {_safe(str(value))}", highlight=False)
-
-
-def _safe(text: str) -> str:
-    return escape(_CONTROL.sub(lambda match: f"\\x{ord(match.group()):02x}", text))
+            console.print(f"  {name:<18} {shown_lines(str(value))}")

@@ -1,14 +1,17 @@
-"""Is a folder what its manifest says? Every file's size and sha256, then what the row of its stage proves beyond."""
+"""Is a folder what its manifest says? Every file's size and sha256; whether the manifest follows from the folder; then
+what the row of its stage proves beyond.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from pipeline.graph.proof import prove
 from pipeline.graph.stage import Stage
 from pipeline.steps.table import STAGES
 from schemas.manifest import MANIFEST, Manifest, ManifestError, verify
-from schemas.strict import unknown
+from schemas.strict import RecipeError, unknown
 
 
 def folders(path: Path) -> list[Path]:
@@ -21,8 +24,26 @@ def check(folder: Path, table: Mapping[str, Stage] = STAGES) -> Manifest:
     manifest = verify(folder)
     if manifest.stage not in table:
         raise ManifestError(f"{folder / MANIFEST}: {unknown('stage', manifest.stage, table)}")
+    prove(folder, manifest, table[manifest.stage])
     table[manifest.stage].verify(folder, manifest)
     return manifest
+
+
+def sources(checked: Mapping[Path, Manifest], table: Mapping[str, Stage] = STAGES) -> Iterator[str]:
+    """Read again what sound folders were made of, where it lies elsewhere; what was found, in words.
+
+    Of folders of one stage and source the newest counts: others speak of what the source was. Raises ManifestError.
+    """
+    newest: dict[str, Path] = {}
+    for folder in sorted(checked, key=lambda folder: (folder / MANIFEST).stat().st_mtime):
+        if table[checked[folder].stage].sources is not None:
+            newest[f"{folder.parent}/{folder.name[: -len('-12345678')]}"] = folder
+    if not newest:
+        raise RecipeError("--sources: none of these folders is of a step that hashes a source; give 01-hash-...")
+    for folder in newest.values():
+        again = table[checked[folder].stage].sources
+        assert again is not None
+        yield again(folder, checked[folder])
 
 
 def unfinished(path: Path) -> list[Path]:

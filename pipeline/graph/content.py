@@ -12,13 +12,13 @@ import json
 import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 from pipeline.graph.folder import LED_OUT, Links, listed
 from pipeline.net.bucket import SCHEME, Bucket
 from pipeline.net.hub import Repository, Revision, Server
 from pipeline.recipe.types import Recipe
 from pipeline.storage.commit import commit_text
+from schemas import json_file, strict
 from schemas.identity import fingerprint
 from schemas.manifest import hash_file
 from schemas.shown import shown
@@ -30,6 +30,7 @@ from stages.sources.declaration import Source
 from stages.sources.listing import Listed
 from stages.sources.records.streams import DataError
 
+_LISTINGS = dict[str, tuple[tuple[str, int, str], ...]]  # dataset@commit -> name, size and hash of every file
 # config.json names the class that reads the others, where tokenizer_config.json doesn't
 _TOKENIZER_FILES = (
     *("tokenizer", "special_tokens", "added_tokens", "chat_template", "vocab", "merges", "spiece"),
@@ -46,8 +47,8 @@ class Content:
     def __init__(self, recipe: Recipe) -> None:
         check_places(recipe)
         self._recipe, self._store = recipe, recipe.out / "listings.json"
-        self._known: dict[str, list[Any]] = _load(self._store)
-        self._seen: dict[str, list[Any]] = {}
+        self._known = _load(self._store)
+        self._seen: dict[str, list[Found]] = {}
         self.commits: dict[str, str] = {}
         self.remotes: dict[str, Bucket | Revision] = {}
         self._server = self._hub_server()
@@ -107,12 +108,12 @@ class Content:
         """The files of a repository at the recipe's revision; its commit goes to `commits`."""
         hub = repository.hub
         if hub.pinned and (known := self._known.get(f"{hub.dataset}@{hub.revision}")):
-            commit, found = hub.revision, [Found(*entry) for entry in known]
+            commit, found = hub.revision, known
         else:
             commit = repository.commit()
             key = f"{hub.dataset}@{commit}"
-            found = [Found(*e) for e in self._known.get(key, [])] or repository.files(commit)
-        self._seen[f"{hub.dataset}@{commit}"] = [list(entry) for entry in found]
+            found = self._known.get(key) or repository.files(commit)
+        self._seen[f"{hub.dataset}@{commit}"] = found
         self.commits[name] = commit
         repository.web.close()
         if not hub.pinned:
@@ -229,9 +230,9 @@ def _check_patterns(name: str, place: str, source: Source, found: list[Found]) -
             raise RecipeError(f"data.sources.{name}.files: nothing below {place} matches {pattern!r}; it has {there}")
 
 
-def _load(store: Path) -> dict[str, list[Any]]:
+def _load(store: Path) -> dict[str, list[Found]]:
     try:
-        loaded = json.loads(store.read_text(encoding="utf-8"))
+        known: dict[str, tuple[tuple[str, int, str], ...]] = strict.convert(_LISTINGS, json_file.read(store))
     except (OSError, ValueError):
-        return {}  # only a memory of hashes: without it every file is hashed again
-    return loaded if isinstance(loaded, dict) else {}
+        return {}  # only a memory of listings: without it every commit is listed again
+    return {commit: [Found(*file) for file in files] for commit, files in known.items()}

@@ -5,6 +5,7 @@ Manifests are read once and remembered: a manifest of 100,000 files costs second
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -77,5 +78,16 @@ class Context:
         if manifest.identity != step.identity:
             raise ManifestError(f"{folder}: holds another step ({manifest.identity[:16]}); move it away")
         # A file that is gone or cut is made again; whether the bytes of the others are right is for `verify` to read.
-        whole = all(p.is_file() and p.stat().st_size == f.size for f in manifest.files for p in [folder / f.name])
-        return manifest if whole else None
+        return None if next(_lost(folder, manifest), None) else manifest
+
+    def lost(self, step: Named) -> list[str]:
+        """The files that a finished step has no more, or not in full: why it is not done, though it was."""
+        folder = self.out / step.folder
+        return list(_lost(folder, read(folder))) if (folder / MANIFEST).is_file() else []
+
+
+def _lost(folder: Path, manifest: Manifest) -> Iterator[str]:
+    for file in manifest.files:
+        path = folder / file.name
+        if not path.is_file() or path.stat().st_size != file.size:
+            yield file.name

@@ -64,9 +64,9 @@ class Step:
         """Its inputs that make samples, verdicts ..., in their order."""
         return [step for step in self.inputs if step.stage.makes == kind]
 
-    def named_inputs(self, context: Context) -> dict[str, str]:
+    def named(self, steps: Sequence[Step], context: Context) -> dict[str, str]:
         """Folder and identity of what it reads; what names by content stands there without the folder's own name."""
-        keys = {step: step.folder if step.stage.named_by == "identity" else step.prefix for step in self.needs}
+        keys = {step: step.folder if step.stage.named_by == "identity" else step.prefix for step in steps}
         return {key: str(step.names(context)) for step, key in keys.items()}
 
     def reads(self, other: Step) -> bool:
@@ -82,14 +82,7 @@ class Step:
         inputs, benchmarks = ([step.names(context) for step in steps] for steps in (self.inputs, self.benchmarks))
         if None in (*inputs, *benchmarks):
             return False
-        text = {
-            "stage": self.stage.name,
-            "version": self.stage.version,
-            "parameters": self.parameters,
-            "inputs": inputs,
-            "benchmarks": benchmarks,
-        }
-        self.identity = fingerprint(text)
+        self.identity = identity_of(self.stage.name, self.stage.version, self.parameters, inputs, benchmarks)
         return True
 
     def names(self, context: Context) -> str | None:
@@ -176,6 +169,8 @@ class Stage:
     much      how much there is to do before it begins, where that is worth saying
     content   what a finished step brought, as one hash
     verify    proves a finished folder beyond its files' hashes; raises ManifestError
+    sources   reads again what the step read of a source that lies elsewhere: how much was as it was, in words; raises
+              ManifestError; None for steps that read no such thing
     """
 
     name: str
@@ -197,6 +192,19 @@ class Stage:
     much: Callable[[Step, Context], str] = lambda step, context: ""
     content: Callable[[Manifest], str] = lambda manifest: manifest.identity
     verify: Callable[[Path, Manifest], None] = lambda folder, manifest: None
+    sources: Callable[[Path, Manifest], str] | None = None
+
+
+def identity_of(
+    stage: str,
+    version: int,
+    parameters: Mapping[str, Any],
+    inputs: Sequence[str | None],
+    benchmarks: Sequence[str | None],
+) -> str:
+    """What a step is: all that it is made of, as one hash."""
+    named = {"inputs": inputs, "benchmarks": benchmarks}
+    return fingerprint({"stage": stage, "version": version, "parameters": parameters, **named})
 
 
 def all_of(steps: Iterable[Step], makes: Makes, labels: Iterable[str]) -> tuple[Step, ...]:

@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.storage import layout
 from pipeline.storage.commit import commit_text
 from pipeline.storage.part_writer import PartWriter
-from schemas import strict
+from schemas import json_file, strict
 from schemas.manifest import Counts, FileEntry, ManifestError
 from stages.sources.records.streams import DataError
 
@@ -112,9 +112,10 @@ def records_in(folder: Path, identity: str) -> list[Record]:
 
 def _whole(path: Path, identity: str) -> Record | None:
     try:
-        record = strict.build(Record, json.loads(path.read_text(encoding="utf-8")))
+        record = strict.build(Record, json_file.read(path))
     except (OSError, ValueError):
         return None  # none, or one of another version of this program: the task is done again
     places = [(path.parent / file.name, file.size) for file in record.files]
     whole = all(place.is_file() and place.stat().st_size == size for place, size in places)
-    return record if record.identity == identity and whole else None
+    ours = (record.identity, record.number) == (identity, layout.number_of(path.name))
+    return record if ours and whole else None

@@ -22,6 +22,7 @@ from pathlib import Path
 from pipeline.net.answer import Answer, number
 from pipeline.net.trouble import Failed, Trouble, shown
 from pipeline.net.wanted_file import PARTIAL, Fetched, Hashes, Want
+from schemas import json_file
 
 CHUNK = 1 << 20
 # Says `aws:kms` where S3 keeps an object encrypted with a key of KMS: its ETag is then no hash of the content
@@ -137,7 +138,7 @@ class Partial:
     def _take_up(self) -> None:
         """Go on with an earlier beginning, if it is one of this very file and a server can be asked for the rest."""
         try:
-            known = json.loads(self.note.read_text(encoding="utf-8"))
+            known = json_file.read(self.note)
             length = self.path.stat().st_size
         except (OSError, ValueError):
             return  # none, or its note is lost: from the first byte

@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.text import Text
 
 from pipeline import cli
 from pipeline.commands import funnel
+from pipeline.commands.terminal import plain
 from pipeline.graph.build import build
 from pipeline.graph.content import Content
 from pipeline.graph.context import Context
@@ -92,9 +93,9 @@ def _questions(out: Path) -> list[Path | str]:
 
 
 def _close(out: Path, sets: Sequence[str], seconds: float) -> int:
-    console = Console()
+    console = plain()
     loaded = load(RECIPE, str(out), None, sets)
-    console.rule("[bold]done")
+    console.rule(Text("done", "bold"))
     context = Context(loaded, Content(loaded))
     funnel.show(funnel.funnel(build(context, STAGES), context), console)
     fit = _read(out / "model" / "summary.json")
@@ -102,20 +103,18 @@ def _close(out: Path, sets: Sequence[str], seconds: float) -> int:
     console.print(
         f"training loss {fit['first_loss']:.3f} -> {fit['last_loss']:.3f}, mean of the first and of the last "
         f"{fit['steps_of_loss']} steps",
-        highlight=False,
     )
     console.print(
         f"held-out pictures: {answers['exact_match']:.1%} of {answers['questions']} answers are exactly right "
         f"(wanted {WANTED:.0%})",
-        highlight=False,
     )
     for what, path in (
         ("report", out / "report.html"),
         ("checkpoint", out / "model"),
         ("answers", out / "answers.jsonl"),
     ):
-        console.print(f"{what}: {path}", highlight=False, soft_wrap=True)
-    console.print(f"{seconds:.0f} s in all", highlight=False)
+        console.print(f"{what}: {path}", soft_wrap=True)
+    console.print(f"{seconds:.0f} s in all")
     if answers["exact_match"] < WANTED:
         print(f"error: {answers['exact_match']:.1%} is below {WANTED:.0%}: the model did not learn", file=sys.stderr)
         return 1

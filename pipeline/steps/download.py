@@ -17,6 +17,7 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from pipeline.graph.context import Context
+from pipeline.graph.proof import same_facts, same_rows
 from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step, anything
 from pipeline.graph.task import Done, Job, Record
 from pipeline.net.download_file import PARTIAL, Fetched, Want, fetch
@@ -24,9 +25,10 @@ from pipeline.net.http_client import Failed, Web
 from pipeline.net.hub import Server
 from pipeline.storage import layout
 from pipeline.storage.commit import flush
+from pipeline.storage.part_reader import read
 from pipeline.storage.part_writer import PartWriter
 from schemas.identity import fingerprint
-from schemas.manifest import Counts, FileEntry
+from schemas.manifest import Counts, FileEntry, Manifest
 from stages import download
 
 _FILES_PER_TASK = 32
@@ -165,6 +167,15 @@ def _finish(ending: Ending, writer: PartWriter) -> Facts:
     return Facts(circumstances=ending.context.content.remotes[step.label].origin)
 
 
+def _verify(folder: Path, manifest: Manifest) -> None:
+    """The list by role is that of the files that lie here."""
+    prefix = f"{layout.FETCHED}/"
+    here = [(f.name.removeprefix(prefix), f.size, f.sha256) for f in manifest.files if f.name.startswith(prefix)]
+    listed = read(folder / layout.FILES, schema=download.FILES).to_pylist()
+    same_rows(folder, "files", [(f["file"], f["size"], f["sha256"]) for f in listed], sorted(here))
+    same_facts(folder, manifest, {})
+
+
 def _much(step: Step, context: Context) -> str:
     """How much a download is, before it begins."""
     sizes = [file.size for file in context.content.named(step.label)]
@@ -193,5 +204,6 @@ DOWNLOAD = Stage(
     absent="no source on the Hub or in a bucket",
     finish=_finish,
     much=_much,
+    verify=_verify,
     check=anything,
 )

@@ -7,13 +7,14 @@ be fetched is a status, and ingest rejects its row.
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.graph.context import Context
+from pipeline.graph.proof import same_facts, same_rows
 from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step, all_of, anything
 from pipeline.graph.task import Done, Job, Record
 from pipeline.net import fetch_many
@@ -22,14 +23,17 @@ from pipeline.net.http_client import Patience, Web
 from pipeline.steps import record_slices
 from pipeline.steps.source_files import source_files
 from pipeline.storage import layout
+from pipeline.storage.part_reader import read
 from pipeline.storage.part_writer import PartWriter
+from schemas import json_file
 from schemas.identity import fingerprint
 from schemas.manifest import Counts, Manifest
 from stages import fetch_images
 from stages.fetch_images import HEALING, REFUSED
 from stages.sources.declaration import UrlColumn
 from stages.sources.listing import Listed, path_of, unchanged
-from stages.sources.records.slices import Slice, read
+from stages.sources.records.slices import Slice
+from stages.sources.records.slices import read as read_slice
 
 _ROWS_PER_PACK = 1024
 
@@ -80,7 +84,7 @@ def _do(job: AskJob, writer: PartWriter) -> Done:
     file = job.slice.file
     needed = (job.column.column, job.column.sha256).__contains__
     with unchanged(job.root, [job.listed]):
-        records = read(path_of(job.root, file), job.slice, wanted=needed)
+        records = read_slice(path_of(job.root, file), job.slice, wanted=needed)
         rows = fetch_many.rows(records, file, job.column)
     web = Web(job.allowed, job.patience)
     reasons = fetch_many.collect(rows, writer.folder, writer.number, job.column, web, job.crowd)
@@ -100,6 +104,15 @@ def _finish(ending: Ending, writer: PartWriter) -> Facts:
     files = tuple(file for record in ending.records for file in record.files)
     news = ending.before is None or ending.before.files != files
     return Facts(circumstances={"news": news, "allow_hosts": sorted(ending.context.recipe.run.allow_hosts)})
+
+
+def _verify(folder: Path, manifest: Manifest) -> None:
+    """The ledger is that of the statuses."""
+    names = [file.name for file in manifest.files if layout.is_a("status", file.name)]
+    reasons = [reason for name in names for reason in read(folder / name, ["reason"])["reason"].to_pylist()]
+    failed = Counter(reason for reason in reasons if reason is not None)
+    same_facts(folder, manifest, {})
+    same_rows(folder, "counts", manifest.counts, Counts(len(reasons), len(reasons) - failed.total(), {}, dict(failed)))
 
 
 def _again(step: Step, manifest: Manifest, context: Context, asked: bool) -> str:
@@ -128,7 +141,7 @@ def _may_heal(manifest: Manifest) -> int:
 def _circumstances(folder: Path) -> dict[str, Any]:
     """run.json; nothing where it is lost or broken, for no result depends on it."""
     try:
-        found = json.loads((folder / layout.RUN).read_text(encoding="utf-8"))
+        found = json_file.read(folder / layout.RUN)
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -146,6 +159,7 @@ FETCH_IMAGES = Stage(
     named_by="content",
     finish=_finish,
     check=anything,
+    verify=_verify,
     again=_again,
     remark=_remark,
     content=lambda manifest: fingerprint({file.name: file.sha256 for file in manifest.files}),

@@ -15,13 +15,14 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.graph.context import Context
+from pipeline.graph.proof import same_facts, same_rows
 from pipeline.graph.stage import Phase, Stage, Step, all_of
 from pipeline.graph.task import Done, Job, Record
 from pipeline.steps.samples import Part, parts_of
 from pipeline.storage import layout
 from pipeline.storage.part_reader import read
 from pipeline.storage.part_writer import PartWriter
-from schemas.manifest import Counts
+from schemas.manifest import Counts, Manifest
 from schemas.strict import RecipeError
 from stages.download import role
 from stages.filters.table import FILTERS
@@ -52,6 +53,7 @@ def row(judge: Filter, number: int) -> Stage:
         phases=(Phase(functools.partial(_split, judge), _do),),
         absent=f"no section data.{judge.name}, or it is off",
         foresee=functools.partial(_foresee, judge),
+        verify=_verify,
         require=functools.partial(_require, judge),
     )
 
@@ -139,6 +141,14 @@ def _record_files(label: str, context: Context) -> list[Path] | None:
         return None
     source, found = context.recipe.data.sources[label], context.content.named(label)
     return [context.place(label) / file.file for file in found if role(file.file, source) == "records"]
+
+
+def _verify(folder: Path, manifest: Manifest) -> None:
+    """The ledger is that of the verdicts."""
+    names = [file.name for file in manifest.files if layout.is_a("verdict", file.name)]
+    found = sum((counts(read(folder / name, ["reason"])) for name in names), Counts())
+    same_facts(folder, manifest, {})
+    same_rows(folder, "counts", manifest.counts, found)
 
 
 def _require(judge: Filter, step: Step, context: Context) -> None:

@@ -16,16 +16,18 @@ import pyarrow as pa
 from rich.filesize import decimal
 
 from pipeline.graph.context import Context
+from pipeline.graph.proof import same_facts, same_rows
 from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step
 from pipeline.graph.task import Done, Job, Record
 from pipeline.storage import layout
 from pipeline.storage.part_reader import read
 from pipeline.storage.part_writer import PartWriter
+from schemas import json_file
 from schemas.identity import fingerprint
-from schemas.manifest import Counts, Manifest, ManifestError
+from schemas.manifest import Counts, Manifest, ManifestError, hash_file
 from stages import download, hash_files
 from stages.hash_files import Unhashed, sha256_of
-from stages.sources.listing import LISTING, Listed
+from stages.sources.listing import LISTING, Listed, path_of
 
 _BYTES_PER_TASK = 512 << 20
 _FILES_PER_TASK = 1024
@@ -127,10 +129,57 @@ def _finish(ending: Ending, writer: PartWriter) -> Facts:
     (ending.folder / _LISTING).unlink(missing_ok=True)
     unnamed = len(ending.context.content.found(ending.step.label)) - table.num_rows
     return Facts(
-        facts={"content": fingerprint([list(file) for file in found])},
-        circumstances={"files_not_named": unnamed},
+        facts={"content": _content(found)},
+        circumstances={"files_not_named": unnamed, "place": str(ending.context.place(ending.step.label))},
         note=f"; {unnamed:,} files not named" if unnamed else "",
     )
+
+
+def _verify(folder: Path, manifest: Manifest) -> None:
+    """The list by role and the content are those of the files as they were hashed."""
+    hashed = [file.name for file in manifest.files if layout.is_a("hashes", file.name)]
+    rows = [row for name in hashed for row in read(folder / name, schema=LISTING).to_pylist()]
+    found = [download.Found(row["file"], row["size"], row["sha256"]) for row in rows]
+    same_facts(folder, manifest, {"content": _content(found)})
+    listed = read(folder / layout.FILES, schema=download.FILES).to_pylist()
+    same_rows(folder, "files", [(f["file"], f["size"], f["sha256"]) for f in listed], sorted(map(tuple, found)))
+
+
+def _sources(folder: Path, manifest: Manifest) -> str:
+    """Hash every file again where it was read: one that was edited in place is found, whatever its times say."""
+    root = _place(folder)
+    names = [file.name for file in manifest.files if layout.is_a("hashes", file.name)]
+    rows = [row for name in names for row in read(folder / name, schema=LISTING).to_pylist()]
+    wrong = [problem for row in rows if (problem := _differs(path_of(root, row["file"]), row["sha256"]))]
+    if wrong:
+        more = f"; and {len(wrong) - 1:,} more" if len(wrong) > 1 else ""
+        raise ManifestError(f"{wrong[0]}{more}; put it back, or touch it and run the recipe again")
+    return f"{root}: {len(rows):,} files, {decimal(sum(row['size'] for row in rows))}, are those that were hashed"
+
+
+def _differs(path: Path, sha256: str) -> str:
+    """What is wrong with a file that was hashed; "" if nothing is."""
+    try:
+        return "" if hash_file(path) == sha256 else f"{path}: its bytes are not those that were hashed"
+    except OSError as error:
+        return f"{path}: can't be read ({error.strerror})"
+
+
+def _place(folder: Path) -> Path:
+    """Where the files lay when they were hashed. Raises ManifestError."""
+    try:
+        found = json_file.read(folder / layout.RUN)
+    except (OSError, ValueError):
+        found = None
+    place = found.get("place") if isinstance(found, dict) else None
+    if not isinstance(place, str):
+        raise ManifestError(f"{folder / layout.RUN}: does not say where the source lies; delete the folder and rerun")
+    return Path(place)
+
+
+def _content(found: Iterable[download.Found]) -> str:
+    """What files are, as one hash."""
+    return fingerprint([list(file) for file in found])
 
 
 def _check(step: Step, manifest: Manifest, context: Context) -> None:
@@ -159,6 +208,8 @@ HASH = Stage(
     named_by="content",
     finish=_finish,
     check=_check,
+    verify=_verify,
+    sources=_sources,
     content=lambda manifest: str(manifest.facts["content"]),
     much=_much,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,14 +13,16 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.graph.context import Context
+from pipeline.graph.proof import same_facts, same_rows
 from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step, all_of, anything
-from pipeline.graph.task import Done, Job, Record
+from pipeline.graph.task import Done, Job, Record, records_in
 from pipeline.steps import record_slices, unread
 from pipeline.steps.source_files import SourceFiles, source_files
 from pipeline.storage import layout
 from pipeline.storage.commit import commit
+from pipeline.storage.part_reader import read
 from pipeline.storage.part_writer import PartWriter
-from schemas.manifest import Counts
+from schemas.manifest import Counts, Manifest
 from schemas.sample import REJECT, SAMPLE
 from schemas.strict import RecipeError
 from stages import ingest
@@ -30,7 +33,8 @@ from stages.sources.archives.image_files import ImageFiles, Place, places
 from stages.sources.declaration import Source
 from stages.sources.listing import Listed, Listing, check, path_of, save, unchanged
 from stages.sources.one_record import wanted
-from stages.sources.records.slices import Slice, read
+from stages.sources.records.slices import Slice
+from stages.sources.records.slices import read as read_slice
 from stages.sources.records.streams import DataError
 
 _LISTING = "listing-{}.arrow"  # by the step that listed the files: another run's may be another
@@ -143,7 +147,8 @@ def _ingested(job: IngestJob, writer: PartWriter) -> Done:
 
 def _pieces(job: IngestJob) -> Iterator[Ingested]:
     file, params = job.slice.file, job.params
-    records = read(path_of(job.root, file), job.slice, params.limits, functools.partial(wanted, source=job.source))
+    path = path_of(job.root, file)
+    records = read_slice(path, job.slice, params.limits, functools.partial(wanted, source=job.source))
     if job.packs is None:
         images = _image_files(job.images, params.max_image_bytes, job.listing)
         return ingest.ingest(records, job.name, file, job.source, images, params)
@@ -173,6 +178,21 @@ def _finish(ending: Ending, writer: PartWriter) -> Facts:
     return Facts({"scores": scores, "unread": passed}, note=note)
 
 
+def _verify(folder: Path, manifest: Manifest) -> None:
+    """Samples, rejects and the names of ratings are those of the parts."""
+    names = [file.name for file in manifest.files]
+    ratings = [
+        read(folder / name, ["scores"])["scores"].combine_chunks() for name in names if layout.is_a("part", name)
+    ]
+    rejected = [read(folder / name, schema=REJECT)["reason"] for name in names if layout.is_a("rejected", name)]
+    scores = {name for rated in ratings for name in rated.flatten().field("name").to_pylist()}
+    reasons = Counter(reason for column in rejected for reason in column.to_pylist())
+    passed = unread.counted(record.facts["unread"] for record in records_in(folder, manifest.identity))
+    same_facts(folder, manifest, {"scores": sorted(scores), "unread": passed})
+    same_rows(folder, "samples", manifest.counts.kept, sum(map(len, ratings)))
+    same_rows(folder, "rejects", Counter(manifest.counts.rejected), reasons)
+
+
 INGEST = Stage(
     name="ingest",
     number=2,
@@ -184,4 +204,5 @@ INGEST = Stage(
     finish=_finish,
     check=anything,
     notice=unread.notice,
+    verify=_verify,
 )

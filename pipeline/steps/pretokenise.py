@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from pipeline.graph.context import Context
 from pipeline.graph.errors import StepError
+from pipeline.graph.proof import same_facts, same_rows
 from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step, all_of, rows_of_samples
 from pipeline.graph.task import Done, Job, Record
 from pipeline.steps.samples import Part, parts_of
@@ -25,13 +26,13 @@ from pipeline.storage.at_once import at_once
 from pipeline.storage.commit import commit_text
 from pipeline.storage.part_reader import read, row_groups
 from pipeline.storage.part_writer import PartWriter
-from schemas import shard_map
+from schemas import shard_map, strict
 from schemas.manifest import Counts, Manifest, ManifestError
 from schemas.shard import COUNTS, INDEX, SHARD
 from schemas.strict import RecipeError
 from stages import pretokenise
-from stages.chat import ChatFormat
-from stages.pretokenise import VERDICT, PretokeniseParams, totals
+from stages.chat import ChatError, ChatFormat
+from stages.pretokenise import VERDICT, PretokeniseParams, ledger, totals
 from stages.tokenizer_check import refusal
 
 _INDEX_ROWS = 1 << 17  # rows of a row group of the whole index, at the least
@@ -177,6 +178,24 @@ def _check(step: Step, manifest: Manifest, context: Context) -> None:
     )
 
 
+def _verify(folder: Path, manifest: Manifest) -> None:
+    """The facts are those of the parameters, of the tokenizer that lies here, and of the index; then the shards."""
+    own = {key: value for key, value in manifest.parameters.items() if key != layout.TOKENIZER}
+    try:
+        params = strict.build(PretokeniseParams, own)
+        chat = ChatFormat.load(folder / layout.TOKENIZER, params.tokens)
+    except (ValueError, ChatError) as error:
+        raise ManifestError(f"{folder}: its tokenizer can't be read ({error}); run its stage again") from None
+    of_tokenizer = {"image_token_id": chat.image_token_id, "vocab_size": chat.vocab_size}
+    of_index = {"totals": totals(read(folder / layout.INDEX, schema=INDEX))}
+    of_params = {"tiles": asdict(params.tiles), "tokens": asdict(params.tokens)}
+    same_facts(folder, manifest, {**of_params, **of_tokenizer, **of_index})
+    names = [file.name for file in manifest.files if layout.is_a("verdict", file.name)]
+    tables = [read(folder / name, schema=VERDICT) for name in names]
+    same_rows(folder, "counts", manifest.counts, sum(map(ledger, tables), Counts()))
+    check_shards(folder, manifest)
+
+
 PRETOKENISE = Stage(
     name="pretokenise",
     number=7,
@@ -188,5 +207,5 @@ PRETOKENISE = Stage(
     foresee=_foresee,
     finish=_finish,
     check=_check,
-    verify=check_shards,
+    verify=_verify,
 )

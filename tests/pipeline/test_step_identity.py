@@ -117,7 +117,8 @@ def test_a_manifest_names_what_its_step_has_read(tiny_run: Finished) -> None:
     """By identity, which is also in the name of a folder that is there; or by what it brought."""
     _, context, steps = tiny_run
     for step in steps:
-        inputs = dict(context.finished(step).inputs)
+        inputs = {**context.finished(step).inputs, **context.finished(step).benchmarks}
+        assert list(context.finished(step).benchmarks) == [read.folder for read in step.benchmarks]
         for read in step.needs:
             manifest = context.finished(read)
             by_identity = read.stage.named_by == "identity"
