@@ -31,7 +31,7 @@ _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
 # What people write for a language: its country, or the code of three letters
 _MEANT = {
     **{"jp": "ja", "cn": "zh", "tw": "zh", "kr": "ko", "ua": "uk", "gr": "el", "cz": "cs", "dk": "da", "se": "sv"},
-    **{"vn": "vi", "ee": "et", "si": "sl", "al": "sq", "in": "hi", "il": "he", "ir": "fa", "us": "en", "gb": "en"},
+    **{"vn": "vi", "ee": "et", "al": "sq", "in": "hi", "il": "he", "ir": "fa", "us": "en", "gb": "en"},
     **{"eng": "en", "jpn": "ja", "zho": "zh", "chi": "zh", "cmn": "zh", "kor": "ko", "deu": "de", "ger": "de"},
     **{"fra": "fr", "fre": "fr", "spa": "es", "ita": "it", "por": "pt", "rus": "ru", "ara": "ar", "hin": "hi"},
     **{"vie": "vi", "tha": "th", "ind": "id", "nld": "nl", "dut": "nl", "pol": "pl", "tur": "tr", "ukr": "uk"},

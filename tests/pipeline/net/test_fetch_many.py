@@ -324,7 +324,14 @@ def test_records_on_the_hub_that_name_images_elsewhere(
     for number in range(2):
         mine = range(number * 6, number * 6 + 6)
         urls = [f"{web.endpoint}/plain/{n}.png" for n in mine] + [f"{web.endpoint}/plain/missing{number}.png"]
-        columns = {"image_url": urls, "caption": [f"Picture {n}." for n in range(7)], "transcripts": [["a", "b"]] * 7}
+        columns: dict[str, Any] = {
+            "image_url": urls,
+            "caption": [f"Picture {n}." for n in range(7)],
+            "transcripts": [["a", "b"]] * 7,
+        }
+        columns |= {
+            "seen": pa.array([2**62] * 7, pa.timestamp("us"))
+        }  # a time that Python can't hold, and nobody reads
         sink = pa.BufferOutputStream()
         pq.write_table(pa.table(columns), sink)
         files[f"data/train-{number:05d}-of-00002.parquet"] = sink.getvalue().to_pybytes()

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
-from stages.filters.language import LANGUAGE, LanguageParams, bundled_model, detect, load
+from stages.filters.language import (
+    _MEANT,
+    LANGUAGE,
+    LanguageParams,
+    bundled_model,
+    check,
+    detect,
+    labels,
+    load,
+)
 from stages.stage import Assets
 from tests.stages.pictures import sample, table, talk
 
@@ -129,3 +139,27 @@ def test_image_marks_are_no_text(model: Any) -> None:
 def test_an_empty_list_of_languages_is_refused() -> None:
     with pytest.raises(ValueError, match="every sample would be dropped"):
         LanguageParams(keep=())
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        ("jp", "did you mean 'ja'?"),
+        ("cn", "did you mean 'zh'?"),
+        ("jpn", "did you mean 'ja'?"),
+        ("wuv", "did you mean 'wuu'?"),
+        ("xx", "it has 176, such as en, ja, zh, de"),
+    ],
+)
+def test_a_code_that_the_model_never_gives_is_refused_with_the_near_one(code: str, hint: str) -> None:
+    """All of that language would be dropped, and the run would look sound."""
+    assets = Assets({"language_model": bundled_model()})
+    check(LanguageParams(tuple(SENTENCES)), assets)
+    with pytest.raises(ValueError, match=re.escape(f"keep: {code!r} is no language of the model; {hint}")):
+        check(LanguageParams(("en", code)), assets)
+
+
+def test_what_is_taken_for_a_mistake_is_no_language_and_what_is_meant_is_one(model: Any) -> None:
+    known = labels(model)
+    assert len(known) == 176 and set(_MEANT.values()) <= known
+    assert not set(_MEANT) & known
