@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -13,7 +14,10 @@ from pipeline.cli import main
 from pipeline.graph.context import Context
 from pipeline.graph.errors import StepError
 from pipeline.graph.stage import Step
+from pipeline.storage.part_reader import read, row_groups
+from pipeline.storage.part_writer import write_parquet
 from schemas.manifest import ManifestError
+from schemas.sample import SAMPLE
 from tests.pipeline.conftest import opened, run
 
 Finished = tuple[Path, Context, list[Step]]
@@ -79,6 +83,18 @@ def test_an_image_that_is_not_the_one_that_ingest_saw_is_named_by_part_and_sampl
     error = str(caught.value)
     assert f"{part}: signs/signs.jsonl#" in error and "image 1 has other bytes than its sha256 says" in error
     assert "\n" not in error and opened_steps
+
+
+def test_a_flipped_byte_that_no_decompressor_sees_is_found_by_its_page(tmp_path: Path) -> None:
+    rows = [{"images": [{"bytes": bytes(5000), "path": None}]}]
+    schema = pa.schema([SAMPLE.field("images")])
+    write_parquet([pa.Table.from_pylist(rows, schema)], schema, tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet").to_pylist() == rows
+    flip(tmp_path / "a.parquet", inside(tmp_path / "a.parquet", "bytes"))
+    with pytest.raises(ManifestError, match=r"a\.parquet: damaged"):
+        read(tmp_path / "a.parquet")
+    with pytest.raises(ManifestError, match=r"a\.parquet: damaged"):
+        list(row_groups(tmp_path / "a.parquet"))
 
 
 @pytest.mark.parametrize("stage", ["dedupe", "decontaminate", "language", "quality"])

@@ -16,6 +16,7 @@ from pipeline.graph.context import Context
 from pipeline.graph.errors import StepError
 from pipeline.graph.stage import Step
 from pipeline.run import runner
+from pipeline.run.runner import Serial
 from tests.pipeline import tiny_corpus
 from tests.pipeline.conftest import MakeRecipe, opened, run, write_yaml
 
@@ -77,8 +78,11 @@ def test_no_command_obeys_what_the_data_says(
 
 
 def test_errors_about_columns_and_files_are_escaped(
-    evil: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    evil: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    here = Serial()
+    here.begin = here.close = lambda: None  # type: ignore[attr-defined]
+    monkeypatch.setattr("pipeline.cli.RayExecutor", lambda *_: here)
     mapping: dict[str, Any] = json.loads(evil.read_text())
     mapping["data"]["sources"]["mine"]["columns"] = {"messages": EVIL + "x"}
     evil.write_text(json.dumps(mapping))
@@ -125,4 +129,4 @@ def test_a_file_that_changes_while_it_is_hashed_is_not_told_in_words_of_a_fetch(
     context, steps = opened(recipe)
     (tmp_path / "talks" / "a.jsonl").write_text("{}\n")
     with pytest.raises(StepError, match=r"hash talks: 1 of 2 files could not be hashed: a\.jsonl: changed \("):
-        runner.run([step for step in steps if step.stage.makes == "files"], context, runner.Serial())
+        runner.run([step for step in steps if step.stage.makes == "files"], context, Serial())

@@ -181,6 +181,17 @@ def test_a_damaged_run_json_or_record_stops_no_run(text: str, tiny_recipe: MakeR
     assert main(["verify", str(folder)]) == 0
 
 
+def test_a_record_under_another_part_s_name_is_no_record(tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = tiny_recipe()
+    do(recipe, None, ("hash", "ingest"))
+    folder = of(tmp_path / "out", "ingest-talks")
+    before = (folder / "manifest.json").read_bytes()
+    (folder / "manifest.json").unlink()
+    shutil.copy(folder / "part-00000.json", folder / "part-00001.json")
+    do(recipe, None, ("hash", "ingest"))
+    assert (folder / "manifest.json").read_bytes() == before
+
+
 @pytest.fixture
 def own(tmp_path: Path) -> tuple[Path, Path]:
     """A finished run on data of its own: the recipe, the data."""
