@@ -110,7 +110,7 @@ def _check_columns(step: Step, files: SourceFiles, cut_files: Sequence[tuple[Pat
 
 def _check_images(step: Step, context: Context, images: tuple[Place, ...], names: Sequence[str]) -> None:
     """Say why no image can be found; many that are all missing are a wrong recipe and end the run before it begins."""
-    everything = (file.file for file in context.content.found(step.label))
+    everything = [file.file for file in context.content.found(step.label)]
     if problem := image_check.problem(names, images, everything):
         line = f"data.sources.{step.label}.images: {problem}"
         if len(names) >= image_check.ENOUGH:

@@ -9,11 +9,12 @@ Archives are not opened for that; what is missing in them is said when the rows 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
+from stages.sources import file_names
 from stages.sources.archives.image_files import Place
 from stages.sources.declaration import Source
 from stages.sources.one_record import adapted, wanted
@@ -56,10 +57,10 @@ def _names(path: Path, part: Slice, source: Source) -> list[str]:
     return found
 
 
-def problem(names: Sequence[str], where: Sequence[Place], files: Iterable[str]) -> str:
+def problem(names: Sequence[str], where: Sequence[Place], files: Sequence[str]) -> str:
     """Why none of the images with these names can be found; "" where one is there, or an archive may have it.
 
-    `files`: the names of all files of the source, for a hint.
+    `files`: the names of all files of the source.
     """
     if not names:
         return ""
@@ -73,22 +74,18 @@ def problem(names: Sequence[str], where: Sequence[Place], files: Iterable[str]) 
     if not where:
         hint = _hint(names, files)
         return f"the records name images, e.g. {first}, and the source has no `images`; say where they lie{hint}"
-    folders = [Path(place.parts[0]) for place in where]
-    if any(not folder.is_dir() for folder in folders) or any(
-        _there(folder, name) for folder in folders for name in names
-    ):
+    folders = [place.folder for place in where]
+    if None in folders or _there([folder for folder in folders if folder is not None], names, files):
         return ""
     return f"none of {len(names)} images that were looked for is there, e.g. {first}{_hint(names, files)}"
 
 
-def _there(folder: Path, name: str) -> bool:
-    try:
-        return (folder / name).is_file()
-    except (OSError, ValueError):
-        return False
+def _there(folders: Sequence[str], names: Sequence[str], files: Sequence[str]) -> bool:
+    wanted_files = {file_names.listed(PurePosixPath(folder, name).as_posix()) for folder in folders for name in names}
+    return any(file in wanted_files for file in files)
 
 
-def _hint(names: Sequence[str], files: Iterable[str]) -> str:
+def _hint(names: Sequence[str], files: Sequence[str]) -> str:
     """Where a file with the last part of a name lies, and the `images` that leads there."""
     wanted_files = {PurePosixPath(name).name: name for name in reversed(names)}
     for file in files:

@@ -15,7 +15,8 @@ import pytest
 from pipeline.commands import verify
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Step
-from schemas.manifest import ManifestError, describe
+from pipeline.steps.shard_check import check_shards
+from schemas.manifest import ManifestError, describe, read
 from schemas.shard import COUNTS, INDEX, SHARD
 from tests.pipeline.conftest import run
 from train.data.shards import Shards
@@ -238,13 +239,15 @@ def renumbered(folder: Path, first: int) -> None:
 
     files = [entry | {"name": name(entry["name"])} for entry in manifest(folder)["files"]]
     state(files=sorted(files, key=lambda entry: entry["name"]))(folder)
+    for path in folder.glob("part-*.json"):
+        path.unlink()  # nobody has those of the 99,998 before
     hash_again(folder)
 
 
 def test_shards_around_the_hundred_thousandth_are_told_by_their_numbers(folder: Path) -> None:
     before = [Shards(folder).sample(number).sample_id for number in range(29)]
     renumbered(folder, 99_998)
-    assert verify.check(folder).counts.kept == 29
+    check_shards(folder, read(folder))
     assert [Shards(folder).sample(number).sample_id for number in range(29)] == before
 
 

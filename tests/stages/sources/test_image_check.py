@@ -20,7 +20,7 @@ CHAT = [{"role": "user", "content": "<image>What?"}, {"role": "assistant", "cont
 
 def told(root: Path, names: list[str], images: tuple[str, ...] = (".",)) -> str:
     files = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*")) if path.is_file()]
-    return problem(names, places(root, images, files), files)
+    return problem(names, places(root, images, [(file,) for file in files]), files)
 
 
 @pytest.fixture
