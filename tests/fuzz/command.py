@@ -83,7 +83,7 @@ def _be(arguments: tuple[str, ...], survives: int, out: int, err: int) -> None:
         os.setsid()
         os.dup2(out, 1)
         os.dup2(err, 2)
-        sys.stdout, sys.stderr = (open(stream, "w", encoding="utf-8", closefd=False) for stream in (1, 2))  # noqa: SIM115, PTH123
+        sys.stdout, sys.stderr = (open(stream, "w", encoding="utf-8", closefd=False) for stream in (1, 2))  # noqa: SIM115
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
         class Here:
