@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, UnidentifiedImageError
 
-from pipeline.quickstart.defects import ALIKE, DEFECTS, SMALLEST, write_corpus
+from pipeline.quickstart.corpus import SMALLEST, write_corpus
+from pipeline.quickstart.defects import ALIKE, DEFECTS
 from pipeline.quickstart.raw import DISTINCT, grey32, upright_rgb
 from pipeline.quickstart.scenes import KINDS, draw_scene
 

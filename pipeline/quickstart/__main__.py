@@ -25,7 +25,7 @@ from pipeline.graph.build import build
 from pipeline.graph.content import Content
 from pipeline.graph.context import Context
 from pipeline.quickstart import tokenizer
-from pipeline.quickstart.defects import write_corpus
+from pipeline.quickstart.corpus import write_corpus
 from pipeline.quickstart.raw import SOURCES
 from pipeline.recipe.bundled import find
 from pipeline.recipe.load import load

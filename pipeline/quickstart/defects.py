@@ -5,47 +5,35 @@ without a stage is only odd and must come through. Every defect has a row of its
 the number of rows each stage removes is known before the pipeline runs. What is planted is tried first: a truncated
 file does fail to load, a near duplicate does look like its original and like nothing else.
 
-Reads nothing. `write_corpus` writes the whole corpus (see raw.py) and beside it truth.json:
-
-    rows_in   {source: rows}              rejected  {source: {reason: rows}}      dropped  {stage: {reason: rows}}
-    kept, held_out   rows                 defects   [{source, file, row, kind, stage, reason, original}]
+Reads nothing, writes nothing.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import random
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from pipeline.quickstart.questions import FOREIGN, Turn
 from pipeline.quickstart.raw import (
     MIXED,
     SOURCES,
     Picture,
-    Place,
     Row,
     Studio,
-    clean_rows,
     grey32,
-    held_out_rows,
     save_bytes,
     scaled,
     subset_of,
     upright_rgb,
-    write_benchmark,
-    write_sources,
 )
-from pipeline.quickstart.scenes import FOREIGN, Turn
 
 ALIKE = 12  # a planted near duplicate differs from its original by at most this in every one of 32 x 32 greys
-SMALLEST, LARGEST = 0.02, 2.0  # scales: room for two rows of every defect; enough different questions
 ORIENTATION = 0x0112  # the EXIF tag; 6 asks the viewer to turn the picture by a quarter
 
 HTML = b"<!DOCTYPE html>\n<html><head><title>404 Not Found</title></head><body><h1>Not Found</h1></body></html>\n"
@@ -327,57 +315,3 @@ def plant(planter: Planter, scale: float) -> list[tuple[Defect, Planted]]:
             source = defect.sources[(place + number) % len(defect.sources)]
             planted.append((defect, defect.make(planter, source, number)))
     return planted
-
-
-def truth(rows: list[Row], held_out: list[Row], planted: list[tuple[Defect, Planted]], places: dict[int, Place]) -> Any:
-    """What a correct pipeline must report about the corpus."""
-    rejected: dict[str, Counter[str]] = {source: Counter() for source in SOURCES}
-    dropped: dict[str, Counter[str]] = {}
-    for defect, plant in planted:
-        if defect.stage == "ingest":
-            rejected[plant.row.source][str(defect.reason)] += 1
-        elif defect.stage:
-            dropped.setdefault(defect.stage, Counter())[str(defect.reason)] += 1
-    lost = sum(counts.total() for counts in (*rejected.values(), *dropped.values()))
-    return {
-        "rows_in": {source: sum(row.source == source for row in rows) for source in SOURCES},
-        "rejected": {source: dict(sorted(counts.items())) for source, counts in rejected.items()},
-        "dropped": {stage: dict(sorted(counts.items())) for stage, counts in dropped.items()},
-        "kept": len(rows) - lost,
-        "held_out": len(held_out),
-        "defects": sorted((_entry(*pair, places, held_out) for pair in planted), key=_address),
-    }
-
-
-def _address(entry: dict[str, Any]) -> tuple[str, str, int]:
-    return entry["source"], entry["file"], entry["row"]
-
-
-def _entry(defect: Defect, plant: Planted, places: dict[int, Place], held_out: list[Row]) -> dict[str, Any]:
-    entry = _where(plant.row, places) | {"kind": defect.kind, "stage": defect.stage, "reason": defect.reason}
-    if plant.original is None:
-        return entry | {"original": None}
-    if plant.original.source == "benchmark":
-        number = [row.serial for row in held_out].index(plant.original.serial)
-        return entry | {"original": {"source": "benchmark", "file": "benchmark.parquet", "row": number}}
-    return entry | {"original": _where(plant.original, places)}
-
-
-def _where(row: Row, places: dict[int, Place]) -> dict[str, Any]:
-    file, number = places[row.serial]
-    return {"source": row.source, "file": file, "row": number}
-
-
-def write_corpus(folder: Path, seed: int = 0, scale: float = 1.0) -> dict[str, Any]:
-    """Write the corpus, its benchmark and truth.json; the same arguments give the same bytes. Returns the truth."""
-    if not SMALLEST <= scale <= LARGEST:
-        raise ValueError(f"scale is {scale}, but only {SMALLEST} to {LARGEST} gives enough rows, all of them different")
-    studio = Studio(seed)
-    clean, held_out = clean_rows(studio, scale), held_out_rows(studio, scale)
-    planted = plant(Planter(studio, clean, held_out), scale)
-    rows = clean + [plant.row for _, plant in planted]
-    places = write_sources(folder, rows, seed)
-    write_benchmark(folder / "benchmark", held_out)
-    known: dict[str, Any] = truth(rows, held_out, planted, places)
-    (folder / "truth.json").write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return known

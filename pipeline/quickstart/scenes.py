@@ -3,7 +3,7 @@
 The idea: a scene is drawn from a key string and nothing else, so the same key gives the same pixels and the same turns.
 Pictures are large, clean and uncluttered, answers are one word or one number, because a model of a million parameters
 must learn them in minutes. Five kinds carry an image (`single`, `pair`, `count`, `chart`, `sign`); `which_image` asks
-about two `single` scenes at once and `plain_questions` needs no image at all.
+about two `single` scenes at once. What is asked stands in questions.py.
 
 Reads nothing, writes nothing.
 """
@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
-LANGUAGES = ("en", "ja")
+from pipeline.quickstart.questions import Turn, ask, by_language
+
 KINDS = ("single", "pair", "count", "chart", "sign")
 OVERSAMPLE = 4  # pictures are drawn this much larger and then reduced: smooth edges
 
@@ -30,116 +31,10 @@ COLOURS = {
 }
 SHAPES = ("circle", "square", "triangle")
 SIGNS = ("STOP", "EXIT", "BUS", "2", "4", "7")
-JAPANESE = {
-    **{"red": "赤", "blue": "青", "green": "緑", "yellow": "黄色", "black": "黒"},
-    **{"circle": "丸", "square": "四角", "triangle": "三角"},
-    **{"left": "左", "right": "右", "top": "上", "bottom": "下", "middle": "真ん中"},
-    **{"first": "1枚目", "second": "2枚目"},
-}
-DAYS = {
-    "en": ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
-    "ja": ("月曜日", "火曜日", "水曜日", "木曜日", "金曜日", "土曜日", "日曜日"),
-}
-
-QUESTIONS: dict[str, dict[str, tuple[str, ...]]] = {
-    "colour": {
-        "en": ("What colour is the shape in the picture?", "Which colour does the shape in this picture have?"),
-        "ja": ("この絵にある形は何色ですか?", "絵の中の形の色を教えてください。"),
-    },
-    "shape": {
-        "en": ("What shape is shown in the picture?", "Which shape can you see in this picture?"),
-        "ja": ("この絵にある形は何ですか?", "絵の中に見える形の名前を教えてください。"),
-    },
-    "side_colour": {
-        "en": ("What colour is the shape on the {side}?", "Which colour does the shape on the {side} have?"),
-        "ja": ("{side}側にある形は何色ですか?", "{side}側に見える形の色を教えてください。"),
-    },
-    "side_shape": {
-        "en": ("What shape is on the {side} of the picture?", "Which shape can you see on the {side}?"),
-        "ja": ("{side}側にある形は何ですか?", "{side}側に見える形の名前を教えてください。"),
-    },
-    "count": {
-        "en": ("How many {shape}s are there in the picture?", "How many {shape}s can you count here?"),
-        "ja": ("この絵には{shape}がいくつありますか?", "絵の中の{shape}の数を数えてください。"),
-    },
-    "count_colour": {
-        "en": ("What colour are the {shape}s in the picture?", "Which colour is used for every {shape} here?"),
-        "ja": ("この絵の{shape}は何色で描かれていますか?", "絵の中の{shape}の色を教えてください。"),
-    },
-    "tallest": {
-        "en": ("Which bar of the chart is the tallest?", "Where in the chart is the tallest bar?"),
-        "ja": ("グラフで一番高い棒はどれですか?", "一番高い棒はグラフのどこにありますか?"),
-    },
-    "bar_colour": {
-        "en": ("What colour is the {place} bar of the chart?", "Which colour does the {place} bar have?"),
-        "ja": ("グラフの{place}の棒は何色ですか?", "{place}にある棒の色を教えてください。"),
-    },
-    "sign": {
-        "en": ("What does the sign in the picture say?", "What is written on the sign here?"),
-        "ja": ("看板には何と書いてありますか?", "看板に書かれている文字を読んでください。"),
-    },
-    "sign_colour": {
-        "en": ("What colour is the frame of the sign?", "Which colour does the edge of the sign have?"),
-        "ja": ("看板の枠は何色で描かれていますか?", "看板のふちの色を教えてください。"),
-    },
-    "which_image": {
-        "en": ("Which image shows the {colour} {shape}?", "In which image can you find the {colour} {shape}?"),
-        "ja": (
-            "{colour}の{shape}があるのは1枚目と2枚目のどちらですか?",
-            "{colour}の{shape}は何枚目の画像にありますか?",
-        ),
-    },
-    "plus": {
-        "en": ("What is {a} plus {b} in total?", "How much do you get if you add {a} and {b}?"),
-        "ja": ("{a}たす{b}はいくつになりますか?", "{a}に{b}を足した数を答えてください。"),
-    },
-    "minus": {
-        "en": ("What is {a} minus {b} in the end?", "How much is left if you take {b} from {a}?"),
-        "ja": ("{a}ひく{b}はいくつになりますか?", "{a}から{b}を引いた数を答えてください。"),
-    },
-    "day": {
-        "en": ("Which day of the week comes right after {a}?",),
-        "ja": ("{a}の次の日は何曜日になりますか?",),
-    },
-}
-
-# What a row in a language nobody asked for says; true of every picture, more or less.
-FOREIGN: tuple[tuple[str, str], ...] = (
-    (
-        "Pouvez-vous décrire en quelques mots ce que l'on voit sur cette image, s'il vous plaît ?",
-        "On y voit un dessin très simple avec des couleurs vives sur un fond clair et presque uniforme.",
-    ),
-    (
-        "Können Sie bitte kurz beschreiben, was auf diesem Bild zu sehen ist und welche Farben vorkommen?",
-        "Das Bild zeigt eine einfache Zeichnung mit kräftigen Farben auf einem hellen, fast leeren Hintergrund.",
-    ),
-    (
-        "Опишите, пожалуйста, в нескольких словах, что изображено на этой картинке и какие цвета использованы.",
-        "На картинке простой рисунок с яркими цветами на светлом и почти однородном фоне, без лишних деталей.",
-    ),
-    (
-        "¿Puede usted describir con pocas palabras lo que se ve en esta imagen y los colores que aparecen?",
-        "Se ve un dibujo muy sencillo con colores vivos sobre un fondo claro y casi vacío, sin más detalles.",
-    ),
-    (
-        "이 그림에 무엇이 그려져 있는지, 그리고 어떤 색이 사용되었는지 짧게 설명해 주시겠습니까?",
-        "밝고 거의 비어 있는 배경 위에 선명한 색으로 그려진 아주 단순한 그림이 보입니다. 다른 세부 사항은 없습니다.",
-    ),
-)
-
 Colour = tuple[int, int, int]
 Canvas = tuple[Image.Image, ImageDraw.ImageDraw]
 Point = tuple[float, float]
 Size = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One question and its answer; two turns of one scene never share both topic and question."""
-
-    topic: str
-    question: str
-    answer: str
 
 
 @dataclass(frozen=True)
@@ -162,41 +57,12 @@ def which_image(first: Scene, second: Scene, key: str) -> dict[str, list[Turn]]:
     rng = random.Random(f"which/{key}")
     place = rng.choice(("first", "second"))
     facts = first.facts if place == "first" else second.facts
-    return _by_language([_ask(rng, "which_image", place, **facts)])
-
-
-def plain_questions(language: str, key: str) -> list[Turn]:
-    """Every question that needs no image, each fact once, in an order that depends on the key."""
-    rng = random.Random(f"plain/{language}/{key}")
-    turns = [_ask(rng, "plus", str(a + b), a=str(a), b=str(b))[language] for a in range(1, 13) for b in range(1, 13)]
-    turns += [_ask(rng, "minus", str(a - b), a=str(a), b=str(b))[language] for a in range(2, 13) for b in range(1, a)]
-    days = DAYS[language]
-    turns += [_ask(rng, "day", days[(i + 1) % 7], a=day)[language] for i, day in enumerate(days)]
-    rng.shuffle(turns)
-    return turns
-
-
-def _translate(word: str, language: str) -> str:
-    return JAPANESE.get(word, word) if language == "ja" else word
-
-
-def _ask(rng: random.Random, topic: str, answer: str, **slots: str) -> dict[str, Turn]:
-    """The same question in every language, each in one of its phrasings."""
-    turns = {}
-    for language in LANGUAGES:
-        words = {name: _translate(word, language) for name, word in slots.items()}
-        question = rng.choice(QUESTIONS[topic][language]).format(**words)
-        turns[language] = Turn(topic, question, _translate(answer, language))
-    return turns
-
-
-def _by_language(turns: list[dict[str, Turn]]) -> dict[str, list[Turn]]:
-    return {language: [turn[language] for turn in turns] for language in LANGUAGES}
+    return by_language([ask(rng, "which_image", place, **facts)])
 
 
 def _scene(kind: str, canvas: Image.Image, turns: list[dict[str, Turn]], **facts: str) -> Scene:
     size = (canvas.width // OVERSAMPLE, canvas.height // OVERSAMPLE)
-    return Scene(kind, canvas.resize(size, Image.Resampling.BOX), _by_language(turns), facts)
+    return Scene(kind, canvas.resize(size, Image.Resampling.BOX), by_language(turns), facts)
 
 
 # ---- drawing
@@ -252,7 +118,7 @@ def _single(rng: random.Random) -> Scene:
     shape, colour = rng.choice(SHAPES), rng.choice(list(COLOURS))
     canvas = _canvas(rng, _square_size(rng))
     _place_shape(rng, canvas, (0.02, 0.02, 0.98, 0.98), shape, colour)
-    turns = [_ask(rng, "colour", colour), _ask(rng, "shape", shape)]
+    turns = [ask(rng, "colour", colour), ask(rng, "shape", shape)]
     return _scene("single", canvas[0], turns, colour=colour, shape=shape)
 
 
@@ -265,7 +131,7 @@ def _pair(rng: random.Random) -> Scene:
     turns = []
     for side, cell, shape, colour in zip(_sides(upright), cells, shapes, colours, strict=True):
         _place_shape(rng, canvas, cell, shape, colour)
-        turns += [_ask(rng, "side_shape", shape, side=side), _ask(rng, "side_colour", colour, side=side)]
+        turns += [ask(rng, "side_shape", shape, side=side), ask(rng, "side_colour", colour, side=side)]
     return _scene("pair", canvas[0], turns)
 
 
@@ -279,7 +145,7 @@ def _count(rng: random.Random) -> Scene:
     canvas = _canvas(rng, _square_size(rng))
     for column, row in rng.sample([(0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.5, 0.5)], number):
         _place_shape(rng, canvas, (column, row, column + 0.5, row + 0.5), shape, colour)
-    turns = [_ask(rng, "count", str(number), shape=shape), _ask(rng, "count_colour", colour, shape=shape)]
+    turns = [ask(rng, "count", str(number), shape=shape), ask(rng, "count_colour", colour, shape=shape)]
     return _scene("count", canvas[0], turns)
 
 
@@ -290,8 +156,8 @@ def _chart(rng: random.Random) -> Scene:
     rng.shuffle(heights)
     canvas = _canvas(rng, (128, 64) if rng.random() < 0.15 else _square_size(rng))
     _draw_bars(rng, canvas, heights, colours)
-    turns = [_ask(rng, "tallest", places[heights.index(max(heights))])]
-    turns += [_ask(rng, "bar_colour", colour, place=place) for colour, place in zip(colours, places, strict=True)]
+    turns = [ask(rng, "tallest", places[heights.index(max(heights))])]
+    turns += [ask(rng, "bar_colour", colour, place=place) for colour, place in zip(colours, places, strict=True)]
     return _scene("chart", canvas[0], turns)
 
 
@@ -314,7 +180,7 @@ def _sign(rng: random.Random) -> Scene:
     frame = (margin[0], margin[1], image.width - margin[2], image.height - margin[3])
     draw.rectangle(frame, fill=(255, 255, 255), outline=_shade(rng, colour), width=int(min(image.size) * 0.075))
     _write_text(rng, canvas, text)
-    return _scene("sign", image, [_ask(rng, "sign", text), _ask(rng, "sign_colour", colour)])
+    return _scene("sign", image, [ask(rng, "sign", text), ask(rng, "sign_colour", colour)])
 
 
 def _write_text(rng: random.Random, canvas: Canvas, text: str) -> None:

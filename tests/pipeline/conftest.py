@@ -16,7 +16,7 @@ from pipeline.graph.content import Content
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Stage, Step
 from pipeline.quickstart import tokenizer
-from pipeline.quickstart.defects import write_corpus
+from pipeline.quickstart.corpus import write_corpus
 from pipeline.recipe.load import load
 from pipeline.recipe.types import Recipe
 from pipeline.run import runner
