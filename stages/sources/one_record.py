@@ -12,7 +12,7 @@ from typing import Any
 
 from stages.sources.declaration import Source
 from stages.sources.shapes import draft, webdataset
-from stages.sources.shapes.beyond import is_media, refuse, refuse_marks, refused, something
+from stages.sources.shapes.beyond import is_media, liked, refuse, refuse_marks, refused, something
 from stages.sources.shapes.draft import Draft
 from stages.sources.table import FORMATS
 
@@ -38,13 +38,18 @@ def wanted(name: str, source: Source) -> bool:
 
 
 def _guarded(name: str, source: Source) -> bool:
-    return name not in source.ignore and refused(name) != ""
+    return name not in source.ignore and (refused(name) != "" or liked(name))
+
+
+def _only_looked_at(name: str, source: Source) -> bool:
+    return liked(name) and name not in source.read_columns
 
 
 def unread(record: Any, source: Source) -> set[str]:
     """The names of all that says something in a record and is neither read nor looked at. Raises BadRow."""
     fields = fields_of(record, source)
-    names = {name for name, value in fields.items() if not wanted(name, source) and something(value)}
+    passed = {name for name in fields if not wanted(name, source) or _only_looked_at(name, source)}
+    names = {name for name in passed if something(fields[name])}
     for column, turn in _turns(fields, source):
         names |= {f"{column}[].{key}" for key in turn.keys() - source.turn_keys if something(turn[key])}
     return names | set(webdataset.unread_members(record) if fields is not record else ())

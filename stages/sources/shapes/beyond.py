@@ -22,6 +22,7 @@ WEIGHTS = ("weight", "loss", "train", "training")
 _MEDIA = re.compile(r"(video|audio)s?([_-]?(path|file|url|byte)s?)?", re.IGNORECASE)
 _TOOLS = ("tools", "functions", "tool_calls", "function_call")
 _REJECTED = re.compile(r"rejected(_\w+)?", re.IGNORECASE)
+_LIKED = ("label", "kto_tag", "kto_label")  # of KTO: false where the answer is to be avoided
 _MARKS = ("<video>", "<audio>")
 _SHORT = 64  # characters that no way to say nothing has
 _NOTHING = ("", "none", "nan", "null", "[]", "{}")
@@ -36,10 +37,15 @@ def refused(name: str) -> str:
     return "preference" if _REJECTED.fullmatch(name) else ""
 
 
+def liked(name: str) -> bool:
+    """Whether a column of this name may say that the answer is to be avoided, by false."""
+    return name.lower() in _LIKED
+
+
 def changes(ignored: str) -> bool:
     """Whether a row becomes another sample, or one at all, where the recipe ignores this name."""
     name = ignored.rpartition("[].")[2]
-    return refused(name) != "" or name in WEIGHTS or ignored.startswith(".")
+    return refused(name) != "" or liked(name) or name in WEIGHTS or ignored.startswith(".")
 
 
 def something(value: Any) -> bool:
@@ -58,8 +64,10 @@ def refuse(fields: Mapping[str, Any], known: Collection[str], where: str = "") -
     for name, value in fields.items():
         if name in known or not isinstance(name, str):
             continue
+        label = where + name
+        if liked(name) and value is False:
+            raise BadRow("preference", f"{label!r} is false; `ignore: [{label!r}]` learns such answers too")
         if (reason := refused(name)) and something(value):
-            label = where + name
             raise BadRow(reason, f"{label!r} is not empty; `ignore: [{label!r}]` reads such rows without it")
 
 

@@ -66,6 +66,8 @@ def with_column(format: str, **columns: Any) -> dict[str, Any]:
         ({"functions": [{"name": "search"}]}, "tool_use"),
         ({"chosen": "a", "rejected": "b"}, "preference"),
         ({"rejected_response": "b"}, "preference"),
+        ({"label": False}, "preference"),
+        ({"kto_tag": False}, "preference"),
     ],
 )
 def test_what_no_sample_can_hold_costs_the_row_in_every_shape(
@@ -75,6 +77,13 @@ def test_what_no_sample_can_hold_costs_the_row_in_every_shape(
     row = with_column(format, **columns)
     assert reason(row, format) == expected
     assert reason(row, format, ignore=tuple(columns)) is None
+
+
+@pytest.mark.parametrize("label", [True, 0, 1, "false", None])
+def test_a_label_that_is_not_false_is_a_column_like_others(label: Any) -> None:
+    row = {**ROWS["conversations"], "label": label}
+    assert reason(row) is None
+    assert ("label" in unread(row, Source("conversations", ("*",)))) == (label not in (0, None))
 
 
 @pytest.mark.parametrize(
