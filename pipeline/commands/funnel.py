@@ -101,6 +101,7 @@ def show(funnel: Funnel, console: Console | None = None) -> None:
     t = funnel.totals
     console.print(
         f"{t['num_text_tokens']:,} text + {t['num_image_tokens']:,} image = {t['num_tokens']:,} tokens, "
-        f"{t['num_target_tokens']:,} of them targets; {t['num_tiles']:,} tiles; {funnel.num_shards:,} shards"
+        f"{t['num_target_tokens']:,} of them targets; {t['num_tiles']:,} tiles; {funnel.num_shards:,} shards",
+        soft_wrap=True,
     )
     console.print(f"shards: {shown(funnel.shards)}", soft_wrap=True)
