@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.storage import layout
+from schemas.manifest import MANIFEST
 from schemas.shown import shown
 from schemas.strict import RecipeError
 from stages.download import Found
@@ -33,7 +35,7 @@ LED_OUT = "links out of the folder, left out; follow_links: true in the source f
 
 @dataclass
 class Links:
-    """Names that are not files or folders of their own and where they lead, by what became of them."""
+    """Names that are not files or folders of the data and where they lead, by what became of them."""
 
     kinds: dict[str, dict[str, str]] = field(default_factory=dict)
 
@@ -64,9 +66,10 @@ class _Waiting(NamedTuple):
 
 
 def listed(root: Path, out: Path, name: str, follow: bool = False) -> tuple[list[Found], Links]:
-    """Every file below `root`, named relative to it, without those below `out`; and what is to be said of links.
+    """Every file below `root`, named relative to it, without what this program wrote there; and what is to be said.
 
-    What this program writes is no data, even where it lies among them. `name`: the source's, for the progress.
+    That is all of `out`, where it lies among the data, and step folders: those of `out` itself, where the data lie in
+    it (the quickstart's do), and those of others, which are named. `name`: the source's, for the progress.
     """
     walk = _Walk(root, out, name, follow)
     return list(walk.files()), walk.links
@@ -99,7 +102,7 @@ class _Walk:
             if entry.is_dir() and self._loops(name, link, real, trail):
                 return
         if entry.is_dir():
-            if not _within(real, self._out):
+            if not self._ours(name, real):
                 waiting.append(_Waiting(real, f"{name}/", trail, outside))
         elif entry.is_file():
             status = entry.stat()
@@ -107,6 +110,20 @@ class _Walk:
             self._tell()
         else:
             self.links.add("neither files nor folders, left out", name)
+
+    def _ours(self, name: str, real: str) -> bool:
+        """Whether a folder is what this program wrote."""
+        if self._out != self._root and _within(self._out, self._root) and _within(real, self._out):
+            return True
+        folder = Path(real)
+        if not layout.STEP_FOLDER.fullmatch(folder.name):
+            return False
+        if str(folder.parent) == self._out:
+            return True
+        if not (folder / MANIFEST).is_file():
+            return False
+        self.links.add("folders that this program wrote, left out", name)
+        return True
 
     def _leads(self, name: str, real: str, outside: bool) -> bool:
         """Whether a link is followed, as far as where it leads says."""

@@ -9,7 +9,6 @@ What the facts say, each stage proves from its own files (`Stage.verify`).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,6 @@ from pipeline.storage import layout
 from schemas import json_file, strict
 from schemas.identity import canonical
 from schemas.manifest import MANIFEST, FileEntry, Manifest, ManifestError
-
-_NAMED = re.compile(r"\d\d-.+-([0-9a-f]{8})")
 
 
 def prove(folder: Path, manifest: Manifest, stage: Stage) -> None:
@@ -62,7 +59,7 @@ def _identity(where: Path, manifest: Manifest) -> None:
     named = [("the folder", where.parent.name, manifest.identity)]
     named += [(f"the input {name}", name, identity) for name, identity in read.items()]
     for what, name, identity in named:
-        if (found := _NAMED.fullmatch(name)) and found[1] != identity[:8]:
+        if (found := layout.STEP_FOLDER.fullmatch(name)) and found[1] != identity[:8]:
             raise ManifestError(f"{where}: identity: {what} is named by {found[1]}, it says {identity[:8]}")
     inputs, benchmarks = list(manifest.inputs.values()), list(manifest.benchmarks.values())
     made = identity_of(manifest.stage, manifest.version, manifest.parameters, inputs, benchmarks)

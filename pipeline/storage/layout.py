@@ -13,8 +13,10 @@ Numbers have five digits or more, so names are never put in order as text: `numb
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+STEP_FOLDER = re.compile(r"\d\d-.+-([0-9a-f]{8})")
 RUN = "run.json"
 FILES = "files.parquet"  # the list of a source's files, in its download step
 FETCHED = "files"  # folder of fetched files, in the download step's own

@@ -177,6 +177,20 @@ def test_a_link_to_what_this_program_writes_is_no_data(tmp_path: Path) -> None:
     assert [file.file for file in found] == ["a.jsonl"]
 
 
+def test_data_that_lie_in_the_output_folder_are_listed_with_their_subfolders(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    picture(raw / "images" / "1.png", 1)
+    for folder in (raw, raw / "deep", raw / "02-ingest-mine-0123abcd", raw / "03-notes"):
+        records(folder / "x.jsonl", "1.png")
+    (raw / "02-ingest-mine-0123abcd" / "manifest.json").write_text("{}")
+    wanted = ["03-notes/x.jsonl", "deep/x.jsonl", "images/1.png", "x.jsonl"]
+    for out in (tmp_path, raw, tmp_path / "elsewhere"):
+        found, links = listed(raw, out, "mine")
+        assert sorted(file.file for file in found) == wanted
+        said = ["folders that this program wrote, left out (1): 02-ingest-mine-0123abcd"]
+        assert list(links.notes()) == ([] if out == raw else said)
+
+
 def test_what_came_after_the_listing_is_not_read(make: MakeSource, tmp_path: Path) -> None:
     """What came after the listing is no part of the source, whatever the records name."""
     raw = tmp_path / "raw"
