@@ -185,8 +185,10 @@ def small_files(top: Path, files: int) -> Path:
 
 
 def _recipe(top: Path, data: dict[str, Any], places: dict[str, str]) -> Path:
-    (top / "tokenizer").mkdir(exist_ok=True)
-    (top / "tokenizer" / "tokenizer.json").write_text("{}", encoding="utf-8")  # hashed, and never opened here
+    if not (top / "tokenizer").is_dir():
+        from pipeline.quickstart import tokenizer  # with transformers, whose memory is not the driver's
+
+        tokenizer.learn([], top / "tokenizer")
     run = {"out": str(top / "out"), "locations": {**places, "tokenizer": str(top / "tokenizer")}}
     path = top / "recipe.yaml"
     path.write_text(json.dumps({"data": data, "run": run}), encoding="utf-8")

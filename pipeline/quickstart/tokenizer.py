@@ -7,7 +7,7 @@ chat_template.jinja). Deterministic: BPE training counts pairs, and the texts co
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -28,6 +28,11 @@ TEMPLATE = (
 
 def train(raw: Path, folder: Path) -> None:
     """Train on the texts below `raw` and save to `folder`."""
+    learn(texts(raw), folder)
+
+
+def learn(some: Iterable[str], folder: Path) -> None:
+    """Train on some texts and save to `folder`; of none it learns the bytes alone."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -35,7 +40,7 @@ def train(raw: Path, folder: Path) -> None:
     trainer = trainers.BpeTrainer(
         vocab_size=VOCAB_SIZE, special_tokens=[PAD, START, END], initial_alphabet=alphabet, show_progress=False
     )
-    bpe.train_from_iterator(texts(raw), trainer)
+    bpe.train_from_iterator(some, trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=END, pad_token=PAD)
     tokenizer.chat_template = TEMPLATE
     folder.mkdir(parents=True, exist_ok=True)
