@@ -32,7 +32,8 @@ def check(folder: Path, table: Mapping[str, Stage] = STAGES) -> Manifest:
 def sources(checked: Mapping[Path, Manifest], table: Mapping[str, Stage] = STAGES) -> Iterator[str]:
     """Read again what sound folders were made of, where it lies elsewhere; what was found, in words.
 
-    Of folders of one stage and source the newest counts: others speak of what the source was. Raises ManifestError.
+    Of folders of one stage and source the newest counts: others speak of what the source was. Raises ManifestError,
+    when all were read, naming each source that is not what it was.
     """
     newest: dict[str, Path] = {}
     for folder in sorted(checked, key=lambda folder: (folder / MANIFEST).stat().st_mtime):
@@ -40,10 +41,16 @@ def sources(checked: Mapping[Path, Manifest], table: Mapping[str, Stage] = STAGE
             newest[f"{folder.parent}/{folder.name[: -len('-12345678')]}"] = folder
     if not newest:
         raise RecipeError("--sources: none of these folders is of a step that hashes a source; give 01-hash-...")
+    faults = []
     for folder in newest.values():
         again = table[checked[folder].stage].sources
         assert again is not None
-        yield again(folder, checked[folder])
+        try:
+            yield again(folder, checked[folder])
+        except ManifestError as error:
+            faults.append(str(error))
+    if faults:
+        raise ManifestError("; ".join(faults))
 
 
 def unfinished(path: Path) -> list[Path]:

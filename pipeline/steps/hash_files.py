@@ -153,7 +153,7 @@ def _sources(folder: Path, manifest: Manifest) -> str:
     wrong = [problem for row in rows if (problem := _differs(path_of(root, row["file"]), row["sha256"]))]
     if wrong:
         more = f"; and {len(wrong) - 1:,} more" if len(wrong) > 1 else ""
-        raise ManifestError(f"{wrong[0]}{more}; put it back, or touch it and run the recipe again")
+        raise ManifestError(f"{wrong[0]}{more}; put it back, or run the recipe again; `touch` it if `plan` says done")
     return f"{root}: {len(rows):,} files, {decimal(sum(row['size'] for row in rows))}, are those that were hashed"
 
 

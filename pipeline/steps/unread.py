@@ -7,9 +7,10 @@ JSON with a key for every person) the most frequent are kept.
 
 from __future__ import annotations
 
+import difflib
 import functools
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -50,7 +51,15 @@ def told(names: Mapping[str, int], source: Source) -> str:
     left = [(name, count) for name, count in names.items() if name not in known]
     some = ", ".join(name + (f" ({count:,})" if count else "") for name, count in left[:_NAMED])
     more = f" and {len(left) - _NAMED:,} more" if len(left) > _NAMED else ""
-    return f"nobody reads {some}{more}; `ignore: [...]` in the source silences this" if left else ""
+    return f"nobody reads {some}{more}; {_remedy(known - names.keys(), left)}" if left else ""
+
+
+def _remedy(unseen: Collection[str], left: Iterable[tuple[str, int]]) -> str:
+    """What to do about them; where `ignore` has a near name that no row has, it was misspelt."""
+    for name, _ in left:
+        if near := difflib.get_close_matches(name, sorted(unseen), n=1):
+            return f"`ignore` has {near[0]!r}, which no row has; did you mean {name!r}?"
+    return "`ignore: [...]` in the source silences this"
 
 
 def notice(step: Step, context: Context) -> str:

@@ -41,17 +41,22 @@ def _guarded(name: str, source: Source) -> bool:
     return name not in source.ignore and (refused(name) != "" or liked(name))
 
 
+def _valued(value: Any) -> bool:
+    """Whether a column says something here; 0 and false do."""
+    return something(value) or (isinstance(value, bool | int | float) and value == value)
+
+
 def _only_looked_at(name: str, source: Source) -> bool:
     return liked(name) and name not in source.read_columns
 
 
 def unread(record: Any, source: Source) -> set[str]:
-    """The names of all that says something in a record and is neither read nor looked at. Raises BadRow."""
+    """The names of all that has a value in a record and is neither read nor looked at. Raises BadRow."""
     fields = fields_of(record, source)
     passed = {name for name in fields if not wanted(name, source) or _only_looked_at(name, source)}
-    names = {name for name in passed if something(fields[name])}
+    names = {name for name in passed if _valued(fields[name])}
     for column, turn in _turns(fields, source):
-        names |= {f"{column}[].{key}" for key in turn.keys() - source.turn_keys if something(turn[key])}
+        names |= {f"{column}[].{key}" for key in turn.keys() - source.turn_keys if _valued(turn[key])}
     return names | set(webdataset.unread_members(record) if fields is not record else ())
 
 

@@ -71,6 +71,9 @@ def test_to_silence_a_column_redoes_nothing(recipe: Path, capsys: pytest.Capture
     assert [step.folder for step in opened(silent)[1]] == [step.folder for step in steps]
     assert main(["plan", str(silent)]) == 0
     assert "ingest lines: nobody" not in capsys.readouterr().out
+    mapping["data"]["sources"]["lines"]["ignore"] = ["idd", "conversations[].mood"]
+    assert main(["plan", str(write_yaml(tmp_path / "misspelt.yaml", mapping))]) == 0
+    assert "nobody reads id (9); `ignore` has 'idd', which no row has; did you mean 'id'?" in capsys.readouterr().out
     mapping["data"]["sources"]["lines"]["ignore"] = ["videos"]
     other = opened(write_yaml(tmp_path / "other.yaml", mapping))[1]
     assert {step.name for step in other if step.folder not in {s.folder for s in steps}} >= {"ingest lines"}

@@ -81,8 +81,12 @@ class ImageFiles:
         if not self._places:
             raise BadImage("image_missing", f"{name!r} has no bytes, and the source names no folder of images")
         parts = PurePosixPath(name).parts
-        if not parts or ".." in parts or PurePosixPath(name).is_absolute() or "\0" in name:
-            raise BadImage("image_missing", f"{name!r} leads out of the folder of images")
+        if PurePosixPath(name).is_absolute():
+            raise BadImage(
+                "image_missing", f"{name!r} is an absolute path, and never followed; name it from `images` on"
+            )
+        if not parts or ".." in parts or "\0" in name:
+            raise BadImage("image_missing", f"{name!r} is no name below `images`: no `..` is followed")
         found = [data for below, place in self._places for data in _candidates(place, below, name)]
         if not found:
             raise BadImage("image_missing", f"{name[:80]!r} is not among the images")
