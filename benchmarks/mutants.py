@@ -45,8 +45,8 @@ WARM = (
 TESTS = {
     "pipeline/commands/verify.py": "shard_check commands closing",
     "pipeline/graph/build.py": "step_identity stage_contract",
-    "pipeline/graph/content.py": "source_files hash_step recipe step_identity resume commands hub",
-    "pipeline/graph/context.py": "stage_contract step_identity resume commands closing",
+    "pipeline/graph/content.py": "source_files hash_step recipe links step_identity hub",
+    "pipeline/graph/context.py": "stage_contract step_identity resume commands",
     "pipeline/graph/folder.py": "stage_contract resume commands",
     "pipeline/graph/stage.py": "step_identity stage_contract ledgers",
     "pipeline/graph/task.py": "stage_contract resume ledgers",
