@@ -11,10 +11,11 @@ from typing import Any
 from schemas.manifest import ManifestError
 from schemas.strict import RecipeError, build
 from stages.tiles.internvl import InternVL
+from stages.tiles.jina import Jina
 from stages.tiles.llava15 import Llava15Pad, Llava15Square
 from stages.tiles.llmjp4vl import LlmJp4VL
 
-TileScheme = InternVL | LlmJp4VL | Llava15Square | Llava15Pad
+TileScheme = InternVL | LlmJp4VL | Llava15Square | Llava15Pad | Jina
 
 
 @dataclass(frozen=True)
