@@ -13,9 +13,11 @@ from schemas.strict import RecipeError, build
 from stages.tiles.internvl import InternVL
 from stages.tiles.jina import Jina
 from stages.tiles.llava15 import Llava15Pad, Llava15Square
+from stages.tiles.llava_anyres import LlavaAnyres
 from stages.tiles.llmjp4vl import LlmJp4VL
+from stages.tiles.qwen_native import QwenNative
 
-TileScheme = InternVL | LlmJp4VL | Llava15Square | Llava15Pad | Jina
+TileScheme = InternVL | LlmJp4VL | Llava15Square | Llava15Pad | LlavaAnyres | Jina | QwenNative
 
 
 @dataclass(frozen=True)
