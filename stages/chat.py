@@ -119,7 +119,7 @@ class ChatFormat:
         """A number of tokens that a conversation surely has, without laying it out or encoding it."""
         answers: int = sum(message["role"] == "assistant" for message in messages)  # each with the token that ends it
         texts = (text for message in messages for text in _joined(message["content"]) if text is not None)
-        images = sum(len(self._expanded(length)) for length in image_lengths)
+        images = sum(number for length in image_lengths for _, number in self._image(length))
         return images + answers + sum(self._plain.at_least(text) for text in texts)
 
     def count_text(self, messages: Sequence[Message], prompt: bool = False) -> int:
@@ -196,7 +196,8 @@ class ChatFormat:
                     for begin, end in _token_ranges(encoding.offsets, item.targets):
                         _add_span(out.target_spans, start + begin, start + end)
             elif item[0] == "image":
-                out.input_ids.extend(self._expanded(image_lengths[item[1]]))
+                for token, number in self._image(image_lengths[item[1]]):
+                    out.input_ids.extend([token] * number)
                 out.image_spans.append((start, len(out.input_ids) - start))
             else:
                 out.input_ids.append(item[1])
@@ -204,12 +205,11 @@ class ChatFormat:
                     _add_span(out.target_spans, start, start + 1)
         return out
 
-    def _expanded(self, length: Length) -> list[int]:
-        ids: list[int] = []
+    def _image(self, length: Length) -> Iterator[tuple[int, int]]:
+        """The ids of an image's tokens, and how many of each, in order."""
         for kind, number in framed(length) if isinstance(length, int) else length:
-            token = self._kinds[kind]
-            ids += [] if token is None else [token] * number
-        return ids
+            if (token := self._kinds[kind]) is not None:
+                yield token, number
 
     def _check_parity(self, template: Template) -> None:
         probe = [_text("user", "How many? 何個ですか?"), _text("assistant", "Three. 3つ"), _text("user", "x")]

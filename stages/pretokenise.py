@@ -183,11 +183,12 @@ def _languages(samples: pa.Table, verdicts: Mapping[str, pa.Table]) -> list[str 
 
 def _encode(row: Mapping[str, Any], chat: ChatFormat, params: PretokeniseParams) -> dict[str, Any]:
     sizes = [(info["width"], info["height"]) for info in row["image_info"]]
-    _refuse_far_too_long(chat.at_least(row["messages"], []), params)
+    least = chat.at_least(row["messages"], [])
+    _refuse_far_too_long(least, params)
     try:
         grids = params.tiles.grids_of(sizes, lambda: chat.count_text(row["messages"]))
         lengths = [params.tiles.runs(grid, *size) for grid, size in zip(grids, sizes, strict=True)]
-        _refuse_far_too_long(chat.at_least(row["messages"], lengths), params)
+        _refuse_far_too_long(least + chat.at_least([], lengths), params)
         encoded = chat.encode(row["messages"], lengths)
     except NoGrid as error:
         raise _Dropped("no_grid", str(error)) from None

@@ -12,7 +12,19 @@ from stages.tiles.llava15 import Llava15Pad, Llava15Square
 from stages.tiles.scheme import Grid
 from tests.stages.pictures import photo
 
-SIZES = [(640, 480), (480, 640), (336, 336), (500, 337), (97, 301), (1, 1), (1, 40), (3, 2), (1700, 1111), (2000, 90)]
+SIZES = [
+    (640, 480),
+    (480, 640),
+    (336, 336),
+    (500, 337),
+    (97, 301),
+    (1, 1),
+    (1, 40),
+    (3, 2),
+    (1700, 1111),
+    (2000, 90),
+    (640, 427),
+]
 RAW: dict[str, Any] = {"do_rescale": False, "do_normalize": False}
 
 
