@@ -24,18 +24,27 @@ from stages.chat_layout import Layout, Layouts, any_of
 from stages.chat_template import Template, TemplateRefuses
 from stages.control_tokens import control_tokens
 from stages.plain_text import ControlText, PlainText
+from stages.tiles.scheme import Kind, Runs, count, framed
 from stages.tokenizer_folder import ChatError, check, opened
 
 Message = Mapping[str, Any]
+Length = Runs | int
+"""The tokens of an image: the runs of its scheme, or a number of image tokens in one frame."""
 
 
 @dataclass(frozen=True)
 class ImageTokens:
-    """The texts of the tokens around images; `start`, `end` are optional. The tokenizer gets those it lacks."""
+    """The texts of an image's tokens by kind (stages/tiles/scheme.py): `image` is a `patch`, the others are optional.
+    The tokenizer gets those it lacks."""
 
     image: str = "<image>"
     start: str | None = None
     end: str | None = None
+    row: str | None = None
+
+    def num_images(self, runs: Runs) -> int:
+        """How many of an image's tokens are the token `image`."""
+        return count(runs, "patch", "row") if self.row is None else count(runs, "patch")
 
 
 class Encoded(NamedTuple):
@@ -67,12 +76,12 @@ class ChatFormat:
     def __init__(self, tokenizer: Any, image_tokens: ImageTokens) -> None:
         self.tokenizer, self.image_tokens = tokenizer, image_tokens
         source = check(tokenizer)
-        wanted = [image_tokens.image, image_tokens.start, image_tokens.end]
+        wanted = [image_tokens.image, image_tokens.start, image_tokens.end, image_tokens.row]
         names = [name for name in wanted if name is not None]
         tokenizer.add_special_tokens({"additional_special_tokens": names}, replace_extra_special_tokens=False)
-        self._frame: tuple[int | None, ...] = tuple(
-            None if name is None else tokenizer.convert_tokens_to_ids(name) for name in wanted
-        )
+        patch, start, end, row = (None if name is None else tokenizer.convert_tokens_to_ids(name) for name in wanted)
+        row = patch if row is None else row
+        self._kinds: dict[Kind, int | None] = {"patch": patch, "start": start, "end": end, "row": row}
         template = Template(source, tokenizer.special_tokens_map)
         try:
             self._specials = control_tokens(tokenizer, template, names)
@@ -92,7 +101,7 @@ class ChatFormat:
 
     @property
     def image_token_id(self) -> int:
-        return int(self._frame[0] or 0)
+        return int(self._kinds["patch"] or 0)
 
     @property
     def vocab_size(self) -> int:
@@ -106,19 +115,24 @@ class ChatFormat:
         ends = {probe.input_ids[probe.target_spans[-1][1] - 1], self.tokenizer.eos_token_id}
         return sorted(end for end in ends if end is not None)
 
-    def at_least(self, messages: Sequence[Message], image_lengths: Sequence[int]) -> int:
+    def at_least(self, messages: Sequence[Message], image_lengths: Sequence[Length]) -> int:
         """A number of tokens that a conversation surely has, without laying it out or encoding it."""
-        framing = sum(token is not None for token in self._frame[1:])
         answers: int = sum(message["role"] == "assistant" for message in messages)  # each with the token that ends it
         texts = (text for message in messages for text in _joined(message["content"]) if text is not None)
-        images = sum(image_lengths) + framing * len(image_lengths)
+        images = sum(number for length in image_lengths for _, number in self._image(length))
         return images + answers + sum(self._plain.at_least(text) for text in texts)
 
-    def encode(self, messages: Sequence[Message], image_lengths: Sequence[int]) -> Encoded:
-        """Ids of a whole conversation. `image_lengths[i]`: image tokens of image i, framing apart."""
+    def count_text(self, messages: Sequence[Message], prompt: bool = False) -> int:
+        """The tokens of a conversation, or of its prompt, as if its images were not there."""
+        blocks = ([block for block in message["content"] if block["type"] == "text"] for message in messages)
+        bare = [{**message, "content": content} for message, content in zip(messages, blocks, strict=True)]
+        return len(self._encode(bare, [], prompt).input_ids)
+
+    def encode(self, messages: Sequence[Message], image_lengths: Sequence[Length]) -> Encoded:
+        """Ids of a whole conversation. `image_lengths[i]`: the tokens of image i."""
         return self._encode(messages, image_lengths, prompt=False)
 
-    def encode_prompt(self, messages: Sequence[Message], image_lengths: Sequence[int]) -> Encoded:
+    def encode_prompt(self, messages: Sequence[Message], image_lengths: Sequence[Length]) -> Encoded:
         """Ids up to where the assistant's answer begins; no targets from the prompt's end on."""
         return self._encode(messages, image_lengths, prompt=True)
 
@@ -131,22 +145,22 @@ class ChatFormat:
 
     # ---- from layout to ids -----------------------------------------------------------------------------------------
 
-    def _encode(self, messages: Sequence[Message], image_lengths: Sequence[int], prompt: bool) -> Encoded:
+    def _encode(self, messages: Sequence[Message], image_lengths: Sequence[Length], prompt: bool) -> Encoded:
         turns = [(message["role"], _joined(message["content"])) for message in messages]
         shape = tuple((role, tuple("image" if text is None else "text" for text in content)) for role, content in turns)
         bearing = map(_bears_loss, messages)
         blocks = [(target, text) for target, (_, content) in zip(bearing, turns, strict=True) for text in content]
         if sum(text is None for _, text in blocks) != len(image_lengths):
             raise ValueError(f"{len(image_lengths)} image lengths for the images of {shape}")
-        items = self._items(self._layouts.of(shape, prompt), blocks, image_lengths)
-        return self._assemble(items)
+        items = self._items(self._layouts.of(shape, prompt), blocks, range(len(image_lengths)))
+        return self._assemble(items, image_lengths)
 
     def _items(
-        self, layout: Layout, blocks: Sequence[tuple[bool, str | None]], lengths: Sequence[int]
+        self, layout: Layout, blocks: Sequence[tuple[bool, str | None]], images: Sequence[int]
     ) -> list[_Piece | tuple[str, int]]:
-        """Pieces of text, ("id", token) and ("image", length), in order."""
+        """Pieces of text, ("id", token) and ("image", its number), in order."""
         items: list[_Piece | tuple[str, int]] = []
-        left, open_turn = iter(lengths), False
+        left, open_turn = iter(images), False
         for entry in layout:
             if isinstance(entry, str):
                 open_turn = self._control(items, entry, open_turn)
@@ -171,7 +185,7 @@ class ChatFormat:
             _piece(items).add(text[position:])
         return open_turn
 
-    def _assemble(self, items: Sequence[_Piece | tuple[str, int]]) -> Encoded:
+    def _assemble(self, items: Sequence[_Piece | tuple[str, int]], image_lengths: Sequence[Length]) -> Encoded:
         out = Encoded([], [], [])
         for item in items:
             start = len(out.input_ids)
@@ -182,7 +196,8 @@ class ChatFormat:
                     for begin, end in _token_ranges(encoding.offsets, item.targets):
                         _add_span(out.target_spans, start + begin, start + end)
             elif item[0] == "image":
-                out.input_ids.extend(self._framed(item[1]))
+                for token, number in self._image(image_lengths[item[1]]):
+                    out.input_ids.extend([token] * number)
                 out.image_spans.append((start, len(out.input_ids) - start))
             else:
                 out.input_ids.append(item[1])
@@ -190,9 +205,11 @@ class ChatFormat:
                     _add_span(out.target_spans, start, start + 1)
         return out
 
-    def _framed(self, length: int) -> list[int]:
-        image, start, end = ([] if token is None else [token] for token in self._frame)
-        return start + image * length + end
+    def _image(self, length: Length) -> Iterator[tuple[int, int]]:
+        """The ids of an image's tokens, and how many of each, in order."""
+        for kind, number in framed(length) if isinstance(length, int) else length:
+            if (token := self._kinds[kind]) is not None:
+                yield token, number
 
     def _check_parity(self, template: Template) -> None:
         probe = [_text("user", "How many? 何個ですか?"), _text("assistant", "Three. 3つ"), _text("user", "x")]

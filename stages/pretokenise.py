@@ -25,7 +25,7 @@ from stages.chat import ChatFormat, Encoded, ImageTokens, TemplateRefuses
 from stages.plain_text import ControlText
 from stages.stage import check_reasons, grouped
 from stages.tiles.internvl import InternVL
-from stages.tiles.scheme import Grid
+from stages.tiles.scheme import Grid, NoGrid
 from stages.tiles.table import TileScheme
 
 VERSION = 5
@@ -33,6 +33,7 @@ VERSION = 5
 REASONS = {
     "too_long": "more than max_tokens tokens",
     "no_target": "no token bears loss",
+    "no_grid": "the tile scheme has no grid for an image of such sides",
     "template_refuses": "the chat template can't lay out these roles",
     "control_text": "the tokenizer makes a control token of the text, whatever is done about it",
 }
@@ -56,6 +57,11 @@ class PretokeniseParams:
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens: got {self.max_tokens}, wanted at least 1")
+        for kind in sorted(self.tiles.needs):
+            if getattr(self.tokens, kind) is None:
+                raise ValueError(
+                    f"tokens.{kind}: missing; the tile scheme {self.tiles.scheme} puts such tokens into images"
+                )
 
 
 class Pretokenised(NamedTuple):
@@ -177,13 +183,15 @@ def _languages(samples: pa.Table, verdicts: Mapping[str, pa.Table]) -> list[str 
 
 def _encode(row: Mapping[str, Any], chat: ChatFormat, params: PretokeniseParams) -> dict[str, Any]:
     sizes = [(info["width"], info["height"]) for info in row["image_info"]]
-    grids = [params.tiles.grid(width, height) for width, height in sizes]
-    lengths = [grid.num_tiles * params.tiles.tokens_per_tile for grid in grids]
-    least = chat.at_least(row["messages"], lengths)
-    if least > _FAR * params.max_tokens:
-        raise _Dropped("too_long", f"at least {least:,} tokens, at most {params.max_tokens:,}")
+    least = chat.at_least(row["messages"], [])
+    _refuse_far_too_long(least, params)
     try:
+        grids = params.tiles.grids_of(sizes, lambda: chat.count_text(row["messages"]))
+        lengths = [params.tiles.runs(grid, *size) for grid, size in zip(grids, sizes, strict=True)]
+        _refuse_far_too_long(least + chat.at_least([], lengths), params)
         encoded = chat.encode(row["messages"], lengths)
+    except NoGrid as error:
+        raise _Dropped("no_grid", str(error)) from None
     except TemplateRefuses as error:
         raise _Dropped("template_refuses", str(error)) from None
     except ControlText as error:
@@ -203,6 +211,11 @@ def _encode(row: Mapping[str, Any], chat: ChatFormat, params: PretokeniseParams)
         "tiles": _tiles(sizes, grids, encoded, params.tiles.scheme),
         **_counts(encoded, grids),
     }
+
+
+def _refuse_far_too_long(least: int, params: PretokeniseParams) -> None:
+    if least > _FAR * params.max_tokens:
+        raise _Dropped("too_long", f"at least {least:,} tokens, at most {params.max_tokens:,}")
 
 
 def _tiles(

@@ -21,6 +21,7 @@ from transformers import DynamicCache
 from schemas import strict
 from stages.chat import ChatFormat, ControlText, TemplateRefuses
 from stages.images.rules import BadImage, open_rgb
+from stages.tiles.scheme import NoGrid
 from train import checkpoint
 from train.config import ModelConfig
 from train.data.collate import check, cut_tiles
@@ -74,14 +75,17 @@ class Answerer:
     def _sample(self, prompt: Prompt) -> Sample:
         """The prompt in the shape of a training sample, without targets; images come before the text."""
         scheme = self.facts.scheme
-        grids = [scheme.grid(*_size(prompt, number)) for number in range(len(prompt.images))]
-        blocks: list[dict[str, Any]] = [{"type": "image"} for _ in grids]
+        sizes = [_size(prompt, number) for number in range(len(prompt.images))]
+        blocks: list[dict[str, Any]] = [{"type": "image"} for _ in sizes]
         message = {"role": "user", "content": [*blocks, {"type": "text", "text": prompt.text}]}
         try:
-            encoded = self.chat.encode_prompt([message], [grid.num_tiles * scheme.tokens_per_tile for grid in grids])
-        except (TemplateRefuses, ControlText) as error:
+            grids = scheme.grids_of(sizes, lambda: self.chat.count_text([message], prompt=True))
+            runs = [scheme.runs(grid, *size) for grid, size in zip(grids, sizes, strict=True)]
+            encoded = self.chat.encode_prompt([message], runs)
+        except (TemplateRefuses, ControlText, NoGrid) as error:
             raise PromptError(f"{prompt.text!r}: {error}") from None
-        spans = tuple(ImageSpan(grid, *span) for grid, span in zip(grids, encoded.image_spans, strict=True))
+        found = zip(grids, sizes, encoded.image_spans, strict=True)
+        spans = tuple(ImageSpan(grid, *size, *span) for grid, size, span in found)
         ids, no_targets = np.asarray(encoded.input_ids, np.int64), np.empty((0, 2), np.int64)
         sample = Sample(prompt.text, ids, no_targets, prompt.images, spans)
         check(sample, self.facts)

@@ -18,17 +18,17 @@ from pipeline.storage.part_reader import read
 from schemas import shard_map
 from schemas.manifest import Manifest, ManifestError
 from schemas.shard import COUNTS, INDEX, SHARD
-from stages.tiles.scheme import Grid
+from stages.chat import ImageTokens
+from stages.tiles.scheme import Grid, Kind, Runs
 from stages.tiles.table import TileScheme, recorded
 
 
 class _Made(NamedTuple):
-    """How the shards were made: the scheme, the image token's id, and the tokens around an image's."""
+    """How the shards were made: the scheme, the tokens of images, and the image token's id."""
 
     scheme: TileScheme
+    tokens: ImageTokens
     image: int
-    before: int
-    after: int
 
 
 def check_shards(folder: Path, manifest: Manifest) -> None:
@@ -36,8 +36,7 @@ def check_shards(folder: Path, manifest: Manifest) -> None:
     index = read(folder / "index.parquet", schema=INDEX)
     expected = iter(index.to_pylist())
     facts = manifest.facts
-    around = (facts["tokens"][name] is not None for name in ("start", "end"))
-    made = _Made(recorded(facts["tiles"]), facts["image_token_id"], *around)
+    made = _Made(recorded(facts["tiles"]), ImageTokens(**facts["tokens"]), facts["image_token_id"])
     names = [file.name for file in manifest.files if layout.is_a("shard", file.name)]
     for number, name in sorted((layout.number_of(name), name) for name in names):
         for row, sample in enumerate(_rows(folder / name)):
@@ -94,20 +93,27 @@ def _check_sample(sample: Mapping[str, Any], made: _Made, where: str) -> None:
     hashes = [hashlib.sha256(image["bytes"]).hexdigest() for image in sample["images"]]
     if hashes != sample["image_sha256"]:
         raise ManifestError(f"{where}: sha256 of its images {hashes}, image_sha256 says {sample['image_sha256']}")
-    for tile, grid in zip(tiles, grids, strict=True):
-        _check_tile(tile, grid, ids, made, where)
-    if ids.count(made.image) != sum(grid.num_tiles for grid in grids) * made.scheme.tokens_per_tile:
+    owned = sum(_check_tile(tile, grid, ids, made, where) for tile, grid in zip(tiles, grids, strict=True))
+    if ids.count(made.image) != owned:
         raise ManifestError(f"{where}: image tokens outside the images' ranges")
 
 
-def _check_tile(tile: Mapping[str, Any], grid: Grid, ids: Sequence[int], made: _Made, where: str) -> None:
-    """An image's grid is that of its size, and its range holds the tokens of that grid and what stands around them."""
+def _check_tile(tile: Mapping[str, Any], grid: Grid, ids: Sequence[int], made: _Made, where: str) -> int:
+    """An image's grid is one for its size, and its range holds the tokens of that grid: how many image tokens."""
     size = tile["width"], tile["height"]
-    if tile["scheme"] != made.scheme.scheme or grid != made.scheme.grid(*size):
-        wanted = f"{made.scheme.scheme} makes {made.scheme.grid(*size)}"
+    possible = made.scheme.possible(*size)
+    if tile["scheme"] != made.scheme.scheme or grid not in possible:
+        wanted = f"{made.scheme.scheme} makes {' or '.join(map(str, possible))}"
         raise ManifestError(f"{where}: {tile['scheme']} {grid} for an image of {size[0]} x {size[1]}, {wanted}")
     start, end = tile["start"], tile["start"] + tile["num_tokens"]
-    wanted_ids = [made.image] * (grid.num_tiles * made.scheme.tokens_per_tile)
-    if start < 0 or list(ids[start + made.before : end - made.after]) != wanted_ids:
-        many = f"{grid.num_tiles} tiles of {made.scheme.tokens_per_tile}"
-        raise ManifestError(f"{where}: ids {start} to {end} are not the image tokens of {many}")
+    wanted_ids = _images(made.scheme.runs(grid, *size), made.tokens)
+    if start < 0 or [token == made.image for token in ids[start:end]] != wanted_ids:
+        raise ManifestError(f"{where}: ids {start} to {end} are not the image tokens of {grid.num_tiles} tiles")
+    return sum(wanted_ids)
+
+
+def _images(runs: Runs, tokens: ImageTokens) -> list[bool]:
+    """Of each token of an image whether it is the image token."""
+    named: dict[Kind, str | None] = {"patch": tokens.image, "start": tokens.start, "end": tokens.end}
+    named["row"] = tokens.row or tokens.image
+    return [named[kind] == tokens.image for kind, number in runs if named[kind] for _ in range(number)]

@@ -11,8 +11,13 @@ from typing import Any
 from schemas.manifest import ManifestError
 from schemas.strict import RecipeError, build
 from stages.tiles.internvl import InternVL
+from stages.tiles.jina import Jina
+from stages.tiles.llava15 import Llava15Pad, Llava15Square
+from stages.tiles.llava_anyres import LlavaAnyres
+from stages.tiles.llmjp4vl import LlmJp4VL
+from stages.tiles.qwen_native import QwenNative
 
-TileScheme = InternVL
+TileScheme = InternVL | LlmJp4VL | Llava15Square | Llava15Pad | LlavaAnyres | Jina | QwenNative
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def cut_tiles(samples: Sequence[Sample], scheme: TileScheme) -> np.ndarray:
         for sample in samples
         for number, span in enumerate(sample.image_spans)
     ]
-    return np.concatenate(tiles) if tiles else np.empty((0, scheme.tile, scheme.tile, 3), np.uint8)
+    return np.concatenate(tiles) if tiles else np.empty((0, scheme.side, scheme.side, 3), np.uint8)
 
 
 def _opened(sample: Sample, number: int) -> Image.Image:
@@ -101,16 +101,19 @@ def check(sample: Sample, facts: Facts) -> None:
         raise CollateError(f"{sample.sample_id}: {len(sample.images)} images, tiles of {len(sample.image_spans)}")
     is_image = sample.input_ids == facts.image_token_id
     for number, span in enumerate(sample.image_spans):
-        _check_image(f"{sample.sample_id} image {number}", is_image, span, facts.scheme)
-    owned = sum(span.grid.num_tiles for span in sample.image_spans) * facts.scheme.tokens_per_tile
+        _check_image(f"{sample.sample_id} image {number}", is_image, span, facts)
+    owned = sum(_num_images(span, facts) for span in sample.image_spans)
     if is_image.sum() != owned:
         raise CollateError(f"{sample.sample_id}: {is_image.sum()} image tokens, its grids make {owned}; write it again")
 
 
-def _check_image(name: str, is_image: np.ndarray, span: ImageSpan, scheme: TileScheme) -> None:
-    got = int(is_image[span.start : span.start + span.num_tokens].sum())
-    wanted = span.grid.num_tiles * scheme.tokens_per_tile
+def _check_image(name: str, is_image: np.ndarray, span: ImageSpan, facts: Facts) -> None:
+    got, wanted = int(is_image[span.start : span.start + span.num_tokens].sum()), _num_images(span, facts)
     if got != wanted:
         raise CollateError(
             f"{name}: its range holds {got} image tokens, its grid makes {wanted}; write the shard again"
         )
+
+
+def _num_images(span: ImageSpan, facts: Facts) -> int:
+    return facts.tokens.num_images(facts.scheme.runs(span.grid, span.width, span.height))

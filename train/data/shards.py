@@ -35,9 +35,11 @@ _OPEN = 256  # shards mapped at a time
 
 @dataclass(frozen=True)
 class ImageSpan:
-    """The grid of one image and the range [start, start + num_tokens) of input_ids it owns, framing tokens included."""
+    """The grid and the upright size of one image, and the range [start, start + num_tokens) of input_ids it owns."""
 
     grid: Grid
+    width: int
+    height: int
     start: int
     num_tokens: int
 
@@ -174,7 +176,10 @@ def _check_sizes(folder: Path, of: Manifest) -> None:
 
 def _sample(row: dict[str, Any]) -> Sample:
     spans = tuple(
-        ImageSpan(Grid(tile["rows"], tile["cols"], tile["thumbnail"]), tile["start"], tile["num_tokens"])
+        ImageSpan(
+            Grid(tile["rows"], tile["cols"], tile["thumbnail"]),
+            *(tile[name] for name in ("width", "height", "start", "num_tokens")),
+        )
         for tile in row["tiles"]
     )
     return Sample(

@@ -12,6 +12,7 @@ import os
 import torch
 from transformers import Qwen3Config, SiglipVisionConfig
 
+from stages.tiles.scheme import EqualTiles
 from train.config import Language, ModelConfig, Vision
 from train.data.shards import Facts
 from train.models.attention import VARLEN
@@ -28,7 +29,17 @@ def build(model: ModelConfig, facts: Facts) -> InternVLSiglip:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(model.init_seed)
         vision, language = vision_config(model.vision, facts), language_config(model.language, facts)
-        return InternVLSiglip(vision, language, facts.scheme.merge)
+        return InternVLSiglip(vision, language, tiles(facts).merge)
+
+
+def tiles(facts: Facts) -> EqualTiles:
+    """The tile scheme of the shards. Raises ModelError unless it is one that the model can read."""
+    if not isinstance(facts.scheme, EqualTiles):
+        raise ModelError(
+            f"data.shards: cut by the tile scheme {facts.scheme.scheme}, and the model reads tiles of equally many "
+            "tokens each; write shards by one such as internvl"
+        )
+    return facts.scheme
 
 
 def vision_config(vision: Vision, facts: Facts) -> SiglipVisionConfig:
@@ -37,8 +48,8 @@ def vision_config(vision: Vision, facts: Facts) -> SiglipVisionConfig:
         num_hidden_layers=vision.num_layers,
         num_attention_heads=vision.num_heads,
         intermediate_size=vision.intermediate_size,
-        image_size=facts.scheme.tile,
-        patch_size=facts.scheme.patch,
+        image_size=tiles(facts).tile,
+        patch_size=tiles(facts).patch,
         vision_use_head=False,  # the attention-pooled summary, which a language model does not read
         attn_implementation="sdpa",
     )
@@ -69,8 +80,9 @@ def costs(model: ModelConfig, facts: Facts) -> tuple[float, float]:
     decoder = sum(p.numel() for p in shell.language.model.layers.parameters())
     tower = sum(p.numel() for p in shell.vision.encoder.parameters())
     projector = sum(p.numel() for p in shell.projector.parameters())
-    patches = (facts.scheme.tile // facts.scheme.patch) ** 2
-    return 6.0 * decoder, 6.0 * (tower * patches + projector * facts.scheme.tokens_per_tile)
+    scheme = tiles(facts)
+    patches = (scheme.tile // scheme.patch) ** 2
+    return 6.0 * decoder, 6.0 * (tower * patches + projector * scheme.tokens_per_tile)
 
 
 def _refuse_too_large(parameters: int) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,11 +9,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stages.tiles.internvl import InternVL
+from stages.tiles.llmjp4vl import LlmJp4VL
 from stages.tiles.scheme import Grid
 from tests.stages.pictures import photo
+from tests.stages.tiles.sizes import sizes, some
 
 SIDES = st.integers(1, 20_000)
-LLMJP = InternVL(tile=512, patch=16)
 
 
 def internvl(width: int, height: int, tile: int, max_tiles: int) -> tuple[int, int]:
@@ -37,62 +36,37 @@ def internvl(width: int, height: int, tile: int, max_tiles: int) -> tuple[int, i
     return best
 
 
-def sizes(count: int) -> list[tuple[int, int]]:
-    """Random sizes, a third of them with an aspect ratio of small integers, where grids tie."""
-    rng = random.Random(20)
-    found = []
-    for number in range(count):
-        if number % 3:
-            found.append((rng.randint(1, 5000), rng.randint(1, 5000)))
-        else:
-            scale = rng.choice([1, 16, 28, 56, 112, 224, 256, 362, 448, 512, 640])
-            found.append((rng.randint(1, 12) * scale, rng.randint(1, 12) * scale))
-    return found
-
-
-@pytest.mark.parametrize(("tile", "patch"), [(448, 14), (512, 16)])
-def test_grids_equal_transformers(tile: int, patch: int) -> None:
+def of_transformers(widths: np.ndarray, heights: np.ndarray, tile: int, max_tiles: int) -> list[tuple[int, int]]:
+    """(rows, cols) of each."""
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
-    reference = get_optimal_tiled_canvas.__wrapped__
-    for max_tiles in range(1, 13):
-        scheme = InternVL(tile=tile, patch=patch, max_tiles=max_tiles)
-        for width, height in sizes(4000):
-            cols, rows = reference((height, width), (tile, tile), 1, max_tiles)
-            grid = scheme.grid(width, height)
-            assert (grid.cols, grid.rows) == (cols, rows), (width, height, max_tiles)
+    ask = get_optimal_tiled_canvas.__wrapped__
+    pairs = zip(widths.tolist(), heights.tolist(), strict=True)
+    return [ask((height, width), (tile, tile), 1, max_tiles)[::-1] for width, height in pairs]
+
+
+def assert_same_grids(scheme: InternVL | LlmJp4VL, widths: np.ndarray, heights: np.ndarray) -> None:
+    found = scheme.grids(widths, heights)
+    wanted = np.array(of_transformers(widths, heights, scheme.tile, scheme.max_tiles))
+    np.testing.assert_array_equal(np.stack([found.rows, found.cols], 1), wanted)
+    np.testing.assert_array_equal(found.num_tiles, wanted.prod(1) + (wanted.prod(1) > 1))
+
+
+@pytest.mark.parametrize("scheme", [InternVL(), LlmJp4VL()])
+def test_a_hundred_thousand_grids_equal_transformers(scheme: InternVL | LlmJp4VL) -> None:
+    assert_same_grids(scheme, *sizes())
+
+
+@pytest.mark.parametrize("max_tiles", range(1, 12))
+def test_grids_of_fewer_tiles_equal_transformers(max_tiles: int) -> None:
+    assert_same_grids(InternVL(max_tiles=max_tiles), *np.array(some(3000)).T)
 
 
 @pytest.mark.parametrize("max_tiles", [1, 2, 6, 7, 12])
 def test_grids_equal_internvl(max_tiles: int) -> None:
-    for width, height in sizes(600):
+    for width, height in some(600):
         grid = InternVL(max_tiles=max_tiles).grid(width, height)
         assert (grid.cols, grid.rows) == internvl(width, height, 448, max_tiles), (width, height)
-
-
-@pytest.mark.parametrize(
-    ("width", "height", "tiles"),
-    [
-        (224, 224, 1),
-        (512, 512, 1),
-        (768, 768, 5),
-        (1000, 1000, 5),
-        (1024, 768, 13),
-        (1536, 1536, 10),
-        (2048, 2048, 10),
-        (1600, 1200, 13),
-        (1240, 1754, 7),
-        (1920, 1080, 9),
-        (100, 2000, 13),
-    ],
-)
-def test_tile_counts_of_llm_jp(width: int, height: int, tiles: int) -> None:
-    assert LLMJP.grid(width, height).num_tiles == tiles
-
-
-def test_a_page_is_two_columns_of_three() -> None:
-    assert LLMJP.grid(1240, 1754) == Grid(rows=3, cols=2, thumbnail=True)
-    assert LLMJP.grid(1920, 1080) == Grid(rows=2, cols=4, thumbnail=True)
 
 
 @given(SIDES, SIDES, st.integers(1, 12), st.booleans())
@@ -116,7 +90,7 @@ def test_no_grid_is_nearer_to_the_aspect_ratio(width: int, height: int, max_tile
 
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(2, 20))
 def test_a_larger_copy_never_gets_fewer_tiles(width: int, height: int, factor: int) -> None:
-    small, large = LLMJP.grid(width, height), LLMJP.grid(width * factor, height * factor)
+    small, large = LlmJp4VL().grid(width, height), LlmJp4VL().grid(width * factor, height * factor)
     assert large.num_tiles >= small.num_tiles
 
 
