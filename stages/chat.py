@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from stages.chat_layout import Layout, Layouts, any_of
 from stages.chat_template import Template, TemplateRefuses
 from stages.control_tokens import control_tokens
 from stages.plain_text import ControlText, PlainText
+from stages.token_binding import bound
 from stages.tokenizer_folder import ChatError, check, opened
 
 Message = Mapping[str, Any]
@@ -31,11 +32,19 @@ Message = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ImageTokens:
-    """The texts of the tokens around images; `start`, `end` are optional. The tokenizer gets those it lacks."""
+    """The texts of the tokens around images; `start`, `end` are optional. The tokenizer gets those it lacks.
+
+    `ids`: text -> the id that it must have, of these tokens and of others that a system has beside them.
+    """
 
     image: str = "<image>"
     start: str | None = None
     end: str | None = None
+    ids: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(set(self.ids.values())) < len(self.ids) or min(self.ids.values(), default=0) < 0:
+            raise ValueError(f"ids: got {self.ids}, wanted a number of its own for each token, from 0 on")
 
 
 class Encoded(NamedTuple):
@@ -65,14 +74,13 @@ class ChatFormat:
     """A tokenizer, its chat template and the image tokens. Load with `ChatFormat.load`."""
 
     def __init__(self, tokenizer: Any, image_tokens: ImageTokens) -> None:
-        self.tokenizer, self.image_tokens = tokenizer, image_tokens
         source = check(tokenizer)
         wanted = [image_tokens.image, image_tokens.start, image_tokens.end]
-        names = [name for name in wanted if name is not None]
-        tokenizer.add_special_tokens({"additional_special_tokens": names}, replace_extra_special_tokens=False)
-        self._frame: tuple[int | None, ...] = tuple(
-            None if name is None else tokenizer.convert_tokens_to_ids(name) for name in wanted
-        )
+        names = [*dict.fromkeys(name for name in (*wanted, *image_tokens.ids) if name is not None)]
+        self.tokenizer = tokenizer = bound(tokenizer, names, image_tokens.ids)
+        ids = {name: int(tokenizer.convert_tokens_to_ids(name)) for name in names}
+        self.image_tokens = replace(image_tokens, ids=ids)  # each with the id that it has come to
+        self._frame: tuple[int | None, ...] = tuple(None if name is None else ids[name] for name in wanted)
         template = Template(source, tokenizer.special_tokens_map)
         try:
             self._specials = control_tokens(tokenizer, template, names)

@@ -170,7 +170,7 @@ def write_manifest(folder: Path, chat: ChatFormat, count: int) -> None:
     files = tuple(describe(folder, name) for name in names)
     facts = {
         "tiles": dataclasses.asdict(SCHEME),
-        "tokens": dataclasses.asdict(TOKENS),
+        "tokens": dataclasses.asdict(chat.image_tokens),
         "image_token_id": chat.image_token_id,
         "vocab_size": chat.vocab_size,
     }

@@ -65,6 +65,8 @@ class Facts:
     def __post_init__(self) -> None:
         if not 0 <= self.image_token_id < self.vocab_size:
             raise ValueError(f"the image token {self.image_token_id} is none of {self.vocab_size} tokens")
+        if self.tokens.ids.get(self.tokens.image) != self.image_token_id:
+            raise ValueError(f"tokens.ids are {self.tokens.ids}, the image token is {self.image_token_id}")
 
 
 class Shards:
