@@ -8,21 +8,25 @@ them (layout text and content joined) is encoded in one go by stages/plain_text.
 literal `<|im_start|>` or `<image>` in a user's text is therefore plain characters, and all other texts get exactly the
 ids that `apply_chat_template(tokenize=True)` gives: checked when a format is loaded.
 
-Targets are each assistant turn's content up to and including the special token that ends the turn, unless the message
-says `loss: false`. An image owns its run of image tokens and its two framing tokens, if the format has them.
+Targets are each assistant turn's content up to and including the special token that ends the turn, and what of the
+layout the recipe's label rule adds (stages/labels.py), unless the message says `loss: false`. An image owns its run of
+image tokens and its two framing tokens, if the format has them.
 """
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stages.chat_layout import Layout, Layouts, any_of
+from stages.chat_layout import Block, Layout, Layouts, Shape, any_of
+from stages.chat_pieces import Item, Piece, add_span, open_piece, token_ranges
+from stages.chat_rules import DEFAULTS, ChatRules
 from stages.chat_template import Template, TemplateRefuses
 from stages.control_tokens import control_tokens
+from stages.labels import Labels
 from stages.plain_text import ControlText, PlainText
 from stages.token_binding import bound
 from stages.tokenizer_folder import ChatError, check, opened
@@ -48,32 +52,21 @@ class ImageTokens:
 
 
 class Encoded(NamedTuple):
-    """Token ids of one conversation; spans are half-open, image_spans are (start, num_tokens) with framing."""
+    """Token ids of one conversation; spans are half-open, image_spans are (start, num_tokens) with framing.
+
+    `label_changes`: (position, id) of the targets that are labelled as another token than they are.
+    """
 
     input_ids: list[int]
     target_spans: list[tuple[int, int]]
     image_spans: list[tuple[int, int]]
-
-
-@dataclass
-class _Piece:
-    """A stretch of plain text between control ids, with the character ranges in it that are targets."""
-
-    texts: list[str] = field(default_factory=list)
-    length: int = 0
-    targets: list[tuple[int, int]] = field(default_factory=list)
-
-    def add(self, text: str, target: bool = False) -> None:
-        start, self.length = self.length, self.length + len(text)
-        self.texts.append(text)
-        if target:
-            _add_span(self.targets, start, self.length)
+    label_changes: list[tuple[int, int]]
 
 
 class ChatFormat:
-    """A tokenizer, its chat template and the image tokens. Load with `ChatFormat.load`."""
+    """A tokenizer, its chat template, the image tokens and a recipe's rules. Load with `ChatFormat.load`."""
 
-    def __init__(self, tokenizer: Any, image_tokens: ImageTokens) -> None:
+    def __init__(self, tokenizer: Any, image_tokens: ImageTokens, rules: ChatRules = DEFAULTS) -> None:
         source = check(tokenizer)
         wanted = [image_tokens.image, image_tokens.start, image_tokens.end]
         names = [*dict.fromkeys(name for name in (*wanted, *image_tokens.ids) if name is not None)]
@@ -88,15 +81,16 @@ class ChatFormat:
             unforeseen = set(tokenizer.get_added_vocab()) - set(self._specials)
             self._layouts = Layouts(template.render, {*names, *unforeseen})
             self._plain: PlainText = _plain_text(tokenizer, self._specials)
+            self._labels = Labels(rules.labels, self._layouts, self._specials)
             self._check_parity(template)
         except (TemplateRefuses, ControlText) as error:
             raise ChatError(f"a question and its answer can't be laid out with this tokenizer: {error}") from None
 
     @classmethod
-    def load(cls, folder: Path | str, image_tokens: ImageTokens) -> ChatFormat:
+    def load(cls, folder: Path | str, image_tokens: ImageTokens, rules: ChatRules = DEFAULTS) -> ChatFormat:
         """Read tokenizer and chat template from a local folder. Raises ChatError; runs no code from the folder."""
         with opened(folder) as tokenizer:
-            return cls(tokenizer, image_tokens)
+            return cls(tokenizer, image_tokens, rules)
 
     @property
     def image_token_id(self) -> int:
@@ -110,9 +104,7 @@ class ChatFormat:
     @property
     def stop_ids(self) -> list[int]:
         """Ids that end generation: end of text and the token that ends an assistant turn."""
-        probe = self.encode([_text("user", "a"), _text("assistant", "b")], [])
-        ends = {probe.input_ids[probe.target_spans[-1][1] - 1], self.tokenizer.eos_token_id}
-        return sorted(end for end in ends if end is not None)
+        return sorted({*self._ends, self.tokenizer.eos_token_id} - {None})
 
     def at_least(self, messages: Sequence[Message], image_lengths: Sequence[int]) -> int:
         """A number of tokens that a conversation surely has, without laying it out or encoding it."""
@@ -133,6 +125,13 @@ class ChatFormat:
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens))
 
+    def answer(self, ids: Sequence[int]) -> str:
+        """What the ids after a prompt say, without the part of a turn's header that the prompt leaves to the model."""
+        start = len(self.encode_prompt([_text("user", "a")], []).input_ids)
+        empty = self.encode([_text("user", "a"), _text("assistant", "")], []).input_ids
+        end = next(place for place in range(start, len(empty)) if empty[place] in self._ends)
+        return self.decode(ids).removeprefix(self.decode(empty[start:end])).strip()
+
     def save(self, folder: Path) -> None:
         """Write the tokenizer, image tokens included, as a folder that `load` reads."""
         self.tokenizer.save_pretrained(folder)
@@ -140,62 +139,80 @@ class ChatFormat:
     # ---- from layout to ids -----------------------------------------------------------------------------------------
 
     def _encode(self, messages: Sequence[Message], image_lengths: Sequence[int], prompt: bool) -> Encoded:
+        return self._assemble(self._items(messages, image_lengths, prompt))
+
+    def _items(self, messages: Sequence[Message], lengths: Sequence[int], prompt: bool) -> list[Item]:
+        """Pieces of text, ("image", length), and control ids by what they are for the labels, in order."""
         turns = [(message["role"], _joined(message["content"])) for message in messages]
         shape = tuple((role, tuple("image" if text is None else "text" for text in content)) for role, content in turns)
-        bearing = map(_bears_loss, messages)
+        bearing = list(map(_bears_loss, messages))
         blocks = [(target, text) for target, (_, content) in zip(bearing, turns, strict=True) for text in content]
-        if sum(text is None for _, text in blocks) != len(image_lengths):
-            raise ValueError(f"{len(image_lengths)} image lengths for the images of {shape}")
-        items = self._items(self._layouts.of(shape, prompt), blocks, image_lengths)
-        return self._assemble(items)
+        if sum(text is None for _, text in blocks) != len(lengths):
+            raise ValueError(f"{len(lengths)} image lengths for the images of {shape}")
+        layout = self._layouts.of(shape, prompt)
+        return self._filled(layout, blocks, _openings(shape, bearing), lengths)
 
-    def _items(
-        self, layout: Layout, blocks: Sequence[tuple[bool, str | None]], lengths: Sequence[int]
-    ) -> list[_Piece | tuple[str, int]]:
-        """Pieces of text, ("id", token) and ("image", length), in order."""
-        items: list[_Piece | tuple[str, int]] = []
+    def _filled(
+        self,
+        layout: Layout,
+        blocks: Sequence[tuple[bool, str | None]],
+        openings: Container[int],
+        lengths: Sequence[int],
+    ) -> list[Item]:
+        """A layout with its blocks; `openings`: those that a header stands before which may bear loss."""
+        items: list[Item] = []
         left, open_turn = iter(lengths), False
-        for entry in layout:
+        for entry, then in zip(layout, (*layout[1:], None), strict=True):
             if isinstance(entry, str):
-                open_turn = self._control(items, entry, open_turn)
+                opens = isinstance(then, Block) and then.number in openings
+                at = self._labels.header(entry) if opens else len(entry)
+                open_turn = self._control(items, entry[:at], open_turn)
+                self._control(items, entry[at:], False, header=True)
                 continue
             target, text = blocks[entry.number]
             if text is None:
                 items.append(("image", next(left)))
             else:
-                _piece(items).add(entry.printed(text), target)
+                open_piece(items).add(entry.printed(text), target)
                 open_turn = open_turn or target
         return items
 
-    def _control(self, items: list[_Piece | tuple[str, int]], text: str, open_turn: bool) -> bool:
+    def _control(self, items: list[Item], text: str, open_turn: bool, header: bool = False) -> bool:
         """Append layout text; the first special token after an assistant's content ends the turn and is a target."""
         position = 0
         for match in self._split.finditer(text):
             if match.start() > position:
-                _piece(items).add(text[position : match.start()])
-            items.append(("end" if open_turn else "id", self._specials[match.group()]))
-            open_turn, position = False, match.end()
+                open_piece(items).add(text[position : match.start()], header)
+            kind = "end" if open_turn else "header" if header else "id"
+            items.append((kind, self._specials[match.group()]))
+            position = match.end()
+            if open_turn and (after := self._labels.after_end) and text.startswith(after, position):
+                open_piece(items).add(after, True)
+                position += len(after)
+            open_turn = False
         if position < len(text):
-            _piece(items).add(text[position:])
+            open_piece(items).add(text[position:], header)
         return open_turn
 
-    def _assemble(self, items: Sequence[_Piece | tuple[str, int]]) -> Encoded:
-        out = Encoded([], [], [])
+    def _assemble(self, items: Sequence[Item]) -> Encoded:
+        out = Encoded([], [], [], [])
         for item in items:
             start = len(out.input_ids)
-            if isinstance(item, _Piece):
+            if isinstance(item, Piece):
                 encoding = self._plain.encode("".join(item.texts), first=not out.input_ids)
                 out.input_ids.extend(encoding.ids)
                 if item.targets:
-                    for begin, end in _token_ranges(encoding.offsets, item.targets):
-                        _add_span(out.target_spans, start + begin, start + end)
+                    for begin, end in token_ranges(encoding.offsets, item.targets):
+                        add_span(out.target_spans, start + begin, start + end)
             elif item[0] == "image":
                 out.input_ids.extend(self._framed(item[1]))
                 out.image_spans.append((start, len(out.input_ids) - start))
             else:
                 out.input_ids.append(item[1])
-                if item[0] == "end":
-                    _add_span(out.target_spans, start, start + 1)
+                if item[0] != "id":
+                    add_span(out.target_spans, start, start + 1)
+                if item[0] == "end" and (label := self._labels.changed(item[1])) is not None:
+                    out.label_changes.append((start, label))
         return out
 
     def _framed(self, length: int) -> list[int]:
@@ -211,8 +228,10 @@ class ChatFormat:
             raise ChatError(
                 "this tokenizer encodes text after a special token differently from text alone; unsupported"
             )
-        whole = self.encode(probe[:2], [])
-        if not whole.target_spans or whole.input_ids[whole.target_spans[-1][1] - 1] not in self._specials.values():
+        self._ends = {
+            item[1] for item in self._items(probe[:2], [], False) if isinstance(item, tuple) and item[0] == "end"
+        }
+        if not self._ends:
             raise ChatError("the chat template ends an assistant turn without a special token; add one, e.g. eos_token")
 
 
@@ -224,21 +243,19 @@ def _plain_text(tokenizer: Any, control: Mapping[str, int]) -> PlainText:
         raise ChatError(f"with this tokenizer no text can be kept apart from control: {error}; use another") from None
 
 
+def _openings(shape: Shape, bearing: Sequence[bool]) -> set[int]:
+    """The numbers of the blocks that begin an assistant's turn which bears loss."""
+    counts = [len(kinds) for _, kinds in shape]
+    firsts = itertools.accumulate(counts[:-1], initial=0)
+    return {first for first, count, bears in zip(firsts, counts, bearing, strict=True) if bears and count}
+
+
 def _bears_loss(message: Message) -> bool:
     return bool(message["role"] == "assistant" and message.get("loss") is not False)
 
 
 def _text(role: str, text: str) -> dict[str, Any]:
     return {"role": role, "content": [{"type": "text", "text": text}]}
-
-
-def _piece(items: list[_Piece | tuple[str, int]]) -> _Piece:
-    """The open piece at the end of `items`, or a new one."""
-    if not items or not isinstance(items[-1], _Piece):
-        items.append(_Piece())
-    last = items[-1]
-    assert isinstance(last, _Piece)
-    return last
 
 
 def _joined(content: Iterable[Mapping[str, Any]]) -> list[str | None]:
@@ -253,24 +270,3 @@ def _joined(content: Iterable[Mapping[str, Any]]) -> list[str | None]:
         texts = []
         found += [] if block is None else [None]
     return found
-
-
-def _token_ranges(offsets: Sequence[tuple[int, int]], targets: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Of each character range the tokens whose first character lies in it; ranges come in order and don't overlap."""
-    begins = [begin for begin, _ in targets]
-    inside: dict[int, tuple[int, int]] = {}
-    for i, (first, _) in enumerate(offsets):
-        number = bisect.bisect_right(begins, first) - 1
-        if number >= 0 and first < targets[number][1]:
-            inside[number] = (inside.get(number, (i, i))[0], i + 1)
-    yield from (inside[number] for number in sorted(inside))
-
-
-def _add_span(spans: list[tuple[int, int]], start: int, end: int) -> None:
-    """Append a span, joined to the previous one where they touch."""
-    if start == end:
-        return
-    if spans and spans[-1][1] == start:
-        spans[-1] = (spans[-1][0], end)
-    else:
-        spans.append((start, end))

@@ -22,13 +22,14 @@ from schemas.manifest import Counts
 from schemas.shard import COUNTS, INDEX, SHARD
 from schemas.verdict import verdict_schema
 from stages.chat import ChatFormat, Encoded, ImageTokens, TemplateRefuses
+from stages.chat_rules import ChatRules
 from stages.plain_text import ControlText
 from stages.stage import check_reasons, grouped
 from stages.tiles.internvl import InternVL
 from stages.tiles.scheme import Grid
 from stages.tiles.table import TileScheme
 
-VERSION = 5
+VERSION = 6
 
 REASONS = {
     "too_long": "more than max_tokens tokens",
@@ -47,10 +48,11 @@ VERDICT = verdict_schema(
 
 @dataclass(frozen=True)
 class PretokeniseParams:
-    """How images become tiles and tokens, and the longest sample that stays."""
+    """How images become tiles and tokens, and turns a chat with labels; the longest sample that stays."""
 
     tiles: TileScheme = field(default_factory=InternVL)
     tokens: ImageTokens = field(default_factory=ImageTokens)
+    chat: ChatRules = field(default_factory=ChatRules)
     max_tokens: int = 8192
 
     def __post_init__(self) -> None:
@@ -198,6 +200,7 @@ def _encode(row: Mapping[str, Any], chat: ChatFormat, params: PretokeniseParams)
         "source": row["source"],
         "input_ids": encoded.input_ids,
         "target_spans": encoded.target_spans,
+        "label_changes": [{"position": position, "id": label} for position, label in encoded.label_changes],
         "images": row["images"],
         "image_sha256": [info["sha256"] for info in row["image_info"]],
         "tiles": _tiles(sizes, grids, encoded, params.tiles.scheme),

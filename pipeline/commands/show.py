@@ -22,10 +22,11 @@ from pipeline.graph.stage import Step
 from pipeline.steps.samples import parts_of
 from pipeline.storage import layout
 from pipeline.storage.part_reader import read, row_groups
-from schemas import manifest
+from schemas import manifest, strict
 from schemas.shown import shown, shown_lines
 from schemas.strict import RecipeError
 from stages.chat import ChatFormat, ImageTokens
+from stages.chat_rules import ChatRules
 
 
 def show(steps: Sequence[Step], context: Context, sample_id: str, console: Console | None = None) -> None:
@@ -121,7 +122,7 @@ def _print_tokens(console: Console, folder: Path, number: int, sample_id: str) -
             return
         sample = table.slice(row, 1).drop_columns(["images"]).to_pylist()[0]
     facts = manifest.read(folder).facts
-    chat = ChatFormat.load(folder / "tokenizer", ImageTokens(**facts["tokens"]))
+    chat = ChatFormat.load(folder / "tokenizer", ImageTokens(**facts["tokens"]), strict.build(ChatRules, facts["chat"]))
     for tile in sample["tiles"]:
         thumbnail = " + thumbnail" if tile["thumbnail"] else ""
         size = f"an image {tile['width']} wide and {tile['height']} high"

@@ -33,6 +33,7 @@ from schemas.shard import COUNTS, INDEX, SHARD
 from schemas.strict import RecipeError
 from stages import pretokenise
 from stages.chat import ChatError, ChatFormat, ImageTokens
+from stages.chat_rules import ChatRules
 from stages.pretokenise import VERDICT, PretokeniseParams, ledger, totals
 from stages.tokenizer_check import refusal
 
@@ -59,7 +60,7 @@ def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[S
 
 def _foresee(step: Step, context: Context) -> None:
     """The tokenizer and its template are tried now: all else is done before the first task that needs them."""
-    folder, given = str(context.place("tokenizer")), json.dumps(asdict(step.params.tokens))
+    folder, given = str(context.place("tokenizer")), _told(step.params)
     if why := refusal(folder, context.content.tokenizer, given):
         raise RecipeError(f"run.locations.tokenizer: {why}")
 
@@ -79,7 +80,7 @@ def _split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
 
 
 def _do(job: ShardJob, writer: PartWriter) -> Done:
-    chat = _chat(job.tokenizer, json.dumps(asdict(job.params.tokens)))
+    chat = _chat(job.tokenizer, _told(job.params))
     verdicts = {name: read(path) for name, path in job.verdicts}
     indexes, judged, counts = [], [], []
 
@@ -107,8 +108,13 @@ def _do(job: ShardJob, writer: PartWriter) -> Done:
 
 @functools.lru_cache(maxsize=2)
 def _chat(folder: str, given: str) -> ChatFormat:
-    """`given`: the fields of ImageTokens, as JSON."""
-    return ChatFormat.load(folder, ImageTokens(**json.loads(given)))
+    tokens, rules = (json.loads(given)[name] for name in ("tokens", "chat"))
+    return ChatFormat.load(folder, ImageTokens(**tokens), strict.build(ChatRules, rules))
+
+
+def _told(params: PretokeniseParams) -> str:
+    """What of a recipe a ChatFormat is made by, as JSON: a text is the same wherever it is."""
+    return json.dumps({"tokens": asdict(params.tokens), "chat": asdict(params.chat)})
 
 
 def _of_tokenizer(chat: ChatFormat) -> dict[str, Any]:
@@ -144,6 +150,7 @@ def _finish(ending: Ending, writer: PartWriter) -> Facts:
     return Facts(
         {
             "tiles": asdict(params.tiles),
+            "chat": asdict(params.chat),
             **{name: known[name] for name in none},
             "totals": {name: sum(record.facts["totals"][name] for record in records) for name in COUNTS},
         }
@@ -192,11 +199,12 @@ def _verify(folder: Path, manifest: Manifest) -> None:
     own = {key: value for key, value in manifest.parameters.items() if key != layout.TOKENIZER}
     try:
         params = strict.build(PretokeniseParams, own)
-        chat = ChatFormat.load(folder / layout.TOKENIZER, params.tokens)
+        chat = ChatFormat.load(folder / layout.TOKENIZER, params.tokens, params.chat)
     except (ValueError, ChatError) as error:
         raise ManifestError(f"{folder}: its tokenizer can't be read ({error}); run its stage again") from None
     of_index = {"totals": totals(read(folder / layout.INDEX, schema=INDEX))}
-    same_facts(folder, manifest, {"tiles": asdict(params.tiles), **_of_tokenizer(chat), **of_index})
+    of_params = {"tiles": asdict(params.tiles), "chat": asdict(params.chat)}
+    same_facts(folder, manifest, {**of_params, **_of_tokenizer(chat), **of_index})
     names = [file.name for file in manifest.files if layout.is_a("verdict", file.name)]
     tables = [read(folder / name, schema=VERDICT) for name in names]
     same_rows(folder, "counts", manifest.counts, sum(map(ledger, tables), Counts()))

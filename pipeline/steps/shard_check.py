@@ -23,12 +23,13 @@ from stages.tiles.table import TileScheme, recorded
 
 
 class _Made(NamedTuple):
-    """How the shards were made: the scheme, the image token's id, and the tokens around an image's."""
+    """How the shards were made: the scheme, the image token's id, the tokens around an image's, and the vocabulary."""
 
     scheme: TileScheme
     image: int
     before: int
     after: int
+    vocab_size: int
 
 
 def check_shards(folder: Path, manifest: Manifest) -> None:
@@ -36,8 +37,8 @@ def check_shards(folder: Path, manifest: Manifest) -> None:
     index = read(folder / "index.parquet", schema=INDEX)
     expected = iter(index.to_pylist())
     facts = manifest.facts
-    around = (facts["tokens"][name] is not None for name in ("start", "end"))
-    made = _Made(recorded(facts["tiles"]), facts["image_token_id"], *around)
+    before, after = (facts["tokens"][name] is not None for name in ("start", "end"))
+    made = _Made(recorded(facts["tiles"]), facts["image_token_id"], before, after, facts["vocab_size"])
     names = [file.name for file in manifest.files if layout.is_a("shard", file.name)]
     for number, name in sorted((layout.number_of(name), name) for name in names):
         for row, sample in enumerate(_rows(folder / name)):
@@ -89,6 +90,7 @@ def _check_sample(sample: Mapping[str, Any], made: _Made, where: str) -> None:
     edges = [edge for span in spans for edge in span]
     if edges != sorted(edges) or (edges and (edges[0] < 0 or edges[-1] > len(ids))):
         raise ManifestError(f"{where}: target spans {spans} are not ordered inside {len(ids)} tokens")
+    _check_labels(sample, made, where)
     if len(tiles) != len(sample["images"]):
         raise ManifestError(f"{where}: {len(tiles)} tile plans for {len(sample['images'])} images")
     hashes = [hashlib.sha256(image["bytes"]).hexdigest() for image in sample["images"]]
@@ -98,6 +100,16 @@ def _check_sample(sample: Mapping[str, Any], made: _Made, where: str) -> None:
         _check_tile(tile, grid, ids, made, where)
     if ids.count(made.image) != sum(grid.num_tiles for grid in grids) * made.scheme.tokens_per_tile:
         raise ManifestError(f"{where}: image tokens outside the images' ranges")
+
+
+def _check_labels(sample: Mapping[str, Any], made: _Made, where: str) -> None:
+    """Only a target is labelled as another token, in order, and as one that there is."""
+    places = [change["position"] for change in sample["label_changes"]]
+    targets = {place for start, end in sample["target_spans"] for place in range(start, end)}
+    labels = [change["id"] for change in sample["label_changes"]]
+    known = all(0 <= label < made.vocab_size for label in labels)
+    if places != sorted(set(places) & targets) or not known:
+        raise ManifestError(f"{where}: label changes {sample['label_changes']} are not of its targets to known tokens")
 
 
 def _check_tile(tile: Mapping[str, Any], grid: Grid, ids: Sequence[int], made: _Made, where: str) -> None:

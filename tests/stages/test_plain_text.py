@@ -60,7 +60,7 @@ def conversations(draw: Callable[[Any], Any]) -> list[dict[str, Any]]:
 def test_no_text_becomes_control(kind: str, messages: list[dict[str, Any]]) -> None:
     chat = chat_of(kind)
     images = sum(block is IMAGE for message in messages for block in message["content"])
-    ids, targets, spans = chat.encode(messages, [2] * images)
+    ids, targets, spans, _ = chat.encode(messages, [2] * images)
     control = {chat.tokenizer.convert_tokens_to_ids(name) for name in (*CONTROL[:-2], "##" + END)}
     control |= {number for number, token in chat.tokenizer.added_tokens_decoder.items() if token.special}
     control -= {chat.tokenizer.unk_token_id}

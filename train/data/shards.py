@@ -21,6 +21,7 @@ import numpy as np
 from schemas import manifest, strict
 from schemas.manifest import FileEntry, Manifest, ManifestError
 from stages.chat import ImageTokens
+from stages.chat_rules import ChatRules
 from stages.tiles.scheme import Grid
 from stages.tiles.table import TileScheme, recorded
 from train.data import index
@@ -44,11 +45,15 @@ class ImageSpan:
 
 @dataclass(frozen=True)
 class Sample:
-    """One training sample as the shard holds it; `images` are the original encoded bytes."""
+    """One training sample as the shard holds it; `images` are the original encoded bytes.
+
+    `label_changes`: (position, id) of the targets that are labelled as another token than they are.
+    """
 
     sample_id: str
     input_ids: np.ndarray
     target_spans: np.ndarray
+    label_changes: np.ndarray
     images: tuple[bytes, ...]
     image_spans: tuple[ImageSpan, ...]
 
@@ -59,6 +64,7 @@ class Facts:
 
     scheme: TileScheme
     tokens: ImageTokens
+    chat: ChatRules
     image_token_id: int
     vocab_size: int
 
@@ -153,7 +159,7 @@ def facts(of: Manifest) -> Facts:
     if of.stage != STAGE:
         raise ManifestError(f"the manifest is of {of.stage}; wanted the folder of a {STAGE} step")
     try:
-        found = {name: of.facts[name] for name in ("tokens", "image_token_id", "vocab_size")}
+        found = {name: of.facts[name] for name in ("tokens", "chat", "image_token_id", "vocab_size")}
         return strict.build(Facts, {"scheme": asdict(recorded(of.facts["tiles"])), **found}, "facts")
     except KeyError as error:
         raise ManifestError(f"the {of.stage} manifest has no fact {error}; run pretokenise again") from None
@@ -183,6 +189,7 @@ def _sample(row: dict[str, Any]) -> Sample:
         row["sample_id"],
         np.asarray(row["input_ids"], np.int64),
         np.asarray(row["target_spans"], np.int64).reshape(-1, 2),
+        np.asarray([(change["position"], change["id"]) for change in row["label_changes"]], np.int64).reshape(-1, 2),
         tuple(image["bytes"] for image in row["images"]),
         spans,
     )
