@@ -16,6 +16,7 @@ image tokens and its two framing tokens, if the format has them.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from stages.chat_rules import DEFAULTS, ChatRules
 from stages.chat_template import Template, TemplateRefuses
 from stages.control_tokens import control_tokens
 from stages.labels import Labels
+from stages.layout_table import TEMPLATES, given_to, with_images_first
 from stages.plain_text import ControlText, PlainText
 from stages.token_binding import bound
 from stages.tokenizer_folder import ChatError, check, opened
@@ -63,23 +65,32 @@ class Encoded(NamedTuple):
     label_changes: list[tuple[int, int]]
 
 
+# What templates look for in texts, such as `</think>`
+_TAG = re.compile(r"</?\w+>")
+
+
 class ChatFormat:
     """A tokenizer, its chat template, the image tokens and a recipe's rules. Load with `ChatFormat.load`."""
 
     def __init__(self, tokenizer: Any, image_tokens: ImageTokens, rules: ChatRules = DEFAULTS) -> None:
-        source = check(tokenizer)
+        self._rules = rules
+        if rules.layout != "tokenizer":
+            tokenizer.chat_template = TEMPLATES[rules.layout]
+        source = check(tokenizer, rules.date)
         wanted = [image_tokens.image, image_tokens.start, image_tokens.end]
         names = [*dict.fromkeys(name for name in (*wanted, *image_tokens.ids) if name is not None)]
         self.tokenizer = tokenizer = bound(tokenizer, names, image_tokens.ids)
         ids = {name: int(tokenizer.convert_tokens_to_ids(name)) for name in names}
         self.image_tokens = replace(image_tokens, ids=ids)  # each with the id that it has come to
         self._frame: tuple[int | None, ...] = tuple(None if name is None else ids[name] for name in wanted)
-        template = Template(source, tokenizer.special_tokens_map)
+        template = Template(source, {**tokenizer.special_tokens_map, **rules.variables}, rules.date)
         try:
             self._specials = control_tokens(tokenizer, template, names)
             self._split = any_of(self._specials)
             unforeseen = set(tokenizer.get_added_vocab()) - set(self._specials)
-            self._layouts = Layouts(template.render, {*names, *unforeseen})
+            lines = "strip('\\n')" in source or 'strip("\\n")' in source
+            self._layouts = Layouts(template.render, {*names, *unforeseen}, lines)
+            self._template, self._read = template, any_of(_TAG.findall("\0".join(template.words())))
             self._plain: PlainText = _plain_text(tokenizer, self._specials)
             self._labels = Labels(rules.labels, self._layouts, self._specials)
             self._check_parity(template)
@@ -110,9 +121,10 @@ class ChatFormat:
         """A number of tokens that a conversation surely has, without laying it out or encoding it."""
         framing = sum(token is not None for token in self._frame[1:])
         answers: int = sum(message["role"] == "assistant" for message in messages)  # each with the token that ends it
+        messages = self._given(messages)
         texts = (text for message in messages for text in _joined(message["content"]) if text is not None)
         images = sum(image_lengths) + framing * len(image_lengths)
-        return images + answers + sum(self._plain.at_least(text) for text in texts)
+        return images + answers * bool(self._ends) + sum(self._plain.at_least(text) for text in texts)
 
     def encode(self, messages: Sequence[Message], image_lengths: Sequence[int]) -> Encoded:
         """Ids of a whole conversation. `image_lengths[i]`: image tokens of image i, framing apart."""
@@ -129,7 +141,7 @@ class ChatFormat:
         """What the ids after a prompt say, without the part of a turn's header that the prompt leaves to the model."""
         start = len(self.encode_prompt([_text("user", "a")], []).input_ids)
         empty = self.encode([_text("user", "a"), _text("assistant", "")], []).input_ids
-        end = next(place for place in range(start, len(empty)) if empty[place] in self._ends)
+        end = next((place for place in range(start, len(empty)) if empty[place] in self._ends), start)
         return self.decode(ids).removeprefix(self.decode(empty[start:end])).strip()
 
     def save(self, folder: Path) -> None:
@@ -143,6 +155,7 @@ class ChatFormat:
 
     def _items(self, messages: Sequence[Message], lengths: Sequence[int], prompt: bool) -> list[Item]:
         """Pieces of text, ("image", length), and control ids by what they are for the labels, in order."""
+        messages = self._given(messages)
         turns = [(message["role"], _joined(message["content"])) for message in messages]
         shape = tuple((role, tuple("image" if text is None else "text" for text in content)) for role, content in turns)
         bearing = list(map(_bears_loss, messages))
@@ -150,7 +163,22 @@ class ChatFormat:
         if sum(text is None for _, text in blocks) != len(lengths):
             raise ValueError(f"{len(lengths)} image lengths for the images of {shape}")
         layout = self._layouts.of(shape, prompt)
+        if any(text is not None and self._read.search(text) for _, text in blocks):
+            self._check_content(turns, layout, prompt)
         return self._filled(layout, blocks, _openings(shape, bearing), lengths)
+
+    def _given(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """What the layout is given of a conversation."""
+        ordered = list(map(with_images_first, messages)) if self._rules.image_first else messages
+        return given_to(self._rules.layout, ordered)
+
+    def _check_content(self, turns: Sequence[tuple[str, list[str | None]]], layout: Layout, prompt: bool) -> None:
+        """Raise TemplateRefuses if the template makes something else of these texts than of any others."""
+        given = [{"role": role, "content": "".join("" if t is None else t for t in said)} for role, said in turns]
+        texts = [text for _, said in turns for text in said]
+        filled = (entry if isinstance(entry, str) else entry.printed(texts[entry.number] or "") for entry in layout)
+        if self._template.render(given, prompt) != "".join(filled):
+            raise TemplateRefuses("the chat template reads a turn's text and changes it for what it says")
 
     def _filled(
         self,
@@ -221,7 +249,8 @@ class ChatFormat:
 
     def _check_parity(self, template: Template) -> None:
         probe = [_text("user", "How many? 何個ですか?"), _text("assistant", "Three. 3つ"), _text("user", "x")]
-        plain = [{"role": m["role"], "content": m["content"][0]["text"]} for m in probe]
+        given = self._given(probe)
+        plain = [{"role": m["role"], "content": "".join(block["text"] for block in m["content"])} for m in given]
         theirs = self.tokenizer(template.render(plain, True), add_special_tokens=False)["input_ids"]
         ours = self.encode_prompt(probe, []).input_ids
         if list(theirs) != ours:
@@ -231,7 +260,7 @@ class ChatFormat:
         self._ends = {
             item[1] for item in self._items(probe[:2], [], False) if isinstance(item, tuple) and item[0] == "end"
         }
-        if not self._ends:
+        if not self._ends and self._rules.layout != "plain-line":
             raise ChatError("the chat template ends an assistant turn without a special token; add one, e.g. eos_token")
 
 

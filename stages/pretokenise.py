@@ -181,10 +181,10 @@ def _encode(row: Mapping[str, Any], chat: ChatFormat, params: PretokeniseParams)
     sizes = [(info["width"], info["height"]) for info in row["image_info"]]
     grids = [params.tiles.grid(width, height) for width, height in sizes]
     lengths = [grid.num_tiles * params.tiles.tokens_per_tile for grid in grids]
-    least = chat.at_least(row["messages"], lengths)
-    if least > _FAR * params.max_tokens:
-        raise _Dropped("too_long", f"at least {least:,} tokens, at most {params.max_tokens:,}")
     try:
+        least = chat.at_least(row["messages"], lengths)
+        if least > _FAR * params.max_tokens:
+            raise _Dropped("too_long", f"at least {least:,} tokens, at most {params.max_tokens:,}")
         encoded = chat.encode(row["messages"], lengths)
     except TemplateRefuses as error:
         raise _Dropped("template_refuses", str(error)) from None

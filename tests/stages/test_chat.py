@@ -342,7 +342,7 @@ def test_stop_ids_end_the_turn_and_the_text(chat: ChatFormat, harmony: ChatForma
     ("template", "message"),
     [
         (None, "no chat template"),
-        ("{{ strftime_now('%d') }}" + CHATML, "today's date"),
+        ("{{ strftime_now('%d') }}" + CHATML, "today's date.*say one as `chat.date`"),
         ("{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}", "without a special token"),
     ],
 )

@@ -16,7 +16,7 @@ from tests.stages.byte_tokenizer import byte_tokenizer
 from tests.stages.pictures import IMAGE, sample, table, talk, text
 from tests.stages.test_token_binding import HARMONY, VL, llmjp
 
-LLMJP = ChatRules(LabelRule("<|channel|>final<|message|>", "", {"<|end|>": "<|return|>"}))
+LLMJP = ChatRules(labels=LabelRule("<|channel|>final<|message|>", "", {"<|end|>": "<|return|>"}))
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -108,7 +108,7 @@ def test_the_empty_thought_of_qwen3_bears_loss_where_the_prompt_does_not_print_i
 
 
 def test_vqwen_trains_the_line_break_after_a_turn_too() -> None:
-    chat = ChatFormat(qwen(CHATML), ImageTokens(), ChatRules(LabelRule(after_end="\n")))
+    chat = ChatFormat(qwen(CHATML), ImageTokens(), ChatRules(labels=LabelRule(after_end="\n")))
     assert told(chat, talk(*TURNS)) == ["one<|im_end|>\n", "two<|im_end|>\n"]
     assert chat.stop_ids == [chat.tokenizer.eos_token_id]
     assert told(ChatFormat(qwen(CHATML), ImageTokens()), talk(*TURNS)) == ["one<|im_end|>", "two<|im_end|>"]
@@ -125,7 +125,7 @@ def test_vqwen_trains_the_line_break_after_a_turn_too() -> None:
 )
 def test_a_rule_of_another_template_is_refused(rule: LabelRule, message: str) -> None:
     with pytest.raises(ChatError, match=message):
-        ChatFormat(qwen(CHATML), ImageTokens(), ChatRules(rule))
+        ChatFormat(qwen(CHATML), ImageTokens(), ChatRules(labels=rule))
 
 
 def test_changes_of_labels_come_into_the_shard(vl: ChatFormat) -> None:

@@ -120,7 +120,8 @@ def test_ids_that_cannot_be_bound_are_refused_in_a_line(ids: dict[str, int], mes
         ChatFormat(llmjp(), ImageTokens(ids=ids))
     assert "\n" not in str(caught.value)
     llmjp().save_pretrained(tmp_path)
-    assert str(caught.value) in refusal(str(tmp_path), "", json.dumps({"image": "<image>", "ids": ids}))
+    given = {"tokens": {"image": "<image>", "ids": ids}, "chat": {}}
+    assert str(caught.value) in refusal(str(tmp_path), "", json.dumps(given))
 
 
 def test_a_word_that_only_sounds_reserved_is_nobodys_to_take() -> None:
