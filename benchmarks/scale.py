@@ -136,7 +136,13 @@ def _index(path: Path) -> tuple[FileEntry, dict[str, Any]]:
     table = pq.read_table(path)
     known = describe(path.parent, path.name, table.num_rows)
     tokens = {"image": "<image>", "start": None, "end": None, "ids": {"<image>": 3}}
-    return known, {"totals": totals(table), "tokens": tokens, "image_token_id": 3, "vocab_size": 32_000}
+    return known, {
+        "rows": table.num_rows,
+        "totals": totals(table),
+        "tokens": tokens,
+        "image_token_id": 3,
+        "vocab_size": 32_000,
+    }
 
 
 def _write_index(path: Path, number: int, rows: int) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.graph.context import Context
 from pipeline.graph.errors import StepError
@@ -100,7 +101,7 @@ def _do(job: ShardJob, writer: PartWriter) -> Done:
     index = pa.concat_tables(indexes).combine_chunks()
     writer.write(layout.index_part(writer.number), INDEX, [index])
     writer.write(layout.verdict(writer.number), VERDICT, [pa.concat_tables(judged).combine_chunks()])
-    facts = {"totals": totals(index), **_of_tokenizer(chat)}
+    facts = {"rows": index.num_rows, "totals": totals(index), **_of_tokenizer(chat)}
     if not writer.number:
         _save_tokenizer(chat, writer)
     return Done({job.part.source: sum(counts, Counts())}, facts)
@@ -152,6 +153,7 @@ def _finish(ending: Ending, writer: PartWriter) -> Facts:
             "tiles": asdict(params.tiles),
             "chat": asdict(params.chat),
             **{name: known[name] for name in none},
+            "rows": sum(record.facts["rows"] for record in records),
             "totals": {name: sum(record.facts["totals"][name] for record in records) for name in COUNTS},
         }
     )
@@ -163,7 +165,7 @@ def _grouped(folder: Path, records: Sequence[Record]) -> Iterator[list[Path]]:
     held = 0
     for record in records:
         group.append(folder / layout.index_part(record.number))
-        held += record.counts.kept
+        held += record.facts["rows"]
         if held >= _INDEX_ROWS:
             yield group
             group, held = [], 0
@@ -202,12 +204,14 @@ def _verify(folder: Path, manifest: Manifest) -> None:
         chat = ChatFormat.load(folder / layout.TOKENIZER, params.tokens, params.chat)
     except (ValueError, ChatError) as error:
         raise ManifestError(f"{folder}: its tokenizer can't be read ({error}); run its stage again") from None
-    of_index = {"totals": totals(read(folder / layout.INDEX, schema=INDEX))}
+    index = read(folder / layout.INDEX, schema=INDEX)
+    of_index = {"rows": index.num_rows, "totals": totals(index)}
     of_params = {"tiles": asdict(params.tiles), "chat": asdict(params.chat)}
     same_facts(folder, manifest, {**of_params, **_of_tokenizer(chat), **of_index})
     names = [file.name for file in manifest.files if layout.is_a("verdict", file.name)]
     tables = [read(folder / name, schema=VERDICT) for name in names]
     same_rows(folder, "counts", manifest.counts, sum(map(ledger, tables), Counts()))
+    same_rows(folder, "rows", index.num_rows, sum(pc.sum(table["rows"]).as_py() or 0 for table in tables))
     check_shards(folder, manifest)
 
 

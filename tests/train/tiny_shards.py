@@ -174,6 +174,7 @@ def write_manifest(folder: Path, chat: ChatFormat, count: int) -> None:
         "tiles": dataclasses.asdict(SCHEME),
         "tokens": dataclasses.asdict(chat.image_tokens),
         "chat": dataclasses.asdict(ChatRules()),
+        "rows": count,
         "image_token_id": chat.image_token_id,
         "vocab_size": chat.vocab_size,
     }

@@ -85,7 +85,7 @@ class Shards:
         _check_sizes(self.folder, self.manifest)
         self._files, self._maps = _numbered(self.manifest, _SHARD), _numbered(self.manifest, _MAP)
         self._check_metadata()
-        self._index = index.read(self.folder / _INDEX, self.manifest.counts.kept)
+        self._index = index.read(self.folder / _INDEX, _rows(self.manifest))
         self.num_tokens, self.num_target_tokens, self.num_tiles = self._index[2:]
         self._checked: defaultdict[int, set[int]] = defaultdict(set)
         self._opened = functools.lru_cache(_OPEN)(self._open)
@@ -165,6 +165,14 @@ def facts(of: Manifest) -> Facts:
         raise ManifestError(f"the {of.stage} manifest has no fact {error}; run pretokenise again") from None
     except strict.RecipeError as error:
         raise ManifestError(f"the {of.stage} manifest says of its {error}; run pretokenise again") from None
+
+
+def _rows(of: Manifest) -> int:
+    """How many rows the index has: at least one for each kept sample, more for one that was cut."""
+    rows = of.facts.get("rows")
+    if not isinstance(rows, int) or rows < of.counts.kept:
+        raise ManifestError(f"the {of.stage} manifest says of its rows {rows!r}; run pretokenise again")
+    return rows
 
 
 def _numbered(of: Manifest, names: re.Pattern[str]) -> dict[int, FileEntry]:
