@@ -135,7 +135,14 @@ def _index(path: Path) -> tuple[FileEntry, dict[str, Any]]:
     """An index of one shard: its entry, and the facts of a record that names it."""
     table = pq.read_table(path)
     known = describe(path.parent, path.name, table.num_rows)
-    return known, {"totals": totals(table), "image_token_id": 3, "vocab_size": 32_000}
+    tokens = {"image": "<image>", "start": None, "end": None, "ids": {"<image>": 3}}
+    return known, {
+        "rows": table.num_rows,
+        "totals": totals(table),
+        "tokens": tokens,
+        "image_token_id": 3,
+        "vocab_size": 32_000,
+    }
 
 
 def _write_index(path: Path, number: int, rows: int) -> None:

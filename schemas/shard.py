@@ -5,6 +5,7 @@ shard_map.py says where each lies.
 
   input_ids      image placeholders expanded: exactly what the model sees
   target_spans   half-open ranges of input_ids that bear loss
+  label_changes  targets that are labelled as another token than they are: positions, in order, and the ids of labels
   images         the original bytes; the trainer cuts tiles from them by the stored grid
   image_sha256   of each image's bytes, in hex: proven when the image is read
   tiles          per image: its grid, its upright size, and the range of input_ids it owns: [start, start + num_tokens),
@@ -35,6 +36,8 @@ TILES = pa.list_(
     )
 )
 
+LABEL_CHANGES = pa.list_(pa.struct([("position", pa.int32()), ("id", pa.int32())]))
+
 SHARD = pa.schema(
     [
         ("sample_id", pa.string()),
@@ -42,6 +45,7 @@ SHARD = pa.schema(
         ("language", pa.string()),
         ("input_ids", pa.list_(pa.int32())),
         ("target_spans", pa.list_(pa.list_(pa.int32(), 2))),
+        ("label_changes", LABEL_CHANGES),
         ("images", IMAGES),
         ("image_sha256", pa.list_(pa.string())),
         ("tiles", TILES),

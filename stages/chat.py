@@ -8,23 +8,30 @@ them (layout text and content joined) is encoded in one go by stages/plain_text.
 literal `<|im_start|>` or `<image>` in a user's text is therefore plain characters, and all other texts get exactly the
 ids that `apply_chat_template(tokenize=True)` gives: checked when a format is loaded.
 
-Targets are each assistant turn's content up to and including the special token that ends the turn, unless the message
-says `loss: false`. An image owns its run of image tokens and its two framing tokens, if the format has them.
+Targets are each assistant turn's content up to and including the special token that ends the turn, and what of the
+layout the recipe's label rule adds (stages/labels.py), unless the message says `loss: false`. An image owns its run of
+image tokens and its two framing tokens, if the format has them.
 """
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import itertools
+import re
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stages.chat_layout import Layout, Layouts, any_of
+from stages.chat_layout import Block, Layout, Layouts, Shape, any_of
+from stages.chat_pieces import Item, Piece, add_span, open_piece, token_ranges
+from stages.chat_rules import DEFAULTS, ChatRules
 from stages.chat_template import Template, TemplateRefuses
 from stages.control_tokens import control_tokens
+from stages.labels import Labels
+from stages.layout_table import TEMPLATES, given_to, with_images_first
 from stages.plain_text import ControlText, PlainText
 from stages.tiles.scheme import Kind, Runs, count, framed
+from stages.token_binding import bound
 from stages.tokenizer_folder import ChatError, check, opened
 
 Message = Mapping[str, Any]
@@ -35,12 +42,20 @@ Length = Runs | int
 @dataclass(frozen=True)
 class ImageTokens:
     """The texts of an image's tokens by kind (stages/tiles/scheme.py): `image` is a `patch`, the others are optional.
-    The tokenizer gets those it lacks."""
+    The tokenizer gets those it lacks.
+
+    `ids`: text -> the id that it must have, of these tokens and of others that a system has beside them.
+    """
 
     image: str = "<image>"
     start: str | None = None
     end: str | None = None
     row: str | None = None
+    ids: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(set(self.ids.values())) < len(self.ids) or min(self.ids.values(), default=0) < 0:
+            raise ValueError(f"ids: got {self.ids}, wanted a number of its own for each token, from 0 on")
 
     def num_images(self, runs: Runs) -> int:
         """How many of an image's tokens are the token `image`."""
@@ -48,56 +63,56 @@ class ImageTokens:
 
 
 class Encoded(NamedTuple):
-    """Token ids of one conversation; spans are half-open, image_spans are (start, num_tokens) with framing."""
+    """Token ids of one conversation; spans are half-open, image_spans are (start, num_tokens) with framing.
+
+    `label_changes`: (position, id) of the targets that are labelled as another token than they are.
+    """
 
     input_ids: list[int]
     target_spans: list[tuple[int, int]]
     image_spans: list[tuple[int, int]]
+    label_changes: list[tuple[int, int]]
 
 
-@dataclass
-class _Piece:
-    """A stretch of plain text between control ids, with the character ranges in it that are targets."""
-
-    texts: list[str] = field(default_factory=list)
-    length: int = 0
-    targets: list[tuple[int, int]] = field(default_factory=list)
-
-    def add(self, text: str, target: bool = False) -> None:
-        start, self.length = self.length, self.length + len(text)
-        self.texts.append(text)
-        if target:
-            _add_span(self.targets, start, self.length)
+# What templates look for in texts, such as `</think>`
+_TAG = re.compile(r"</?\w+>")
 
 
 class ChatFormat:
-    """A tokenizer, its chat template and the image tokens. Load with `ChatFormat.load`."""
+    """A tokenizer, its chat template, the image tokens and a recipe's rules. Load with `ChatFormat.load`."""
 
-    def __init__(self, tokenizer: Any, image_tokens: ImageTokens) -> None:
-        self.tokenizer, self.image_tokens = tokenizer, image_tokens
-        source = check(tokenizer)
+    def __init__(self, tokenizer: Any, image_tokens: ImageTokens, rules: ChatRules = DEFAULTS) -> None:
+        self._rules = rules
+        if rules.layout != "tokenizer":
+            tokenizer.chat_template = TEMPLATES[rules.layout]
+        source = check(tokenizer, rules.date)
         wanted = [image_tokens.image, image_tokens.start, image_tokens.end, image_tokens.row]
-        names = [name for name in wanted if name is not None]
-        tokenizer.add_special_tokens({"additional_special_tokens": names}, replace_extra_special_tokens=False)
-        patch, start, end, row = (None if name is None else tokenizer.convert_tokens_to_ids(name) for name in wanted)
-        row = patch if row is None else row
-        self._kinds: dict[Kind, int | None] = {"patch": patch, "start": start, "end": end, "row": row}
-        template = Template(source, tokenizer.special_tokens_map)
+        names = [*dict.fromkeys(name for name in (*wanted, *image_tokens.ids) if name is not None)]
+        self.tokenizer = tokenizer = bound(tokenizer, names, image_tokens.ids)
+        ids = {name: int(tokenizer.convert_tokens_to_ids(name)) for name in names}
+        self.image_tokens = replace(image_tokens, ids=ids)  # each with the id that it has come to
+        patch, start, end, row = (None if name is None else ids[name] for name in wanted)
+        self._kinds: dict[Kind, int | None] = {"patch": patch, "start": start, "end": end}
+        self._kinds["row"] = patch if row is None else row
+        template = Template(source, {**tokenizer.special_tokens_map, **rules.variables}, rules.date)
         try:
             self._specials = control_tokens(tokenizer, template, names)
             self._split = any_of(self._specials)
             unforeseen = set(tokenizer.get_added_vocab()) - set(self._specials)
-            self._layouts = Layouts(template.render, {*names, *unforeseen})
+            lines = "strip('\\n')" in source or 'strip("\\n")' in source
+            self._layouts = Layouts(template.render, {*names, *unforeseen}, lines)
+            self._template, self._read = template, any_of(_TAG.findall("\0".join(template.words())))
             self._plain: PlainText = _plain_text(tokenizer, self._specials)
+            self._labels = Labels(rules.labels, self._layouts, self._specials)
             self._check_parity(template)
         except (TemplateRefuses, ControlText) as error:
             raise ChatError(f"a question and its answer can't be laid out with this tokenizer: {error}") from None
 
     @classmethod
-    def load(cls, folder: Path | str, image_tokens: ImageTokens) -> ChatFormat:
+    def load(cls, folder: Path | str, image_tokens: ImageTokens, rules: ChatRules = DEFAULTS) -> ChatFormat:
         """Read tokenizer and chat template from a local folder. Raises ChatError; runs no code from the folder."""
         with opened(folder) as tokenizer:
-            return cls(tokenizer, image_tokens)
+            return cls(tokenizer, image_tokens, rules)
 
     @property
     def image_token_id(self) -> int:
@@ -111,16 +126,15 @@ class ChatFormat:
     @property
     def stop_ids(self) -> list[int]:
         """Ids that end generation: end of text and the token that ends an assistant turn."""
-        probe = self.encode([_text("user", "a"), _text("assistant", "b")], [])
-        ends = {probe.input_ids[probe.target_spans[-1][1] - 1], self.tokenizer.eos_token_id}
-        return sorted(end for end in ends if end is not None)
+        return sorted({*self._ends, self.tokenizer.eos_token_id} - {None})
 
     def at_least(self, messages: Sequence[Message], image_lengths: Sequence[Length]) -> int:
         """A number of tokens that a conversation surely has, without laying it out or encoding it."""
         answers: int = sum(message["role"] == "assistant" for message in messages)  # each with the token that ends it
+        messages = self._given(messages)
         texts = (text for message in messages for text in _joined(message["content"]) if text is not None)
         images = sum(number for length in image_lengths for _, number in self._image(length))
-        return images + answers + sum(self._plain.at_least(text) for text in texts)
+        return images + answers * bool(self._ends) + sum(self._plain.at_least(text) for text in texts)
 
     def count_text(self, messages: Sequence[Message], prompt: bool = False) -> int:
         """The tokens of a conversation, or of its prompt, as if its images were not there."""
@@ -139,6 +153,13 @@ class ChatFormat:
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens))
 
+    def answer(self, ids: Sequence[int]) -> str:
+        """What the ids after a prompt say, without the part of a turn's header that the prompt leaves to the model."""
+        start = len(self.encode_prompt([_text("user", "a")], []).input_ids)
+        empty = self.encode([_text("user", "a"), _text("assistant", "")], []).input_ids
+        end = next((place for place in range(start, len(empty)) if empty[place] in self._ends), start)
+        return self.decode(ids).removeprefix(self.decode(empty[start:end])).strip()
+
     def save(self, folder: Path) -> None:
         """Write the tokenizer, image tokens included, as a folder that `load` reads."""
         self.tokenizer.save_pretrained(folder)
@@ -146,63 +167,93 @@ class ChatFormat:
     # ---- from layout to ids -----------------------------------------------------------------------------------------
 
     def _encode(self, messages: Sequence[Message], image_lengths: Sequence[Length], prompt: bool) -> Encoded:
+        return self._assemble(self._items(messages, len(image_lengths), prompt), image_lengths)
+
+    def _items(self, messages: Sequence[Message], num_images: int, prompt: bool) -> list[Item]:
+        """Pieces of text, ("image", its number), and control ids by what they are for the labels, in order."""
+        messages = self._given(messages)
         turns = [(message["role"], _joined(message["content"])) for message in messages]
         shape = tuple((role, tuple("image" if text is None else "text" for text in content)) for role, content in turns)
-        bearing = map(_bears_loss, messages)
+        bearing = list(map(_bears_loss, messages))
         blocks = [(target, text) for target, (_, content) in zip(bearing, turns, strict=True) for text in content]
-        if sum(text is None for _, text in blocks) != len(image_lengths):
-            raise ValueError(f"{len(image_lengths)} image lengths for the images of {shape}")
-        items = self._items(self._layouts.of(shape, prompt), blocks, range(len(image_lengths)))
-        return self._assemble(items, image_lengths)
+        if sum(text is None for _, text in blocks) != num_images:
+            raise ValueError(f"{num_images} image lengths for the images of {shape}")
+        layout = self._layouts.of(shape, prompt)
+        if any(text is not None and self._read.search(text) for _, text in blocks):
+            self._check_content(turns, layout, prompt)
+        return self._filled(layout, blocks, _openings(shape, bearing))
 
-    def _items(
-        self, layout: Layout, blocks: Sequence[tuple[bool, str | None]], images: Sequence[int]
-    ) -> list[_Piece | tuple[str, int]]:
-        """Pieces of text, ("id", token) and ("image", its number), in order."""
-        items: list[_Piece | tuple[str, int]] = []
-        left, open_turn = iter(images), False
-        for entry in layout:
+    def _given(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """What the layout is given of a conversation."""
+        ordered = list(map(with_images_first, messages)) if self._rules.image_first else messages
+        return given_to(self._rules.layout, ordered)
+
+    def _check_content(self, turns: Sequence[tuple[str, list[str | None]]], layout: Layout, prompt: bool) -> None:
+        """Raise TemplateRefuses if the template makes something else of these texts than of any others."""
+        given = [{"role": role, "content": "".join("" if t is None else t for t in said)} for role, said in turns]
+        texts = [text for _, said in turns for text in said]
+        filled = (entry if isinstance(entry, str) else entry.printed(texts[entry.number] or "") for entry in layout)
+        if self._template.render(given, prompt) != "".join(filled):
+            raise TemplateRefuses("the chat template reads a turn's text and changes it for what it says")
+
+    def _filled(
+        self, layout: Layout, blocks: Sequence[tuple[bool, str | None]], openings: Container[int]
+    ) -> list[Item]:
+        """A layout with its blocks; `openings`: those that a header stands before which may bear loss."""
+        items: list[Item] = []
+        left, open_turn = itertools.count(), False
+        for entry, then in zip(layout, (*layout[1:], None), strict=True):
             if isinstance(entry, str):
-                open_turn = self._control(items, entry, open_turn)
+                opens = isinstance(then, Block) and then.number in openings
+                at = self._labels.header(entry) if opens else len(entry)
+                open_turn = self._control(items, entry[:at], open_turn)
+                self._control(items, entry[at:], False, header=True)
                 continue
             target, text = blocks[entry.number]
             if text is None:
                 items.append(("image", next(left)))
             else:
-                _piece(items).add(entry.printed(text), target)
+                open_piece(items).add(entry.printed(text), target)
                 open_turn = open_turn or target
         return items
 
-    def _control(self, items: list[_Piece | tuple[str, int]], text: str, open_turn: bool) -> bool:
+    def _control(self, items: list[Item], text: str, open_turn: bool, header: bool = False) -> bool:
         """Append layout text; the first special token after an assistant's content ends the turn and is a target."""
         position = 0
         for match in self._split.finditer(text):
             if match.start() > position:
-                _piece(items).add(text[position : match.start()])
-            items.append(("end" if open_turn else "id", self._specials[match.group()]))
-            open_turn, position = False, match.end()
+                open_piece(items).add(text[position : match.start()], header)
+            kind = "end" if open_turn else "header" if header else "id"
+            items.append((kind, self._specials[match.group()]))
+            position = match.end()
+            if open_turn and (after := self._labels.after_end) and text.startswith(after, position):
+                open_piece(items).add(after, True)
+                position += len(after)
+            open_turn = False
         if position < len(text):
-            _piece(items).add(text[position:])
+            open_piece(items).add(text[position:], header)
         return open_turn
 
-    def _assemble(self, items: Sequence[_Piece | tuple[str, int]], image_lengths: Sequence[Length]) -> Encoded:
-        out = Encoded([], [], [])
+    def _assemble(self, items: Sequence[Item], image_lengths: Sequence[Length]) -> Encoded:
+        out = Encoded([], [], [], [])
         for item in items:
             start = len(out.input_ids)
-            if isinstance(item, _Piece):
+            if isinstance(item, Piece):
                 encoding = self._plain.encode("".join(item.texts), first=not out.input_ids)
                 out.input_ids.extend(encoding.ids)
                 if item.targets:
-                    for begin, end in _token_ranges(encoding.offsets, item.targets):
-                        _add_span(out.target_spans, start + begin, start + end)
+                    for begin, end in token_ranges(encoding.offsets, item.targets):
+                        add_span(out.target_spans, start + begin, start + end)
             elif item[0] == "image":
                 for token, number in self._image(image_lengths[item[1]]):
                     out.input_ids.extend([token] * number)
                 out.image_spans.append((start, len(out.input_ids) - start))
             else:
                 out.input_ids.append(item[1])
-                if item[0] == "end":
-                    _add_span(out.target_spans, start, start + 1)
+                if item[0] != "id":
+                    add_span(out.target_spans, start, start + 1)
+                if item[0] == "end" and (label := self._labels.changed(item[1])) is not None:
+                    out.label_changes.append((start, label))
         return out
 
     def _image(self, length: Length) -> Iterator[tuple[int, int]]:
@@ -213,15 +264,18 @@ class ChatFormat:
 
     def _check_parity(self, template: Template) -> None:
         probe = [_text("user", "How many? 何個ですか?"), _text("assistant", "Three. 3つ"), _text("user", "x")]
-        plain = [{"role": m["role"], "content": m["content"][0]["text"]} for m in probe]
+        given = self._given(probe)
+        plain = [{"role": m["role"], "content": "".join(block["text"] for block in m["content"])} for m in given]
         theirs = self.tokenizer(template.render(plain, True), add_special_tokens=False)["input_ids"]
         ours = self.encode_prompt(probe, []).input_ids
         if list(theirs) != ours:
             raise ChatError(
                 "this tokenizer encodes text after a special token differently from text alone; unsupported"
             )
-        whole = self.encode(probe[:2], [])
-        if not whole.target_spans or whole.input_ids[whole.target_spans[-1][1] - 1] not in self._specials.values():
+        self._ends = {
+            item[1] for item in self._items(probe[:2], 0, False) if isinstance(item, tuple) and item[0] == "end"
+        }
+        if not self._ends and self._rules.layout != "plain-line":
             raise ChatError("the chat template ends an assistant turn without a special token; add one, e.g. eos_token")
 
 
@@ -233,21 +287,19 @@ def _plain_text(tokenizer: Any, control: Mapping[str, int]) -> PlainText:
         raise ChatError(f"with this tokenizer no text can be kept apart from control: {error}; use another") from None
 
 
+def _openings(shape: Shape, bearing: Sequence[bool]) -> set[int]:
+    """The numbers of the blocks that begin an assistant's turn which bears loss."""
+    counts = [len(kinds) for _, kinds in shape]
+    firsts = itertools.accumulate(counts[:-1], initial=0)
+    return {first for first, count, bears in zip(firsts, counts, bearing, strict=True) if bears and count}
+
+
 def _bears_loss(message: Message) -> bool:
     return bool(message["role"] == "assistant" and message.get("loss") is not False)
 
 
 def _text(role: str, text: str) -> dict[str, Any]:
     return {"role": role, "content": [{"type": "text", "text": text}]}
-
-
-def _piece(items: list[_Piece | tuple[str, int]]) -> _Piece:
-    """The open piece at the end of `items`, or a new one."""
-    if not items or not isinstance(items[-1], _Piece):
-        items.append(_Piece())
-    last = items[-1]
-    assert isinstance(last, _Piece)
-    return last
 
 
 def _joined(content: Iterable[Mapping[str, Any]]) -> list[str | None]:
@@ -262,24 +314,3 @@ def _joined(content: Iterable[Mapping[str, Any]]) -> list[str | None]:
         texts = []
         found += [] if block is None else [None]
     return found
-
-
-def _token_ranges(offsets: Sequence[tuple[int, int]], targets: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Of each character range the tokens whose first character lies in it; ranges come in order and don't overlap."""
-    begins = [begin for begin, _ in targets]
-    inside: dict[int, tuple[int, int]] = {}
-    for i, (first, _) in enumerate(offsets):
-        number = bisect.bisect_right(begins, first) - 1
-        if number >= 0 and first < targets[number][1]:
-            inside[number] = (inside.get(number, (i, i))[0], i + 1)
-    yield from (inside[number] for number in sorted(inside))
-
-
-def _add_span(spans: list[tuple[int, int]], start: int, end: int) -> None:
-    """Append a span, joined to the previous one where they touch."""
-    if start == end:
-        return
-    if spans and spans[-1][1] == start:
-        spans[-1] = (spans[-1][0], end)
-    else:
-        spans.append((start, end))

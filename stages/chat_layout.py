@@ -7,6 +7,7 @@ those used last are remembered, up to a number of bytes.
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from collections import OrderedDict
@@ -32,25 +33,25 @@ Render = Callable[[list[dict[str, Any]], bool], str]
 
 
 class Block(NamedTuple):
-    """Where block `number` stands in a layout, and on which sides the template trims it."""
+    """Where block `number` stands in a layout, and what the template trims on its sides: None is all white space."""
 
     number: int
-    lstrip: bool
-    rstrip: bool
+    left: str | None
+    right: str | None
 
     def printed(self, text: str) -> str:
-        text = text.lstrip() if self.lstrip else text
-        return text.rstrip() if self.rstrip else text
+        return text.lstrip(self.left).rstrip(self.right)
 
 
 Layout = tuple[Block | str, ...]
 
 
 class Layouts:
-    """The layouts of a template. `forbidden`: words that it may not print itself."""
+    """The layouts of a template. `forbidden`: words that it may not print itself; `lines`: whether it may trim line
+    breaks and no other white space."""
 
-    def __init__(self, render: Render, forbidden: Iterable[str] = ()) -> None:
-        self._render, self._forbidden = render, any_of(forbidden)
+    def __init__(self, render: Render, forbidden: Iterable[str] = (), lines: bool = False) -> None:
+        self._render, self._forbidden, self._lines = render, any_of(forbidden), lines
         self._known: OrderedDict[tuple[Shape, bool], tuple[Layout | TemplateRefuses, int]] = OrderedDict()
         self.held = 0
 
@@ -80,28 +81,47 @@ class Layouts:
     def _laid_out(self, shape: Shape, prompt: bool) -> Layout:
         if stray := {role for role, _ in shape} - ROLES:  # all that the template sees of a row
             raise ValueError(f"role {min(stray)!r}: wanted one of {', '.join(sorted(ROLES))}")
-        number, marked, firsts, lasts = 0, [], set(), set()
-        for role, kinds in shape:
-            numbers = range(number, number + len(kinds))
-            firsts |= set(numbers[:1])
-            lasts |= set(numbers[-1:])
-            number += len(kinds)
-            marked.append({"role": role, "content": _EDGE + "".join(map(_MARK.format, numbers)) + _EDGE})
-        parts = _MARKS.split(self._render(marked, prompt))
-        if parts[1::2] != list(map(str, range(number))):
-            roles = ", ".join(role for role, _ in shape[:8]) + (" ..." if len(shape) > 8 else "")
-            raise TemplateRefuses(f"the chat template loses or repeats content for the roles {roles}")
+        parts = self._parts(shape, prompt)
+        before = self._parts(shape, prompt, left="\n" + _EDGE) if self._lines else parts
+        after = self._parts(shape, prompt, right=_EDGE + "\n") if self._lines else parts
+        ends = list(itertools.accumulate((len(kinds) for _, kinds in shape), initial=0))
+        firsts, lasts = set(ends[:-1]), {end - 1 for end in ends[1:]}
         layout: list[Block | str] = []
         for i, part in enumerate(parts):
             if i % 2:
-                left = int(part) in firsts and not parts[i - 1].endswith(_EDGE)
-                right = int(part) in lasts and not parts[i + 1].startswith(_EDGE)
-                layout.append(Block(int(part), left, right))
+                left, right = int(part) in firsts, int(part) in lasts
+                layout.append(
+                    Block(
+                        int(part),
+                        _trimmed(parts[i - 1], before[i - 1], self._lines) if left else "",
+                        _trimmed(parts[i + 1][::-1], after[i + 1][::-1], self._lines) if right else "",
+                    )
+                )
             elif text := part.replace(_EDGE, ""):
                 if found := self._forbidden.search(text):
                     raise TemplateRefuses(f"the chat template prints {found.group()!r} here, which it may not")
                 layout.append(text)
         return tuple(layout)
+
+    def _parts(self, shape: Shape, prompt: bool, left: str = _EDGE, right: str = _EDGE) -> list[str]:
+        """What the template prints of marks: its own text, the number of a block, its own text, and so on."""
+        number, marked = 0, []
+        for role, kinds in shape:
+            marks = "".join(map(_MARK.format, range(number, number + len(kinds))))
+            marked.append({"role": role, "content": left + marks + right})
+            number += len(kinds)
+        parts = _MARKS.split(self._render(marked, prompt))
+        if parts[1::2] != list(map(str, range(number))):
+            roles = ", ".join(role for role, _ in shape[:8]) + (" ..." if len(shape) > 8 else "")
+            raise TemplateRefuses(f"the chat template loses or repeats content for the roles {roles}")
+        return parts
+
+
+def _trimmed(part: str, lined: str, lines: bool) -> str | None:
+    """What is trimmed next to this part of the template's text; `lined`: the same where a line break stands there."""
+    if not part.endswith(_EDGE):
+        return None
+    return "\n" if lines and len(lined) == len(part) else ""
 
 
 def any_of(words: Iterable[str]) -> re.Pattern[str]:

@@ -38,10 +38,10 @@ class TemplateOverruns(TemplateRefuses):
 
 
 class Template:
-    """A template's source, and the variables that it may use beside the conversation."""
+    """A template's source, the variables that it may use beside the conversation, and the date it takes for today."""
 
-    def __init__(self, source: str, variables: Mapping[str, Any]) -> None:
-        self._given = {"source": source, "variables": dict(variables)}
+    def __init__(self, source: str, variables: Mapping[str, Any], date: str | None = None) -> None:
+        self._given = {"source": source, "variables": dict(variables), "date": date}
 
     def render(self, messages: Sequence[Mapping[str, Any]], prompt: bool) -> str:
         """What it prints for messages whose contents are texts. Raises TemplateRefuses."""

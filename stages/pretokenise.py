@@ -3,7 +3,9 @@
 Every count is arithmetic on the text and on (width, height): the grid is chosen from the size, its tokens are
 counted, placeholders are expanded to exactly what the model will see, and the original image bytes are copied
 through. The trainer cuts tiles by the stored grid. A sample that any filter dropped is counted under that filter's
-name; an over-long one or one without targets gets a verdict here. Nothing is truncated. Samples come and shards go in
+name; an over-long one or one without targets gets a verdict here. Nothing is truncated: by the recipe an over-long
+conversation is dropped, or cut between its rounds into several rows (stages/split.py). The ledger counts samples, not
+rows: a sample that is cut is kept once, and its verdict says how many rows it gives. Samples come and shards go in
 pieces, so that the size of a part is no matter of memory.
 """
 
@@ -13,7 +15,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,14 +23,16 @@ import pyarrow.compute as pc
 from schemas.manifest import Counts
 from schemas.shard import COUNTS, INDEX, SHARD
 from schemas.verdict import verdict_schema
+from stages import split
 from stages.chat import ChatFormat, Encoded, ImageTokens, TemplateRefuses
+from stages.chat_rules import ChatRules
 from stages.plain_text import ControlText
 from stages.stage import check_reasons, grouped
 from stages.tiles.internvl import InternVL
 from stages.tiles.scheme import Grid, NoGrid
 from stages.tiles.table import TileScheme
 
-VERSION = 5
+VERSION = 6
 
 REASONS = {
     "too_long": "more than max_tokens tokens",
@@ -42,17 +46,27 @@ REASONS = {
 _FAR = 2
 
 VERDICT = verdict_schema(
-    pa.schema([("stage", pa.string()), ("num_tokens", pa.int32()), ("num_tiles", pa.int32()), ("detail", pa.string())])
+    pa.schema(
+        [
+            ("stage", pa.string()),
+            ("rows", pa.int32()),
+            ("num_tokens", pa.int32()),
+            ("num_tiles", pa.int32()),
+            ("detail", pa.string()),
+        ]
+    )
 )
 
 
 @dataclass(frozen=True)
 class PretokeniseParams:
-    """How images become tiles and tokens, and the longest sample that stays."""
+    """How images become tiles and tokens, and turns a chat with labels; the longest sample that stays."""
 
     tiles: TileScheme = field(default_factory=InternVL)
     tokens: ImageTokens = field(default_factory=ImageTokens)
+    chat: ChatRules = field(default_factory=ChatRules)
     max_tokens: int = 8192
+    too_long: Literal["drop", "split"] = "drop"
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -75,9 +89,10 @@ class Pretokenised(NamedTuple):
 
 
 class _Judged(NamedTuple):
-    """What became of one sample: its verdict, and its row of the shard if it is kept."""
+    """What became of one sample: its verdict, and its row of the shard if it is kept. Further rows of a sample that is
+    cut follow without a verdict."""
 
-    verdict: dict[str, Any]
+    verdict: dict[str, Any] | None
     row: dict[str, Any] | None
 
     @property
@@ -115,7 +130,7 @@ def pretokenise(
     first = 0
     for group in grouped(_judged(pieces, verdicts, chat, params), lambda judged: judged.size):
         shard = pa.Table.from_pylist([judged.row for judged in group if judged.row is not None], SHARD)
-        judged = [judged.verdict for judged in group]
+        judged = [judged.verdict for judged in group if judged.verdict is not None]
         yield Pretokenised(shard, _index(shard, number, first), pa.Table.from_pylist(judged, VERDICT), _ledger(judged))
         first += shard.num_rows
 
@@ -130,7 +145,7 @@ def _judged(
         dropped = first_drop(samples["sample_id"], mine)
         languages = _languages(samples, mine)
         for row, language, (stage, reason) in zip(samples.to_pylist(), languages, dropped, strict=True):
-            yield _judge(row, language, stage, reason, chat, params)
+            yield from _judge(row, language, stage, reason, chat, params)
     for stage, verdict in verdicts.items():
         if verdict.num_rows != start:
             raise ValueError(f"the verdicts of {stage} don't speak of these samples row by row; run {stage} again")
@@ -143,18 +158,51 @@ def _judge(
     reason: str | None,
     chat: ChatFormat,
     params: PretokeniseParams,
-) -> _Judged:
-    """A sample's row of the shard, or why there is none; `stage` and `reason`: the filter that dropped it."""
+) -> Iterator[_Judged]:
+    """A sample's rows of the shard, or why there is none; `stage` and `reason`: the filter that dropped it."""
     verdict = {"sample_id": row["sample_id"], "stage": stage, "reason": reason}
     if reason is not None:
-        return _Judged(verdict, None)
+        yield _Judged(verdict, None)
+        return
     _prove(row)
     try:
-        found = {**_encode(row, chat, params), "language": language}
+        found = _rows(row, chat, params)
     except _Dropped as drop:
         own = {"stage": "pretokenise", "reason": drop.reason, "detail": drop.detail, "num_tokens": drop.num_tokens}
-        return _Judged(verdict | own, None)
-    return _Judged(verdict | {name: found[name] for name in ("num_tokens", "num_tiles")}, found)
+        yield _Judged(verdict | own, None)
+        return
+    sums = {name: sum(one[name] for one in found) for name in ("num_tokens", "num_tiles")}
+    first: dict[str, Any] | None = verdict | {"rows": len(found), **sums}
+    for one in found:
+        yield _Judged(first, {**one, "language": language})
+        first = None
+
+
+def _rows(row: Mapping[str, Any], chat: ChatFormat, params: PretokeniseParams) -> list[dict[str, Any]]:
+    """A sample's row, or those of its pieces where it is too long and the recipe says so. Raises _Dropped."""
+    try:
+        return [_encode(row, chat, params)]
+    except _Dropped as drop:
+        if drop.reason != "too_long" or params.too_long == "drop":
+            raise
+        why = drop
+    try:
+        made = split.pieces(row, lambda piece: _if_it_fits(piece, chat, params))
+    except split.RoundTooLong as error:
+        raise _Dropped("too_long", f"{why.detail}; {error}", why.num_tokens) from None
+    named = [{**one, "sample_id": split.piece_id(row["sample_id"], n, len(made))} for n, one in enumerate(made, 1)]
+    if not (bearing := [one for one in named if one["target_spans"]]):
+        raise _Dropped("no_target", None, sum(one["num_tokens"] for one in named))
+    return bearing
+
+
+def _if_it_fits(piece: Mapping[str, Any], chat: ChatFormat, params: PretokeniseParams) -> dict[str, Any] | None:
+    try:
+        return _encode(piece, chat, params, targets=False)
+    except _Dropped as drop:
+        if drop.reason == "too_long":
+            return None
+        raise
 
 
 def _prove(row: Mapping[str, Any]) -> None:
@@ -181,14 +229,16 @@ def _languages(samples: pa.Table, verdicts: Mapping[str, pa.Table]) -> list[str 
     return list(column.to_pylist())
 
 
-def _encode(row: Mapping[str, Any], chat: ChatFormat, params: PretokeniseParams) -> dict[str, Any]:
+def _encode(
+    row: Mapping[str, Any], chat: ChatFormat, params: PretokeniseParams, targets: bool = True
+) -> dict[str, Any]:
+    """A row of the shard. Raises _Dropped; `targets`: for one without any, too."""
     sizes = [(info["width"], info["height"]) for info in row["image_info"]]
-    least = chat.at_least(row["messages"], [])
-    _refuse_far_too_long(least, params)
     try:
+        _refuse_far_too_long(chat.at_least(row["messages"], []), params)
         grids = params.tiles.grids_of(sizes, lambda: chat.count_text(row["messages"]))
         lengths = [params.tiles.runs(grid, *size) for grid, size in zip(grids, sizes, strict=True)]
-        _refuse_far_too_long(least + chat.at_least([], lengths), params)
+        _refuse_far_too_long(chat.at_least(row["messages"], lengths), params)
         encoded = chat.encode(row["messages"], lengths)
     except NoGrid as error:
         raise _Dropped("no_grid", str(error)) from None
@@ -199,13 +249,14 @@ def _encode(row: Mapping[str, Any], chat: ChatFormat, params: PretokeniseParams)
     num_tokens = len(encoded.input_ids)
     if num_tokens > params.max_tokens:
         raise _Dropped("too_long", f"{num_tokens:,} tokens, at most {params.max_tokens:,}", num_tokens)
-    if not encoded.target_spans:
+    if targets and not encoded.target_spans:
         raise _Dropped("no_target", None, num_tokens)
     return {
         "sample_id": row["sample_id"],
         "source": row["source"],
         "input_ids": encoded.input_ids,
         "target_spans": encoded.target_spans,
+        "label_changes": [{"position": position, "id": label} for position, label in encoded.label_changes],
         "images": row["images"],
         "image_sha256": [info["sha256"] for info in row["image_info"]],
         "tiles": _tiles(sizes, grids, encoded, params.tiles.scheme),

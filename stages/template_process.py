@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, NoReturn
 
 
@@ -56,6 +57,8 @@ def _limit(what: int, most: int) -> None:
 def _printed(template: Any, request: Mapping[str, Any], most: int) -> str:
     texts, length = [], 0
     given = {"messages": request["messages"], "add_generation_prompt": request["prompt"]}
+    if date := request["date"]:
+        given["strftime_now"] = datetime.fromisoformat(date).strftime
     for text in template.generate(tools=None, documents=None, **{**request["variables"], **given}):
         texts.append(text)
         length += len(text)

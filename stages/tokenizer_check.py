@@ -13,16 +13,19 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from schemas import strict
+from stages.chat_rules import ChatRules
 
 SECONDS = 120
 
 
 @functools.lru_cache(maxsize=64)
-def refusal(folder: str, content: str, image: str, start: str | None, end: str | None) -> str:
-    """Why a folder of this content can't be used with these image tokens; "" if it can."""
+def refusal(folder: str, content: str, given: str) -> str:
+    """Why a folder of this content can't be used; "" if it can. `given`: `tokens` and `chat` of a recipe, as JSON."""
     ours = str(Path(__file__).parent.parent)
     places = [ours, *filter(None, [os.environ.get("PYTHONPATH")])]
-    given = json.dumps({"image": image, "start": start, "end": end})
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "stages.tokenizer_check", folder, given],
@@ -46,11 +49,11 @@ def _end_of(said: str) -> str:
     return f"it said: {lines[-1][:200]}" if lines else "get its files again"
 
 
-def _found(folder: str, tokens: Mapping[str, str | None]) -> str:
+def _found(folder: str, given: Mapping[str, Any]) -> str:
     from stages.chat import ChatError, ChatFormat, ImageTokens
 
     try:
-        ChatFormat.load(folder, ImageTokens(**tokens))  # type: ignore[arg-type]
+        ChatFormat.load(folder, ImageTokens(**given["tokens"]), strict.build(ChatRules, given["chat"]))
     except ChatError as error:
         return " ".join(str(error).split())
     return ""

@@ -39,12 +39,14 @@ def opened(folder: Path | str) -> Iterator[Any]:
         yield tokenizer
 
 
-def check(tokenizer: Any) -> str:
-    """The chat template of a tokenizer that can be used. Raises ChatError."""
+def check(tokenizer: Any, date: str | None = None) -> str:
+    """The chat template of a tokenizer that can be used; `date`: what it is told for today's. Raises ChatError."""
     if not getattr(tokenizer, "is_fast", False):
         raise ChatError("the tokenizer has no tokenizer.json; convert it to a fast tokenizer first")
     if max(tokenizer.get_vocab().values(), default=0) >= 2**31 - 8:
         raise ChatError("the tokenizer has ids above 2,147,483,639; shards hold 32 bits of an id")
+    if type(tokenizer.backend_tokenizer.model).__name__ == "WordPiece":
+        raise ChatError("the tokenizer is a WordPiece, which loses characters; take that of a language model")
     if getattr(tokenizer.backend_tokenizer.model, "dropout", None):
         raise ChatError("the tokenizer leaves out merges at random; set model.dropout in tokenizer.json to null")
     if not tokenizer.chat_template:
@@ -56,10 +58,12 @@ def check(tokenizer: Any) -> str:
         raise ChatError(
             f"the tokenizer has several chat templates ({names}) and none is 'default'; name one so"
         ) from None
-    if "strftime_now" in template:
+    if "strftime_now" in template and date is None:
         raise ChatError(
-            "the chat template prints today's date, so no two days give the same tokens; fix the date in it"
+            "the chat template prints today's date, so no two days give the same tokens; say one as `chat.date`"
         )
+    if date is not None and "strftime_now" not in template:
+        raise ChatError("the chat template asks for no date; leave out `chat.date`")
     return template
 
 

@@ -21,7 +21,7 @@ MAY = {
     "schemas": {"schemas"},
     "stages": {"schemas", "stages"},
     "pipeline": {"schemas", "stages", "pipeline"},
-    "train": {"schemas", "train", "stages.tiles", "stages.chat", "stages.images"},
+    "train": {"schemas", "train", "stages.tiles", "stages.chat", "stages.chat_rules", "stages.images"},
 }
 # Inside `pipeline`, from the ground up. What runs a step knows the contract of a stage and none of the stages.
 FLOORS = {

@@ -50,7 +50,7 @@ class Answerer:
     def __init__(self, folder: Path) -> None:
         record = checkpoint.read(folder)
         self.facts = strict.build(Facts, record.facts, "facts")
-        self.chat = ChatFormat.load(folder / checkpoint.TOKENIZER, self.facts.tokens)
+        self.chat = ChatFormat.load(folder / checkpoint.TOKENIZER, self.facts.tokens, self.facts.chat)
         known, wanted = ((of.image_token_id, of.vocab_size) for of in (self.chat, self.facts))
         if known != wanted:
             raise PromptError(
@@ -69,7 +69,7 @@ class Answerer:
         for numbers in _equal_lengths(samples):
             replies = self._greedy([samples[number] for number in numbers])
             for number, ids in zip(numbers, replies, strict=True):
-                answers[number] = self.chat.decode(ids).strip()
+                answers[number] = self.chat.answer(ids)
         return answers
 
     def _sample(self, prompt: Prompt) -> Sample:
@@ -86,8 +86,8 @@ class Answerer:
             raise PromptError(f"{prompt.text!r}: {error}") from None
         found = zip(grids, sizes, encoded.image_spans, strict=True)
         spans = tuple(ImageSpan(grid, *size, *span) for grid, size, span in found)
-        ids, no_targets = np.asarray(encoded.input_ids, np.int64), np.empty((0, 2), np.int64)
-        sample = Sample(prompt.text, ids, no_targets, prompt.images, spans)
+        ids, none = np.asarray(encoded.input_ids, np.int64), np.empty((0, 2), np.int64)
+        sample = Sample(prompt.text, ids, none, none, prompt.images, spans)
         check(sample, self.facts)
         return sample
 

@@ -22,10 +22,12 @@ from pipeline.graph.stage import Step
 from pipeline.steps.samples import parts_of
 from pipeline.storage import layout
 from pipeline.storage.part_reader import read, row_groups
-from schemas import manifest
+from schemas import manifest, strict
 from schemas.shown import shown, shown_lines
 from schemas.strict import RecipeError
 from stages.chat import ChatFormat, ImageTokens
+from stages.chat_rules import ChatRules
+from stages.split import is_of
 
 
 def show(steps: Sequence[Step], context: Context, sample_id: str, console: Console | None = None) -> None:
@@ -116,12 +118,19 @@ def _print_verdict(console: Console, stage: str, verdict: Mapping[str, Any]) -> 
 def _print_tokens(console: Console, folder: Path, number: int, sample_id: str) -> None:
     with pa.memory_map(str(folder / layout.shard(number))) as source:
         table = pa.ipc.open_file(source).read_all()
-        row = pc.index(table["sample_id"], sample_id).as_py()
-        if row < 0:
-            return
-        sample = table.slice(row, 1).drop_columns(["images"]).to_pylist()[0]
+        places = [n for n, one in enumerate(table["sample_id"].to_pylist()) if is_of(one, sample_id)]
+        samples = table.drop_columns(["images"]).take(pa.array(places, pa.int64())).to_pylist()
+    if not samples:
+        return
     facts = manifest.read(folder).facts
-    chat = ChatFormat.load(folder / "tokenizer", ImageTokens(**facts["tokens"]))
+    chat = ChatFormat.load(folder / "tokenizer", ImageTokens(**facts["tokens"]), strict.build(ChatRules, facts["chat"]))
+    for sample in samples:
+        if len(samples) > 1:
+            console.print(f"piece          {shown(sample['sample_id'])}")
+        _print_row(console, chat, sample, facts["image_token_id"])
+
+
+def _print_row(console: Console, chat: ChatFormat, sample: Mapping[str, Any], image: int) -> None:
     for tile in sample["tiles"]:
         thumbnail = " + thumbnail" if tile["thumbnail"] else ""
         size = f"an image {tile['width']} wide and {tile['height']} high"
@@ -130,7 +139,7 @@ def _print_tokens(console: Console, folder: Path, number: int, sample_id: str) -
     parts = f"{sample['num_text_tokens']} text + {sample['num_image_tokens']} image"
     targets = f"{sample['num_target_tokens']} of them targets ({'reversed' if console.is_terminal else 'in « »'} below)"
     console.print(f"tokens         {sample['num_tokens']} = {parts}, {targets}")
-    console.print(_marked(chat, sample, facts["image_token_id"], console.is_terminal))
+    console.print(_marked(chat, sample, image, console.is_terminal))
 
 
 def _marked(chat: ChatFormat, sample: Mapping[str, Any], image: int, terminal: bool) -> Text:

@@ -6,6 +6,7 @@ At its end there is one index over all shards, and the tokenizer as it was used 
 from __future__ import annotations
 
 import functools
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.graph.context import Context
 from pipeline.graph.errors import StepError
@@ -31,7 +33,8 @@ from schemas.manifest import Counts, Manifest, ManifestError
 from schemas.shard import COUNTS, INDEX, SHARD
 from schemas.strict import RecipeError
 from stages import pretokenise
-from stages.chat import ChatError, ChatFormat
+from stages.chat import ChatError, ChatFormat, ImageTokens
+from stages.chat_rules import ChatRules
 from stages.pretokenise import VERDICT, PretokeniseParams, ledger, totals
 from stages.tokenizer_check import refusal
 
@@ -58,9 +61,8 @@ def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[S
 
 def _foresee(step: Step, context: Context) -> None:
     """The tokenizer and its template are tried now: all else is done before the first task that needs them."""
-    tokens = step.params.tokens
-    folder = str(context.place("tokenizer"))
-    if why := refusal(folder, context.content.tokenizer, tokens.image, tokens.start, tokens.end):
+    folder, given = str(context.place("tokenizer")), _told(step.params)
+    if why := refusal(folder, context.content.tokenizer, given):
         raise RecipeError(f"run.locations.tokenizer: {why}")
 
 
@@ -79,7 +81,7 @@ def _split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
 
 
 def _do(job: ShardJob, writer: PartWriter) -> Done:
-    chat = _chat(job.tokenizer, job.params.tokens)
+    chat = _chat(job.tokenizer, _told(job.params))
     verdicts = {name: read(path) for name, path in job.verdicts}
     indexes, judged, counts = [], [], []
 
@@ -99,15 +101,30 @@ def _do(job: ShardJob, writer: PartWriter) -> Done:
     index = pa.concat_tables(indexes).combine_chunks()
     writer.write(layout.index_part(writer.number), INDEX, [index])
     writer.write(layout.verdict(writer.number), VERDICT, [pa.concat_tables(judged).combine_chunks()])
-    facts = {"totals": totals(index), "image_token_id": chat.image_token_id, "vocab_size": chat.vocab_size}
+    facts = {"rows": index.num_rows, "totals": totals(index), **_of_tokenizer(chat)}
     if not writer.number:
         _save_tokenizer(chat, writer)
     return Done({job.part.source: sum(counts, Counts())}, facts)
 
 
 @functools.lru_cache(maxsize=2)
-def _chat(folder: str, tokens: Any) -> ChatFormat:
-    return ChatFormat.load(folder, tokens)
+def _chat(folder: str, given: str) -> ChatFormat:
+    tokens, rules = (json.loads(given)[name] for name in ("tokens", "chat"))
+    return ChatFormat.load(folder, ImageTokens(**tokens), strict.build(ChatRules, rules))
+
+
+def _told(params: PretokeniseParams) -> str:
+    """What of a recipe a ChatFormat is made by, as JSON: a text is the same wherever it is."""
+    return json.dumps({"tokens": asdict(params.tokens), "chat": asdict(params.chat)})
+
+
+def _of_tokenizer(chat: ChatFormat) -> dict[str, Any]:
+    """The facts that the tokenizer decides: the tokens with the ids that they have in it."""
+    return {
+        "tokens": asdict(chat.image_tokens),
+        "image_token_id": chat.image_token_id,
+        "vocab_size": chat.vocab_size,
+    }
 
 
 def _save_map(writer: PartWriter) -> None:
@@ -129,13 +146,14 @@ def _finish(ending: Ending, writer: PartWriter) -> Facts:
     """One index of all shards in the order of their numbers, and the totals."""
     params, records = ending.step.params, ending.records
     writer.write(layout.INDEX, INDEX, map(_indexes, _grouped(ending.folder, records)))
-    known = records[0].facts if records else {"image_token_id": 0, "vocab_size": 0}
+    none = {"tokens": asdict(params.tokens), "image_token_id": 0, "vocab_size": 0}
+    known = records[0].facts if records else none
     return Facts(
         {
             "tiles": asdict(params.tiles),
-            "tokens": asdict(params.tokens),
-            "image_token_id": known["image_token_id"],
-            "vocab_size": known["vocab_size"],
+            "chat": asdict(params.chat),
+            **{name: known[name] for name in none},
+            "rows": sum(record.facts["rows"] for record in records),
             "totals": {name: sum(record.facts["totals"][name] for record in records) for name in COUNTS},
         }
     )
@@ -147,7 +165,7 @@ def _grouped(folder: Path, records: Sequence[Record]) -> Iterator[list[Path]]:
     held = 0
     for record in records:
         group.append(folder / layout.index_part(record.number))
-        held += record.counts.kept
+        held += record.facts["rows"]
         if held >= _INDEX_ROWS:
             yield group
             group, held = [], 0
@@ -183,16 +201,17 @@ def _verify(folder: Path, manifest: Manifest) -> None:
     own = {key: value for key, value in manifest.parameters.items() if key != layout.TOKENIZER}
     try:
         params = strict.build(PretokeniseParams, own)
-        chat = ChatFormat.load(folder / layout.TOKENIZER, params.tokens)
+        chat = ChatFormat.load(folder / layout.TOKENIZER, params.tokens, params.chat)
     except (ValueError, ChatError) as error:
         raise ManifestError(f"{folder}: its tokenizer can't be read ({error}); run its stage again") from None
-    of_tokenizer = {"image_token_id": chat.image_token_id, "vocab_size": chat.vocab_size}
-    of_index = {"totals": totals(read(folder / layout.INDEX, schema=INDEX))}
-    of_params = {"tiles": asdict(params.tiles), "tokens": asdict(params.tokens)}
-    same_facts(folder, manifest, {**of_params, **of_tokenizer, **of_index})
+    index = read(folder / layout.INDEX, schema=INDEX)
+    of_index = {"rows": index.num_rows, "totals": totals(index)}
+    of_params = {"tiles": asdict(params.tiles), "chat": asdict(params.chat)}
+    same_facts(folder, manifest, {**of_params, **_of_tokenizer(chat), **of_index})
     names = [file.name for file in manifest.files if layout.is_a("verdict", file.name)]
     tables = [read(folder / name, schema=VERDICT) for name in names]
     same_rows(folder, "counts", manifest.counts, sum(map(ledger, tables), Counts()))
+    same_rows(folder, "rows", index.num_rows, sum(pc.sum(table["rows"]).as_py() or 0 for table in tables))
     check_shards(folder, manifest)
 
 

@@ -24,11 +24,12 @@ from stages.tiles.table import TileScheme, recorded
 
 
 class _Made(NamedTuple):
-    """How the shards were made: the scheme, the tokens of images, and the image token's id."""
+    """How the shards were made: the scheme, the tokens of images, the image token's id, and the vocabulary."""
 
     scheme: TileScheme
     tokens: ImageTokens
     image: int
+    vocab_size: int
 
 
 def check_shards(folder: Path, manifest: Manifest) -> None:
@@ -36,7 +37,8 @@ def check_shards(folder: Path, manifest: Manifest) -> None:
     index = read(folder / "index.parquet", schema=INDEX)
     expected = iter(index.to_pylist())
     facts = manifest.facts
-    made = _Made(recorded(facts["tiles"]), ImageTokens(**facts["tokens"]), facts["image_token_id"])
+    tokens = ImageTokens(**facts["tokens"])
+    made = _Made(recorded(facts["tiles"]), tokens, facts["image_token_id"], facts["vocab_size"])
     names = [file.name for file in manifest.files if layout.is_a("shard", file.name)]
     for number, name in sorted((layout.number_of(name), name) for name in names):
         for row, sample in enumerate(_rows(folder / name)):
@@ -47,8 +49,8 @@ def check_shards(folder: Path, manifest: Manifest) -> None:
             if line != own:
                 raise ManifestError(f"{where}: the index says {line}, the shard {own}")
         _check_map(folder, number)
-    if next(expected, None) is not None or index.num_rows != manifest.counts.kept:
-        raise ManifestError(f"{folder}: {index.num_rows:,} rows in the index, {manifest.counts.kept:,} kept")
+    if next(expected, None) is not None or index.num_rows != facts["rows"]:
+        raise ManifestError(f"{folder}: {index.num_rows:,} rows in the index, {facts['rows']:,} written")
 
 
 def _check_map(folder: Path, number: int) -> None:
@@ -88,6 +90,7 @@ def _check_sample(sample: Mapping[str, Any], made: _Made, where: str) -> None:
     edges = [edge for span in spans for edge in span]
     if edges != sorted(edges) or (edges and (edges[0] < 0 or edges[-1] > len(ids))):
         raise ManifestError(f"{where}: target spans {spans} are not ordered inside {len(ids)} tokens")
+    _check_labels(sample, made, where)
     if len(tiles) != len(sample["images"]):
         raise ManifestError(f"{where}: {len(tiles)} tile plans for {len(sample['images'])} images")
     hashes = [hashlib.sha256(image["bytes"]).hexdigest() for image in sample["images"]]
@@ -96,6 +99,16 @@ def _check_sample(sample: Mapping[str, Any], made: _Made, where: str) -> None:
     owned = sum(_check_tile(tile, grid, ids, made, where) for tile, grid in zip(tiles, grids, strict=True))
     if ids.count(made.image) != owned:
         raise ManifestError(f"{where}: image tokens outside the images' ranges")
+
+
+def _check_labels(sample: Mapping[str, Any], made: _Made, where: str) -> None:
+    """Only a target is labelled as another token, in order, and as one that there is."""
+    places = [change["position"] for change in sample["label_changes"]]
+    targets = {place for start, end in sample["target_spans"] for place in range(start, end)}
+    labels = [change["id"] for change in sample["label_changes"]]
+    known = all(0 <= label < made.vocab_size for label in labels)
+    if places != sorted(set(places) & targets) or not known:
+        raise ManifestError(f"{where}: label changes {sample['label_changes']} are not of its targets to known tokens")
 
 
 def _check_tile(tile: Mapping[str, Any], grid: Grid, ids: Sequence[int], made: _Made, where: str) -> int:

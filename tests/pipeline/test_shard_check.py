@@ -152,6 +152,13 @@ def another(schema: pa.Schema, name: str) -> pa.Schema:
     return schema.set(schema.get_field_index(name), pa.field(name, pa.large_string()))
 
 
+LABELS: dict[str, Callable[[Row], list[Row]]] = {
+    "of no target": lambda row: [{"position": row["target_spans"][0][0] - 1, "id": 1}],
+    "to no token": lambda row: [{"position": row["target_spans"][0][0], "id": 100_000}],
+    "to a negative": lambda row: [{"position": row["target_spans"][0][0], "id": -1}],
+    "twice": lambda row: [{"position": row["target_spans"][0][0], "id": 1}] * 2,
+}
+
 CASES: dict[str, tuple[Damage, str]] = {
     "schema of a shard": (
         shard(lambda row: None, TEXT, another(SHARD, "language")),
@@ -166,6 +173,13 @@ CASES: dict[str, tuple[Damage, str]] = {
     "spans overlap": (spans(lambda a, b, _: [[a, b - 1], [b - 2, b - 1]]), "are not ordered inside"),
     "span before the beginning": (spans(lambda a, b, _: [[-1, b - a - 1]]), "are not ordered inside"),
     "span beyond the end": (spans(lambda a, b, end: [[end - (b - a) + 1, end + 1]]), "are not ordered inside"),
+    **{
+        f"label changes: {name}": (
+            text(lambda row, change=change: row.update(label_changes=change(row))),
+            "label changes",
+        )  # type: ignore[misc]
+        for name, change in LABELS.items()
+    },
     "an image too few": (sign(lambda row: row["images"].clear()), "1 tile plans for 0 images"),
     "another scheme": (tile(lambda plan: plan.update(scheme="grid")), "grid Grid.* for an image of 24 x 16, internvl"),
     "another image": (sign(lambda row: row["images"][0].update(bytes=b"another")), "image_sha256 says"),
@@ -193,10 +207,10 @@ CASES: dict[str, tuple[Damage, str]] = {
     ),
     "another index row": (index(lambda rows: rows[3].update(language="xx")), r"the index says .*'xx'"),
     "an index in another order": (index(lambda rows: rows.reverse()), r"shard-00000.arrow row 0 .*the index says"),
-    "an index row too few": (index(lambda rows: moved(rows.pop(), rows[-1])), r"the index says"),
+    "an index row too few": (index(lambda rows: moved(rows.pop(), rows[-1])), "facts.rows is 29, its files give 28"),
     "an index row too many": (
         index(lambda rows: rows.append({**rows[-1], **dict.fromkeys(COUNTS, 0)})),
-        "30 rows in the index, 29 kept",
+        "facts.rows is 29, its files give 30",
     ),
     "more kept than there is": (keep_more, r"counts are .*kept=30.*, its files give .*kept=29"),
     "totals": (

@@ -26,6 +26,7 @@ def rows() -> list[dict[str, Any]]:
             "language": "en" if number % 2 else None,
             "input_ids": [1, 2, number],
             "target_spans": [[1, 2]],
+            "label_changes": [],
             "images": [{"bytes": picture, "path": None} for picture in pictures],
             "image_sha256": [hashlib.sha256(picture).hexdigest() for picture in pictures],
             "tiles": [],

@@ -62,6 +62,7 @@ SHARD_ROW = {
     "language": None,
     "input_ids": [1, 2, 2, 3],
     "target_spans": [[1, 2], [3, 4]],
+    "label_changes": [{"position": 3, "id": 9}],
     "images": [{"bytes": b"\xff\xd8", "path": None}],
     "image_sha256": ["ab" * 32],
     "tiles": [
@@ -121,7 +122,10 @@ def test_a_luminance_of_another_size_is_refused() -> None:
 
 
 def test_shards_come_back_from_memory_mapped_ipc(tmp_path: Path) -> None:
-    rows = [SHARD_ROW, {**SHARD_ROW, "images": [], "image_sha256": [], "tiles": [], "target_spans": [[0, 1]]}]
+    rows = [
+        SHARD_ROW,
+        {**SHARD_ROW, "images": [], "image_sha256": [], "tiles": [], "target_spans": [[0, 1]], "label_changes": []},
+    ]
     with pa.OSFile(str(tmp_path / "shard.arrow"), "wb") as sink, pa.ipc.new_file(sink, SHARD) as writer:
         writer.write_table(pa.Table.from_pylist(rows, SHARD), max_chunksize=1)
     with pa.memory_map(str(tmp_path / "shard.arrow")) as source:

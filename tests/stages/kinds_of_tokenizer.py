@@ -91,6 +91,29 @@ def one_stretch() -> PreTrainedTokenizerFast:
     return fast(tokenizer, "<unk>")
 
 
+def prepended() -> PreTrainedTokenizerFast:
+    """SentencePiece's dummy prefix as converters write it: a normaliser, and nothing is split."""
+    made = unigram("never")
+    marks = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    made.backend_tokenizer.normalizer = normalizers.Sequence(marks)
+    made.backend_tokenizer.pre_tokenizer = None
+    return fast(made.backend_tokenizer, "<unk>")
+
+
+def llama() -> PreTrainedTokenizerFast:
+    """Like Llama 2's: SentencePiece's BPE."""
+    vocab = {word: n for n, word in enumerate(["<unk>", PAD, START, END, *BYTES])}
+    merges = [("▁", "c"), ("a", "t"), ("▁c", "at"), ("▁cat", "s"), ("▁", "▁")]
+    for word in [*sorted(set("▁abcdefghijklmnopqrstuvwxyz_|<>")), *map("".join, merges)]:
+        vocab[word] = len(vocab)
+    model = models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    blanks = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    tokenizer.decoder = decoders.Sequence(blanks)
+    return fast(tokenizer, "<unk>")
+
+
 def words(model: Any, normalizer: Any = None) -> PreTrainedTokenizerFast:
     """WordLevel or WordPiece, with the control tokens among the words."""
     tokenizer = Tokenizer(model)
@@ -104,12 +127,14 @@ def word_level(normalizer: Any = None) -> PreTrainedTokenizerFast:
     return words(models.WordLevel({word: n for n, word in enumerate(found)}, unk_token="[UNK]"), normalizer)
 
 
-def word_piece() -> PreTrainedTokenizerFast:
-    """`##<|im_end|>` is a control token too: what `<|im_end|>` inside a word becomes."""
-    letters = [f"{mark}{letter}" for letter in "abcdefghijklmnopqrstuvwxyz<|>_" for mark in ("", "##")]
-    found = ["[UNK]", PAD, START, END, "##" + END, "<image>", "user", "assistant", *letters]
-    made = words(models.WordPiece({word: n for n, word in enumerate(found)}, unk_token="[UNK]"))
-    made.add_special_tokens({"additional_special_tokens": ["##" + END]})
+def inner_words(control: str) -> PreTrainedTokenizerFast:
+    """A BPE that marks what stands inside a word, and merges `control` there: `##` and `control` is its token."""
+    letters = [f"{mark}{letter}" for letter in "abcdefghijklmnopqrstuvwxyz<|>_:" for mark in ("", "##")]
+    vocab = {word: n for n, word in enumerate(["[UNK]", PAD, START, END, *letters])}
+    merges = [("##" + control[:cut], "##" + control[cut]) for cut in range(1, len(control))]
+    vocab |= {first + second[2:]: len(vocab) + n for n, (first, second) in enumerate(merges)}
+    made = words(models.BPE(vocab=vocab, merges=merges, unk_token="[UNK]", continuing_subword_prefix="##"))
+    made.add_special_tokens({"additional_special_tokens": ["##" + control]})
     return made
 
 
@@ -131,9 +156,14 @@ KINDS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
     "Unigram that strips and lowercases": lambda: unigram("always", stripping()),
     "Unigram, one not declared": lambda: unigram("never", None, declared=False),
     "Unigram of one stretch": one_stretch,
+    "Unigram, a blank put before each stretch": prepended,
+    "BPE with byte fallback, a blank put before each stretch": llama,
     "WordLevel": word_level,
     "WordLevel that strips and lowercases": lambda: word_level(stripping()),
-    "WordPiece": word_piece,
 }
 # Where no character is lost or changed: ids decode to the text
-EXACT = [name for name in KINDS if "BPE" in name or name in ("Unigram, no blank", "Unigram, first blank")]
+EXACT = [
+    name
+    for name in KINDS
+    if ("BPE" in name and "blank" not in name) or name in ("Unigram, no blank", "Unigram, first blank")
+]

@@ -79,7 +79,7 @@ def theirs(chat: ChatFormat, messages: list[dict[str, Any]], prompt: bool = Fals
 
 
 def targets(chat: ChatFormat, messages: list[dict[str, Any]], lengths: list[int] | None = None) -> list[str]:
-    ids, spans, _ = chat.encode(messages, lengths or [])
+    ids, spans, *_ = chat.encode(messages, lengths or [])
     return [chat.decode(ids[start:end], skip_special_tokens=False) for start, end in spans]
 
 
@@ -273,7 +273,7 @@ def test_images_own_their_tokens_where_they_stand(tokens: ImageTokens, content: 
     count = content.count(IMAGE)
     lengths = [4, 1, 7][:count]
     messages = [{"role": "user", "content": content}, *talk(("assistant", "three cats"))]
-    ids, spans, images = chat.encode(messages, lengths)
+    ids, spans, images, _ = chat.encode(messages, lengths)
     frame = [
         None if name is None else chat.tokenizer.convert_tokens_to_ids(name) for name in (tokens.start, tokens.end)
     ]
@@ -289,7 +289,7 @@ def test_images_own_their_tokens_where_they_stand(tokens: ImageTokens, content: 
 
 def test_an_image_in_an_answer_bears_no_loss(chat: ChatFormat) -> None:
     messages = [*talk(("user", "draw")), {"role": "assistant", "content": [text("here"), IMAGE, text("done")]}]
-    ids, spans, images = chat.encode(messages, [2])
+    ids, spans, images, _ = chat.encode(messages, [2])
     assert "".join(chat.decode(ids[a:b], False) for a, b in spans) == "heredone<|im_end|>"
     assert all(end <= images[0][0] or start >= sum(images[0]) for start, end in spans)
 
@@ -342,7 +342,7 @@ def test_stop_ids_end_the_turn_and_the_text(chat: ChatFormat, harmony: ChatForma
     ("template", "message"),
     [
         (None, "no chat template"),
-        ("{{ strftime_now('%d') }}" + CHATML, "today's date"),
+        ("{{ strftime_now('%d') }}" + CHATML, "today's date.*say one as `chat.date`"),
         ("{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}", "without a special token"),
     ],
 )

@@ -50,7 +50,7 @@ def test_a_conversation_with_images_in_both_turns(chat: ChatFormat) -> None:
 def test_a_prompt_ends_where_the_answer_begins(chat: ChatFormat) -> None:
     found = chat.encode_prompt(talk(("user", "a"), ("assistant", "b"), ("user", "c")), [])
     turns = ["<s>", "user:a", "</s>", "<s>", "assistant:b", "</s>", "<s>", "user:c", "</s>", "<s>", "assistant:"]
-    assert found == Encoded(ids(chat, *turns), [(19, 21)], [])
+    assert found == Encoded(ids(chat, *turns), [(19, 21)], [], [])
 
 
 def test_only_one_side_may_be_framed() -> None:

@@ -14,7 +14,19 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from stages.chat import ChatError, ChatFormat, ImageTokens, TemplateRefuses
 from stages.plain_text import ControlText
 from stages.pretokenise import PretokeniseParams, pretokenise
-from tests.stages.kinds_of_tokenizer import END, EXACT, KINDS, PAD, SHORT, START, fast, merged, unigram, word_piece
+from tests.stages.kinds_of_tokenizer import (
+    END,
+    EXACT,
+    KINDS,
+    PAD,
+    SHORT,
+    START,
+    fast,
+    inner_words,
+    merged,
+    unigram,
+    words,
+)
 from tests.stages.pictures import IMAGE, sample, table, talk, text
 
 TOKENS = ImageTokens("<image>", "<img>", "</img>")
@@ -60,7 +72,7 @@ def conversations(draw: Callable[[Any], Any]) -> list[dict[str, Any]]:
 def test_no_text_becomes_control(kind: str, messages: list[dict[str, Any]]) -> None:
     chat = chat_of(kind)
     images = sum(block is IMAGE for message in messages for block in message["content"])
-    ids, targets, spans = chat.encode(messages, [2] * images)
+    ids, targets, spans, _ = chat.encode(messages, [2] * images)
     control = {chat.tokenizer.convert_tokens_to_ids(name) for name in (*CONTROL[:-2], "##" + END)}
     control |= {number for number, token in chat.tokenizer.added_tokens_decoder.items() if token.special}
     control -= {chat.tokenizer.unk_token_id}
@@ -143,14 +155,17 @@ def test_the_unknown_token_spelt_out_is_not_the_unknown_token() -> None:
 
 
 def test_a_control_token_that_stands_only_inside_words_is_cut_there() -> None:
-    made = word_piece()
-    vocab = {**made.get_vocab(), "##<stop>": 500}
-    made = fast(Tokenizer(models.WordPiece(vocab, unk_token="[UNK]")), "[UNK]")
-    made.add_special_tokens({"additional_special_tokens": ["##<stop>"]}, replace_extra_special_tokens=False)
-    made.backend_tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    chat = ChatFormat(made, TOKENS)
+    chat = ChatFormat(inner_words("<stop>"), TOKENS)
+    stop, start = (chat.tokenizer.convert_tokens_to_ids(word) for word in ("##<stop>", "<"))
+    assert stop in chat.tokenizer("a<stop>", add_special_tokens=False)["input_ids"]
     ids = chat.encode(talk(("user", "a<stop> ##<stop>")), []).input_ids
-    assert 500 not in ids and chat.tokenizer.convert_tokens_to_ids("s") in ids
+    assert stop not in ids and start in ids
+
+
+def test_a_wordpiece_is_refused_by_name() -> None:
+    vocab = {word: n for n, word in enumerate(["[UNK]", END, START, PAD, "user", "assistant", "a", "##b"])}
+    with pytest.raises(ChatError, match=r"^the tokenizer is a WordPiece, which loses characters; take that of"):
+        ChatFormat(words(models.WordPiece(vocab, unk_token="[UNK]")), TOKENS)
 
 
 def one_letter_control() -> Any:

@@ -62,11 +62,11 @@ def test_a_verdict_says_how_long_a_sample_is_whether_kept_or_not(chat: ChatForma
     (done,) = pretokenise([samples], quality(samples, None, None, None, "low_rating", None), 0, chat, PARAMS)
     found = [tuple(v.values()) for v in done.verdict.to_pylist()]
     assert found == [
-        ("kept", None, None, TEXT + 12, 3, None),
-        ("long", "too_long", "pretokenise", TEXT + 16, None, f"{TEXT + 16} tokens, at most 37"),
-        ("untaught", "no_target", "pretokenise", len("user:abc") + 2, None, None),
-        ("other", "low_rating", "quality", None, None, None),
-        ("text", None, None, TEXT, 0, None),
+        ("kept", None, None, 1, TEXT + 12, 3, None),
+        ("long", "too_long", "pretokenise", None, TEXT + 16, None, f"{TEXT + 16} tokens, at most 37"),
+        ("untaught", "no_target", "pretokenise", None, len("user:abc") + 2, None, None),
+        ("other", "low_rating", "quality", None, None, None, None),
+        ("text", None, None, 1, TEXT, 0, None),
     ]
 
 

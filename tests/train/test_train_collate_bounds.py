@@ -51,6 +51,23 @@ def test_one_span_that_leaves_the_sample_is_enough(opened, pair, wrong, first):
         collate([replace(pair, target_spans=both)], opened.facts)
 
 
+def test_a_target_may_be_labelled_as_another_token(opened, pair):
+    changed = replace(pair, target_spans=spans((1, 3), (5, 8)), label_changes=spans((2, 0), (7, 3)))
+    pack = collate([pair, changed], opened.facts)
+    start, ids = len(pair.input_ids), pair.input_ids
+    assert pack.labels[0, start:][[1, 2, 5, 6, 7]].tolist() == [ids[1], 0, ids[5], ids[6], 3]
+    assert pack.labels[0, :start].tolist() == collate([pair], opened.facts).labels[0].tolist()
+    assert (pack.num_targets - collate([pair], opened.facts).num_targets) == 5
+    assert pack.input_ids[0, start:].tolist() == ids.tolist()
+
+
+@pytest.mark.parametrize("change", [(3, 1), (0, 1), (-1, 1), (2, -100), (2, -1), (2, 10_000)])
+def test_a_label_that_is_none_of_a_target_or_no_token_is_refused(opened, pair, change):
+    for changes in (spans(change), spans((1, 1), change), spans((1, 1), (1, 2))):
+        with pytest.raises(CollateError, match=rf"^{pair.sample_id}: label changes .* are not of targets"):
+            collate([replace(pair, target_spans=spans((1, 3)), label_changes=changes)], opened.facts)
+
+
 def moved(pair: Sample, **changes: int) -> Sample:
     """The sample with its second picture's span changed."""
     one, two = pair.image_spans

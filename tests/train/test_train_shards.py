@@ -256,6 +256,7 @@ def test_what_is_no_index_and_no_map_is_refused(copy, name, data):
         ({"vocab_size": 10}, r"the image token \d+ is none of 10 tokens"),
         ({"image_token_id": -1}, "the image token -1 is none of"),
         ({"tokens": 5}, r"facts\.tokens: got 5"),
+        ({"image_token_id": 1}, "the image token is 1"),
         ({"tiles": {"scheme": "internvl", "tile": 15}}, "write them again"),
         ({"tiles": []}, "facts.tiles"),
     ],

@@ -26,6 +26,7 @@ from schemas.identity import fingerprint
 from schemas.manifest import Counts, Manifest, describe
 from schemas.shard import INDEX, SHARD
 from stages.chat import ChatFormat, ImageTokens
+from stages.chat_rules import ChatRules
 from stages.tiles.internvl import InternVL
 
 SCHEME = InternVL("internvl", tile=16, patch=4, merge=2, max_tiles=4, thumbnail=True)
@@ -105,6 +106,7 @@ def row(number: int, talk: Talk, chat: ChatFormat) -> dict[str, Any]:
         "language": "en",
         "input_ids": encoded.input_ids,
         "target_spans": encoded.target_spans,
+        "label_changes": [{"position": place, "id": label} for place, label in encoded.label_changes],
         "images": [{"bytes": png(*picture), "path": f"{number}.png"} for picture in talk.pictures],
         "image_sha256": [hashlib.sha256(png(*picture)).hexdigest() for picture in talk.pictures],
         "tiles": tiles,
@@ -170,7 +172,9 @@ def write_manifest(folder: Path, chat: ChatFormat, count: int) -> None:
     files = tuple(describe(folder, name) for name in names)
     facts = {
         "tiles": dataclasses.asdict(SCHEME),
-        "tokens": dataclasses.asdict(TOKENS),
+        "tokens": dataclasses.asdict(chat.image_tokens),
+        "chat": dataclasses.asdict(ChatRules()),
+        "rows": count,
         "image_token_id": chat.image_token_id,
         "vocab_size": chat.vocab_size,
     }

@@ -82,6 +82,7 @@ def _labels(sample: Sample) -> np.ndarray:
     labels = np.full(len(sample.input_ids), IGNORED, np.int64)
     for start, end in sample.target_spans:
         labels[start:end] = sample.input_ids[start:end]
+    labels[sample.label_changes[:, 0]] = sample.label_changes[:, 1]
     return labels
 
 
@@ -97,6 +98,7 @@ def check(sample: Sample, facts: Facts) -> None:
         )
     if len(spans) and not (spans.min() >= 1 and spans.max() <= length):
         raise CollateError(f"{sample.sample_id}: target spans {spans.tolist()} leave [1, {length}]; write it again")
+    _check_changes(sample, facts)
     if len(sample.images) != len(sample.image_spans):
         raise CollateError(f"{sample.sample_id}: {len(sample.images)} images, tiles of {len(sample.image_spans)}")
     is_image = sample.input_ids == facts.image_token_id
@@ -105,6 +107,20 @@ def check(sample: Sample, facts: Facts) -> None:
     owned = sum(_num_images(span, facts) for span in sample.image_spans)
     if is_image.sum() != owned:
         raise CollateError(f"{sample.sample_id}: {is_image.sum()} image tokens, its grids make {owned}; write it again")
+
+
+def _check_changes(sample: Sample, facts: Facts) -> None:
+    """Only targets have labels that can change, each once, to a token that the model has."""
+    if not len(sample.label_changes):
+        return
+    at, labels = sample.label_changes.T
+    targets = np.concatenate([at[:0], *(np.arange(start, end) for start, end in sample.target_spans)])
+    once, known = len(np.unique(at)) == len(at), ((labels >= 0) & (labels < facts.vocab_size)).all()
+    if not (once and known and np.isin(at, targets).all()):
+        raise CollateError(
+            f"{sample.sample_id}: label changes {sample.label_changes.tolist()} are not of targets to tokens of "
+            f"{facts.vocab_size}; write it again"
+        )
 
 
 def _check_image(name: str, is_image: np.ndarray, span: ImageSpan, facts: Facts) -> None:

@@ -34,13 +34,13 @@ class Index(NamedTuple):
         return int(np.searchsorted(self.shard, shard, "right") - np.searchsorted(self.shard, shard, "left"))
 
 
-def read(path: Path, kept: int) -> Index:
-    """The index of so many kept samples. Raises ManifestError."""
+def read(path: Path, rows: int) -> Index:
+    """The index of so many rows. Raises ManifestError."""
     index = _read(path)
     next_row = (np.diff(index.shard) == 0) & (np.diff(index.row) == 1)
     next_shard = (np.diff(index.shard) > 0) & (index.row[1:] == 0)
-    if len(index.row) != kept:
-        raise ManifestError(f"{path}: {len(index.row):,} rows, the manifest says {kept:,}; {_CURE}")
+    if len(index.row) != rows:
+        raise ManifestError(f"{path}: {len(index.row):,} rows, the manifest says {rows:,}; {_CURE}")
     if index.row[:1].any() or not (next_row | next_shard).all():
         raise ManifestError(f"{path}: its rows don't follow each other; {_CURE}")
     if (index.num_tokens < 1).any() or (index.num_target_tokens < 0).any() or (index.num_tiles < 0).any():

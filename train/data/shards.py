@@ -21,6 +21,7 @@ import numpy as np
 from schemas import manifest, strict
 from schemas.manifest import FileEntry, Manifest, ManifestError
 from stages.chat import ImageTokens
+from stages.chat_rules import ChatRules
 from stages.tiles.scheme import Grid
 from stages.tiles.table import TileScheme, recorded
 from train.data import index
@@ -46,11 +47,15 @@ class ImageSpan:
 
 @dataclass(frozen=True)
 class Sample:
-    """One training sample as the shard holds it; `images` are the original encoded bytes."""
+    """One training sample as the shard holds it; `images` are the original encoded bytes.
+
+    `label_changes`: (position, id) of the targets that are labelled as another token than they are.
+    """
 
     sample_id: str
     input_ids: np.ndarray
     target_spans: np.ndarray
+    label_changes: np.ndarray
     images: tuple[bytes, ...]
     image_spans: tuple[ImageSpan, ...]
 
@@ -61,12 +66,15 @@ class Facts:
 
     scheme: TileScheme
     tokens: ImageTokens
+    chat: ChatRules
     image_token_id: int
     vocab_size: int
 
     def __post_init__(self) -> None:
         if not 0 <= self.image_token_id < self.vocab_size:
             raise ValueError(f"the image token {self.image_token_id} is none of {self.vocab_size} tokens")
+        if self.tokens.ids.get(self.tokens.image) != self.image_token_id:
+            raise ValueError(f"tokens.ids are {self.tokens.ids}, the image token is {self.image_token_id}")
 
 
 class Shards:
@@ -79,7 +87,7 @@ class Shards:
         _check_sizes(self.folder, self.manifest)
         self._files, self._maps = _numbered(self.manifest, _SHARD), _numbered(self.manifest, _MAP)
         self._check_metadata()
-        self._index = index.read(self.folder / _INDEX, self.manifest.counts.kept)
+        self._index = index.read(self.folder / _INDEX, _rows(self.manifest))
         self.num_tokens, self.num_target_tokens, self.num_tiles = self._index[2:]
         self._checked: defaultdict[int, set[int]] = defaultdict(set)
         self._opened = functools.lru_cache(_OPEN)(self._open)
@@ -153,12 +161,20 @@ def facts(of: Manifest) -> Facts:
     if of.stage != STAGE:
         raise ManifestError(f"the manifest is of {of.stage}; wanted the folder of a {STAGE} step")
     try:
-        found = {name: of.facts[name] for name in ("tokens", "image_token_id", "vocab_size")}
+        found = {name: of.facts[name] for name in ("tokens", "chat", "image_token_id", "vocab_size")}
         return strict.build(Facts, {"scheme": asdict(recorded(of.facts["tiles"])), **found}, "facts")
     except KeyError as error:
         raise ManifestError(f"the {of.stage} manifest has no fact {error}; run pretokenise again") from None
     except strict.RecipeError as error:
         raise ManifestError(f"the {of.stage} manifest says of its {error}; run pretokenise again") from None
+
+
+def _rows(of: Manifest) -> int:
+    """How many rows the index has: at least one for each kept sample, more for one that was cut."""
+    rows = of.facts.get("rows")
+    if not isinstance(rows, int) or rows < of.counts.kept:
+        raise ManifestError(f"the {of.stage} manifest says of its rows {rows!r}; run pretokenise again")
+    return rows
 
 
 def _numbered(of: Manifest, names: re.Pattern[str]) -> dict[int, FileEntry]:
@@ -186,6 +202,7 @@ def _sample(row: dict[str, Any]) -> Sample:
         row["sample_id"],
         np.asarray(row["input_ids"], np.int64),
         np.asarray(row["target_spans"], np.int64).reshape(-1, 2),
+        np.asarray([(change["position"], change["id"]) for change in row["label_changes"]], np.int64).reshape(-1, 2),
         tuple(image["bytes"] for image in row["images"]),
         spans,
     )
