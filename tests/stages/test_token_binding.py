@@ -29,7 +29,7 @@ VL = ImageTokens(
     "<|image_pad|>",
     "<|image_start|>",
     "<|image_end|>",
-    {"<|image_pad|>": 14, "<|image_start|>": 15, "<|image_end|>": 16},
+    ids={"<|image_pad|>": 14, "<|image_start|>": 15, "<|image_end|>": 16},
 )
 
 
@@ -73,7 +73,9 @@ def test_the_next_free_id_and_those_far_beyond_it() -> None:
     chat = ChatFormat(byte_tokenizer(), ImageTokens(ids={"<image>": free}))
     assert (chat.image_token_id, chat.vocab_size) == (free, free + 1)
     names = ["<im_start>", "<im_end>", "<im_patch>", "<im_col>", "<|image|>"]
-    jina = ImageTokens("<im_patch>", "<im_start>", "<im_end>", {name: free + 267 + n for n, name in enumerate(names)})
+    jina = ImageTokens(
+        "<im_patch>", "<im_start>", "<im_end>", ids={name: free + 267 + n for n, name in enumerate(names)}
+    )
     chat = ChatFormat(byte_tokenizer(), jina)
     assert chat.image_token_id == free + 269 and chat.vocab_size == free + 272
     assert {name: chat.tokenizer.convert_tokens_to_ids(name) for name in names} == jina.ids
@@ -83,8 +85,8 @@ def test_the_next_free_id_and_those_far_beyond_it() -> None:
 def test_without_wanted_ids_tokens_take_the_next_and_say_them() -> None:
     free = len(byte_tokenizer())
     chat = ChatFormat(byte_tokenizer(), ImageTokens("<image>", "<img>", None))
-    assert chat.image_tokens == ImageTokens("<image>", "<img>", None, {"<image>": free, "<img>": free + 1})
-    some = ChatFormat(byte_tokenizer(), ImageTokens("<image>", "<img>", None, {"<image>": free + 4}))
+    assert chat.image_tokens == ImageTokens("<image>", "<img>", None, ids={"<image>": free, "<img>": free + 1})
+    some = ChatFormat(byte_tokenizer(), ImageTokens("<image>", "<img>", None, ids={"<image>": free + 4}))
     assert some.image_tokens.ids == {"<image>": free + 4, "<img>": free + 5}
 
 

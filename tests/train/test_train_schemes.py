@@ -13,6 +13,7 @@ from tiny_shards import CONFIG, png
 
 from schemas import strict
 from stages.chat import ImageTokens
+from stages.chat_rules import DEFAULTS
 from stages.tiles.jina import Jina
 from stages.tiles.llava15 import Llava15Pad
 from stages.tiles.scheme import Scheme, count
@@ -23,11 +24,12 @@ from train.data.shards import Facts, ImageSpan, Sample
 from train.models import build
 
 KINDS = {"patch": 3, "row": 4, "start": 5, "end": 6}
-TOKENS = ImageTokens("<image>", "<img>", "</img>", "<row>")
+IDS = {"<image>": 3, "<row>": 4, "<img>": 5, "</img>": 6}
+TOKENS = ImageTokens("<image>", "<img>", "</img>", "<row>", IDS)
 
 
 def facts(scheme: Scheme) -> Facts:
-    return Facts(scheme, TOKENS, KINDS["patch"], 10)  # type: ignore[arg-type]
+    return Facts(scheme, TOKENS, DEFAULTS, KINDS["patch"], 10)  # type: ignore[arg-type]
 
 
 def picture(scheme: Scheme, width: int, height: int) -> Sample:
@@ -35,9 +37,8 @@ def picture(scheme: Scheme, width: int, height: int) -> Sample:
     grid = scheme.grid(width, height)
     ids = [KINDS[kind] for kind, number in scheme.runs(grid, width, height) for _ in range(number)]
     span = ImageSpan(grid, width, height, 0, len(ids))
-    return Sample(
-        "s", np.array([*ids, 1, 2]), np.array([[len(ids) + 1, len(ids) + 2]]), (png("red", (width, height)),), (span,)
-    )
+    target, unchanged = np.array([[len(ids) + 1, len(ids) + 2]]), np.empty((0, 2), np.int64)
+    return Sample("s", np.array([*ids, 1, 2]), target, unchanged, (png("red", (width, height)),), (span,))
 
 
 def test_shards_that_the_model_cannot_read_are_refused_in_one_line(shards, tmp_path, write_config, capsys):
@@ -66,7 +67,7 @@ def test_image_tokens_are_the_ends_of_rows_too_where_these_have_none_of_their_ow
     scheme = Jina(tile=28, patch=2, margin=4)
     sample = picture(scheme, 40, 30)
     ids = np.where(sample.input_ids == KINDS["row"], KINDS["patch"], sample.input_ids)
-    without = replace(facts(scheme), tokens=ImageTokens("<image>", "<img>", "</img>"))
+    without = replace(facts(scheme), tokens=ImageTokens("<image>", "<img>", "</img>", ids=IDS))
     pack = collate([replace(sample, input_ids=ids)], without)
     (span,) = sample.image_spans
     assert len(pack.image_positions) == count(scheme.runs(span.grid, 40, 30), "patch", "row")
