@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+# An embedding has a row for each id up to the largest: so many are 34 GB at a width of 1,024
+MOST_IDS = 1 << 24
+
 
 class ChatError(ValueError):
     """A tokenizer or chat template that can't be used as it is: one line saying why and what to do."""
@@ -43,8 +46,8 @@ def check(tokenizer: Any, date: str | None = None) -> str:
     """The chat template of a tokenizer that can be used; `date`: what it is told for today's. Raises ChatError."""
     if not getattr(tokenizer, "is_fast", False):
         raise ChatError("the tokenizer has no tokenizer.json; convert it to a fast tokenizer first")
-    if max(tokenizer.get_vocab().values(), default=0) >= 2**31 - 8:
-        raise ChatError("the tokenizer has ids above 2,147,483,639; shards hold 32 bits of an id")
+    if (largest := max(tokenizer.get_vocab().values(), default=0)) >= MOST_IDS:
+        raise ChatError(f"the tokenizer has the id {largest:,}, and no model has {MOST_IDS:,} tokens; number them anew")
     if type(tokenizer.backend_tokenizer.model).__name__ == "WordPiece":
         raise ChatError("the tokenizer is a WordPiece, which loses characters; take that of a language model")
     if getattr(tokenizer.backend_tokenizer.model, "dropout", None):
