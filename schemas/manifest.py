@@ -17,6 +17,7 @@ from schemas import json_file, strict
 
 MANIFEST = "manifest.json"
 _ORDERED = ("inputs", "benchmarks")
+_CHECK = "check"
 
 
 class ManifestError(ValueError):
@@ -80,17 +81,28 @@ class Manifest:
                 raise ManifestError(f"{entry.name!r} leaves the step's folder; this is no manifest of ours")
 
     def to_json(self) -> str:
-        """The bytes of manifest.json: sorted keys but for `_ORDERED`, two-space indent, one trailing newline."""
+        """The bytes of manifest.json: sorted keys but for `_ORDERED`, two-space indent, one trailing newline.
+
+        The last key, `check`, is the sha256 of all others: of names, say, nothing else would tell a changed letter.
+        """
         fields = dataclasses.asdict(self)
         text = {key: value if key in _ORDERED else _sorted(value) for key, value in sorted(fields.items())}
-        return json.dumps(text, indent=2, ensure_ascii=False) + "\n"
+        check = hashlib.sha256(_written(text).encode(errors="surrogatepass")).hexdigest()
+        return _written({**text, _CHECK: check})
+
+
+def _written(text: dict[str, Any]) -> str:
+    return json.dumps(text, indent=2, ensure_ascii=False) + "\n"
 
 
 def read(folder: Path) -> Manifest:
     """The manifest of a finished step. Raises ManifestError when there is none, it is broken, or rows are lost."""
     path = Path(folder) / MANIFEST
     try:
-        return strict.build(Manifest, json_file.read(path))
+        loaded = json_file.read(path)
+        if isinstance(loaded, dict):
+            loaded.pop(_CHECK, None)
+        return strict.build(Manifest, loaded)
     except (FileNotFoundError, NotADirectoryError):
         raise ManifestError(f"{path}: no such file; this folder is not a finished step, run its stage first") from None
     except OSError as error:
@@ -105,6 +117,13 @@ def verify(folder: Path) -> Manifest:
     for entry in manifest.files:
         check_file(Path(folder), entry)
     return manifest
+
+
+def unedited(folder: Path, manifest: Manifest) -> None:
+    """Raise ManifestError unless manifest.json is what this manifest is written as, letter for letter."""
+    path = Path(folder) / MANIFEST
+    if path.read_bytes() != manifest.to_json().encode(errors="surrogatepass"):
+        raise ManifestError(f"{path}: was edited or damaged since it was written; delete it and run its stage again")
 
 
 def check_file(folder: Path, entry: FileEntry) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.graph.proof import prove
 from pipeline.graph.stage import Stage
 from pipeline.steps.table import STAGES
-from schemas.manifest import MANIFEST, Manifest, ManifestError, verify
+from schemas.manifest import MANIFEST, Manifest, ManifestError, unedited, verify
 from schemas.strict import RecipeError, unknown
 
 
@@ -26,6 +26,7 @@ def check(folder: Path, table: Mapping[str, Stage] = STAGES) -> Manifest:
         raise ManifestError(f"{folder / MANIFEST}: {unknown('stage', manifest.stage, table)}")
     prove(folder, manifest, table[manifest.stage])
     table[manifest.stage].verify(folder, manifest)
+    unedited(folder, manifest)
     return manifest
 
 

@@ -45,6 +45,7 @@ def hash_again(folder: Path) -> None:
     for path in folder.glob("part-*.json"):
         record = json.loads(path.read_text(encoding="utf-8"))
         path.write_text(json.dumps(record | {"files": described(record["files"])}), encoding="utf-8")
+    (folder / "manifest.json").write_text(read(folder).to_json(), encoding="utf-8")
 
 
 def rows(path: Path, said: int | None) -> int | None:

@@ -57,6 +57,16 @@ EDITED: dict[str, tuple[str, Edit, str]] = {
     "image token": ("pretokenise", lambda m: m["facts"].update(image_token_id=3), "facts.image_token_id is 3"),
     "no facts": ("pretokenise", lambda m: m.update(facts={}), "facts.tiles is 'missing'"),
     "facts of another shape": ("pretokenise", lambda m: m.update(facts={"tiles": 5, "tokens": []}), "facts.tiles is 5"),
+    "the name of an input": (
+        "ingest-talks",
+        lambda m: m.update(inputs={f"x{name}": identity for name, identity in m["inputs"].items()}),
+        "was edited or damaged since it was written",
+    ),
+    "half a character": (
+        "dedupe",
+        lambda m: m.update(inputs={f"\ud800{n}": i for n, i in m["inputs"].items()}),
+        "edited",
+    ),
     "a fact more": ("pretokenise", lambda m: m["facts"].update(extra=1), "facts.extra is 1, its files give"),
     "true for one": ("pretokenise", lambda m: m["facts"]["tiles"].update(thumbnail=1), "facts.tiles"),
     "parameters": (
