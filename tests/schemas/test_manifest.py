@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.manifest import MANIFEST, Counts, FileEntry, Manifest, ManifestError, describe, read, verify
+from schemas.manifest import MANIFEST, Counts, FileEntry, Manifest, ManifestError, describe, read, unedited, verify
 
 REASONS = st.dictionaries(st.sampled_from(["duplicate", "too_long", "image_missing"]), st.integers(0, 50), max_size=3)
 
@@ -161,3 +161,19 @@ def test_sources_that_do_not_add_up_are_refused() -> None:
 def test_a_manifest_cannot_name_a_file_outside_its_folder(name: str) -> None:
     with pytest.raises(ManifestError, match="leaves the step's folder"):
         Manifest("ingest", 1, "0" * 64, {}, {}, Counts(), {}, (FileEntry(name, 1, "0" * 64),))
+
+
+@pytest.mark.parametrize("key", ["inputs", "benchmarks"])
+def test_what_a_step_read_keeps_the_order_that_makes_its_identity(key: str, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"inputs": {}, "benchmarks": {}, key: {"b": "1", "c": "2", "a": "3"}}
+    written = Manifest("ingest", 1, "x", {}, counts=Counts(), by_source={}, files=(), **given)
+    (tmp_path / MANIFEST).write_text(written.to_json(), encoding="utf-8")
+    assert list(getattr(read(tmp_path), key)) == ["b", "c", "a"]
+
+
+def test_a_letter_that_was_changed_where_nothing_else_tells_it_is_found(folder: Path) -> None:
+    unedited(folder, read(folder))
+    text = (folder / MANIFEST).read_text(encoding="utf-8")
+    (folder / MANIFEST).write_text(text.replace('"02": "x"', '"03": "x"'), encoding="utf-8")
+    with pytest.raises(ManifestError, match="was edited or damaged"):
+        unedited(folder, read(folder))
