@@ -232,3 +232,14 @@ def test_a_folder_is_held_by_one_run_at_a_time_and_given_back(tmp_path):
         with run_folder.lock(out):
             with pytest.raises(CheckpointError, match="another run is training here"), run_folder.lock(out):
                 pass
+
+
+def test_a_checkpoint_under_another_ones_name_is_refused(pool, tmp_path, tokenizer):
+    folder = save(tmp_path, tokenizer, pool, 3)
+    checkpoint.prove(folder, checkpoint.read(folder))
+    moved = folder.rename(tmp_path / checkpoint.name(4))
+    with pytest.raises(CheckpointError, match="its record is of step-000003"):
+        checkpoint.prove(moved, checkpoint.read(moved))
+    files = {name: sha256 for name, sha256 in record().files.items() if name != checkpoint.WEIGHTS}
+    with pytest.raises(CheckpointError, match="not of this folder"):
+        checkpoint.prove(folder, replace(record(), files=files))
