@@ -166,22 +166,27 @@ def _judge(
         return
     _prove(row)
     try:
-        found = _rows(row, chat, params)
+        found, detail = _rows(row, chat, params)
     except _Dropped as drop:
         own = {"stage": "pretokenise", "reason": drop.reason, "detail": drop.detail, "num_tokens": drop.num_tokens}
         yield _Judged(verdict | own, None)
         return
     sums = {name: sum(one[name] for one in found) for name in ("num_tokens", "num_tiles")}
-    first: dict[str, Any] | None = verdict | {"rows": len(found), **sums}
+    first: dict[str, Any] | None = verdict | {"rows": len(found), "detail": detail, **sums}
     for one in found:
         yield _Judged(first, {**one, "language": language})
         first = None
 
 
-def _rows(row: Mapping[str, Any], chat: ChatFormat, params: PretokeniseParams) -> list[dict[str, Any]]:
-    """A sample's row, or those of its pieces where it is too long and the recipe says so. Raises _Dropped."""
+def _rows(
+    row: Mapping[str, Any], chat: ChatFormat, params: PretokeniseParams
+) -> tuple[list[dict[str, Any]], str | None]:
+    """A sample's row, or those of its pieces where it is too long and the recipe says so, and what to say of them.
+
+    Raises _Dropped.
+    """
     try:
-        return [_encode(row, chat, params)]
+        return [_encode(row, chat, params)], None
     except _Dropped as drop:
         if drop.reason != "too_long" or params.too_long == "drop":
             raise
@@ -193,7 +198,8 @@ def _rows(row: Mapping[str, Any], chat: ChatFormat, params: PretokeniseParams) -
     named = [{**one, "sample_id": split.piece_id(row["sample_id"], n, len(made))} for n, one in enumerate(made, 1)]
     if not (bearing := [one for one in named if one["target_spans"]]):
         raise _Dropped("no_target", None, sum(one["num_tokens"] for one in named))
-    return bearing
+    left = len(named) - len(bearing)
+    return bearing, f"{left} of {len(named)} pieces without a target left out" if left else None
 
 
 def _if_it_fits(piece: Mapping[str, Any], chat: ChatFormat, params: PretokeniseParams) -> dict[str, Any] | None:
@@ -238,7 +244,8 @@ def _encode(
         _refuse_far_too_long(chat.at_least(row["messages"], []), params)
         grids = params.tiles.grids_of(sizes, lambda: chat.count_text(row["messages"]))
         lengths = [params.tiles.runs(grid, *size) for grid, size in zip(grids, sizes, strict=True)]
-        _refuse_far_too_long(chat.at_least(row["messages"], lengths), params)
+        if lengths:
+            _refuse_far_too_long(chat.at_least(row["messages"], lengths), params)
         encoded = chat.encode(row["messages"], lengths)
     except NoGrid as error:
         raise _Dropped("no_grid", str(error)) from None

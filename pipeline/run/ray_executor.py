@@ -140,7 +140,10 @@ class _OwnRay:
             no_monitor=True,
             dashboard_agent_listen_port=None,
         )
-        self._node = Node(params, head=True, shutdown_at_exit=False, spawn_reaper=True, ray_init_cluster=True)
+        try:
+            self._node = Node(params, head=True, shutdown_at_exit=False, spawn_reaper=True, ray_init_cluster=True)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise StepError(f"Ray can't be started on this machine: {_first_line(error)}") from None
         self.address: str = self._node.gcs_address
         ray._private.worker._worker_logs_enabled = False  # obituaries of 30 lines; ours is one
 
@@ -205,9 +208,12 @@ def _connect(address: str, shipped: dict[str, Any] | None) -> None:
         ray.init(address=address, runtime_env=shipped, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise StepError(
-            f"Ray at {address} can't be reached: {str(error).splitlines()[0]}; "
-            "if it asks for a token, set RAY_AUTH_TOKEN"
+            f"Ray at {address} can't be reached: {_first_line(error)}; if it asks for a token, set RAY_AUTH_TOKEN"
         ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _shadowed() -> bool:

@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from pipeline.graph.context import Context
+from pipeline.graph.errors import StepError
 from pipeline.graph.stage import Step
 from pipeline.run.ray_executor import RayExecutor
 from tests.pipeline.conftest import ROOT, MakeRecipe, manifests
@@ -55,3 +58,14 @@ def test_an_unreachable_cluster_is_a_sentence() -> None:
 
 def test_nothing_to_do_needs_no_ray() -> None:
     assert list(RayExecutor("127.0.0.1:1", None).run(lambda: None)) == []
+
+
+def test_a_ray_that_cannot_start_here_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("no shared memory\nand forty lines of logs")
+
+    monkeypatch.setattr("ray._private.node.Node", refuse)
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "")  # put back afterwards, whatever the executor sets
+    with pytest.raises(StepError, match=r"can't be started on this machine: no shared memory$"):
+        next(RayExecutor(None, 1).run(lambda: 1))  # type: ignore[arg-type,return-value]

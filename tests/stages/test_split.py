@@ -105,6 +105,7 @@ def test_a_piece_without_a_target_is_left_out_and_one_sample_of_such_pieces_drop
     rows = done(chat, long("s", *turns), long("quiet", user("q" * 40), quiet[0], user("r" * 40), quiet[1]))
     assert rows.shard["sample_id"].to_pylist() == ["s~2of2"]
     assert rows.verdict["rows"].to_pylist() == [1, None] and rows.verdict["reason"].to_pylist() == [None, "no_target"]
+    assert rows.verdict["detail"].to_pylist()[0] == "1 of 2 pieces without a target left out"
 
 
 ROUND = st.tuples(
