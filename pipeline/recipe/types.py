@@ -21,7 +21,7 @@ from stages.filters.dedupe import DedupeParams
 from stages.filters.language import LanguageParams
 from stages.filters.quality import QualityParams
 from stages.ingest import IngestParams
-from stages.pretokenise import PretokeniseParams
+from stages.shard_rows import PretokeniseParams
 from stages.sources.declaration import Source
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")

@@ -35,7 +35,8 @@ from schemas.strict import RecipeError
 from stages import pretokenise
 from stages.chat import ChatError, ChatFormat, ImageTokens
 from stages.chat_rules import ChatRules
-from stages.pretokenise import VERDICT, PretokeniseParams, ledger, totals
+from stages.pretokenise import VERDICT, ledger, totals
+from stages.shard_rows import PretokeniseParams
 from stages.tokenizer_check import refusal
 
 _INDEX_ROWS = 1 << 17  # rows of a row group of the whole index, at the least

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from stages import chat_layout
 from stages.chat import ChatFormat, ImageTokens, TemplateRefuses
 from stages.chat_layout import Layouts
-from stages.pretokenise import PretokeniseParams, pretokenise
+from stages.pretokenise import pretokenise
+from stages.shard_rows import PretokeniseParams
 from stages.tiles.internvl import InternVL
 from tests.stages.kinds_of_tokenizer import KINDS
 from tests.stages.pictures import IMAGE, sample, table, talk, text

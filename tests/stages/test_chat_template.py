@@ -15,7 +15,8 @@ import pytest
 from stages import chat_template
 from stages.chat import ChatError, ChatFormat, ImageTokens, TemplateRefuses
 from stages.chat_template import Template
-from stages.pretokenise import PretokeniseParams, pretokenise
+from stages.pretokenise import pretokenise
+from stages.shard_rows import PretokeniseParams
 from tests.stages.byte_tokenizer import TEMPLATE, byte_tokenizer
 from tests.stages.pictures import sample, table, talk
 

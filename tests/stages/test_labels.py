@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from stages.chat import ChatError, ChatFormat, ImageTokens
 from stages.chat_rules import ChatRules, LabelRule
-from stages.pretokenise import PretokeniseParams, pretokenise
+from stages.pretokenise import pretokenise
+from stages.shard_rows import PretokeniseParams
 from stages.tiles.internvl import InternVL
 from tests.stages.byte_tokenizer import byte_tokenizer
 from tests.stages.pictures import IMAGE, sample, table, talk, text

@@ -13,7 +13,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from stages.chat import ChatError, ChatFormat, ImageTokens, TemplateRefuses
 from stages.plain_text import ControlText
-from stages.pretokenise import PretokeniseParams, pretokenise
+from stages.pretokenise import pretokenise
+from stages.shard_rows import PretokeniseParams
 from tests.stages.kinds_of_tokenizer import (
     END,
     EXACT,

@@ -15,7 +15,8 @@ from transformers import PreTrainedTokenizerFast
 
 from schemas.shard import COUNTS, INDEX, SHARD
 from stages.chat import ChatFormat, ImageTokens
-from stages.pretokenise import VERDICT, Damaged, PretokeniseParams, first_drop, pretokenise, totals
+from stages.pretokenise import VERDICT, Damaged, first_drop, pretokenise, totals
+from stages.shard_rows import PretokeniseParams
 from stages.tiles.internvl import InternVL
 from tests.stages.pictures import joined, sample, table, talk
 

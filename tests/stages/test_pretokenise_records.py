@@ -11,7 +11,8 @@ import pytest
 from schemas.manifest import Counts
 from stages import stage
 from stages.chat import ChatFormat, ImageTokens
-from stages.pretokenise import PretokeniseParams, pretokenise, totals
+from stages.pretokenise import pretokenise, totals
+from stages.shard_rows import PretokeniseParams
 from stages.stage import UndeclaredReason
 from stages.tiles.internvl import InternVL
 from tests.stages.byte_tokenizer import byte_tokenizer

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from stages.chat import ChatFormat, ImageTokens
-from stages.pretokenise import PretokeniseParams, pretokenise
+from stages.pretokenise import pretokenise
+from stages.shard_rows import PretokeniseParams
 from stages.tiles.jina import Jina
 from stages.tiles.llmjp4vl import LlmJp4VL
 from stages.tiles.scheme import Scheme

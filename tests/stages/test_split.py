@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.chat import ChatFormat, ImageTokens
-from stages.pretokenise import PretokeniseParams, pretokenise
+from stages.pretokenise import pretokenise
+from stages.shard_rows import PretokeniseParams
 from stages.split import is_of, piece_id
 from stages.tiles.internvl import InternVL
 from tests.stages.byte_tokenizer import byte_tokenizer
