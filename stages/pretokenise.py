@@ -41,8 +41,7 @@ VERDICT = verdict_schema(
         [
             ("stage", pa.string()),
             ("rows", pa.int32()),
-            ("num_tokens", pa.int32()),
-            ("num_tiles", pa.int32()),
+            *[(name, pa.int32()) for name in COUNTS],
             ("detail", pa.string()),
         ]
     )
@@ -134,7 +133,7 @@ def _judge(
         own = {"stage": "pretokenise", "reason": drop.reason, "detail": drop.detail, "num_tokens": drop.num_tokens}
         yield _Judged(verdict | own, None)
         return
-    sums = {name: sum(one[name] for one in found) for name in ("num_tokens", "num_tiles")}
+    sums = {name: sum(one[name] for one in found) for name in COUNTS}
     first: dict[str, Any] | None = verdict | {"rows": len(found), "detail": detail, **sums}
     for one in found:
         yield _Judged(first, {**one, "language": language})

@@ -18,7 +18,7 @@ TREES = [ast.parse(path.read_bytes()) for name in ("stages", "pipeline") for pat
 CARRIERS = {
     "BadRow": ingest.REASONS,
     "BadImage": ingest.REASONS,
-    "_Dropped": pretokenise.REASONS,
+    "Dropped": pretokenise.REASONS,
     "Failed": {**download.REASONS, **fetch_images.REASONS},
     "Unhashed": hash_files.REASONS,
 }
