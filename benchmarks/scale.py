@@ -31,7 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,16 +51,19 @@ from pipeline.run.runner import Take
 from pipeline.steps.filters import JudgeJob
 from pipeline.steps.hash_files import HashJob
 from pipeline.steps.ingest import IngestJob
-from pipeline.steps.pretokenise import ShardJob
+from pipeline.steps.part_rows import RowsJob
+from pipeline.steps.shard_files import ShardJob
 from pipeline.steps.table import STAGES
 from pipeline.storage import layout
 from pipeline.storage.part_writer import write_parquet
 from schemas.manifest import Counts, FileEntry, describe
 from schemas.shard import COUNTS, INDEX
 from stages.pretokenise import totals
+from stages.stage import GROUP_ROWS
 
 _INDEXES = 64  # files of an index that differ
-_PART, _SHARD, _SMALL = 150_000_000, 180_000_000, 20_000
+_PARTS = 4  # of a shard: so many of their batches fill it
+_PART, _SHARD, _SMALL = 150_000_000, 512 * 1024 * 1024, 20_000
 
 
 class Stopped(Exception):
@@ -77,7 +80,7 @@ class Pretends:
     `until`: how many tasks it does of which kind; none: all.
     """
 
-    indexes: Sequence[Path]
+    indexes: Path
     until: tuple[type[Job], int] | None = None
 
     def run(self, take: Take) -> Iterator[tuple[Task, Record] | None]:
@@ -105,16 +108,24 @@ class Pretends:
             by_source = {}
             for part in job.samples:
                 by_source[part.source] = by_source.get(part.source, Counts()) + Counts(part.rows, part.rows)
+        elif isinstance(job, RowsJob):
+            kept = job.part.rows - _LONG
+            files = [_hole(folder, layout.rows(number), kept * 2000, kept)]
+            files.append(_hole(folder, layout.verdict(number), _SMALL, job.part.rows))
+            by_source = {job.part.source: _ledger(job.part.rows)}
+            facts = {"batches": _batches(kept), **_TOKENS}
         elif isinstance(job, ShardJob):
-            index = self.indexes[number % len(self.indexes)]
+            index = _index(self.indexes, number % _INDEXES, job.amount)
             os.link(index, folder / layout.index_part(number))
-            known, facts = _index(index)
+            known, facts = _known(index)
             files = [_hole(folder, layout.shard(number), _SHARD, known.rows)]
             files.append(_hole(folder, layout.shard_map(number), _SMALL))
             files.append(FileEntry(layout.index_part(number), known.size, known.sha256, known.rows))
-            files.append(_hole(folder, layout.verdict(number), _SMALL, job.part.rows))
-            dropped = job.part.rows - (known.rows or 0)
-            by_source = {job.part.source: Counts(job.part.rows, known.rows or 0, {"pretokenise.too_long": dropped})}
+            by_source = {}
+            for part, source in job.begun:
+                rows = -(-job.amount // len(job.begun)) + _LONG
+                files.append(_hole(folder, layout.verdict(part), _SMALL, rows))
+                by_source[source] = by_source.get(source, Counts()) + _ledger(rows)
         else:
             return do(task)
         total = sum(by_source.values(), Counts())
@@ -130,29 +141,49 @@ def _hole(folder: Path, name: str, size: int, rows: int | None = None) -> FileEn
     return FileEntry(name, size, hashlib.sha256(name.encode()).hexdigest(), rows)
 
 
+_LONG = 4  # samples of a part that are too long
+_TOKENS = {
+    "tokens": {"image": "<image>", "start": None, "end": None, "ids": {"<image>": 3}},
+    "image_token_id": 3,
+    "vocab_size": 32_000,
+}
+
+
+def _ledger(rows: int) -> Counts:
+    return Counts(rows, rows - _LONG, {"pretokenise.too_long": _LONG})
+
+
+def _batches(rows: int) -> list[tuple[int, int]]:
+    """(rows, bytes) of the batches of a part, _PARTS of which fill a shard."""
+    counts = [min(GROUP_ROWS, rows - first) for first in range(0, rows, GROUP_ROWS)]
+    return [(count, _SHARD // _PARTS // len(counts)) for count in counts]
+
+
 @functools.cache
-def _index(path: Path) -> tuple[FileEntry, dict[str, Any]]:
+def _known(path: Path) -> tuple[FileEntry, dict[str, Any]]:
     """An index of one shard: its entry, and the facts of a record that names it."""
     table = pq.read_table(path)
     known = describe(path.parent, path.name, table.num_rows)
-    tokens = {"image": "<image>", "start": None, "end": None, "ids": {"<image>": 3}}
-    return known, {
-        "rows": table.num_rows,
-        "totals": totals(table),
-        "tokens": tokens,
-        "image_token_id": 3,
-        "vocab_size": 32_000,
-    }
+    return known, {"rows": table.num_rows, "totals": totals(table), **_TOKENS}
+
+
+@functools.cache
+def _index(folder: Path, number: int, rows: int) -> Path:
+    """An index of so many rows; those of other numbers differ."""
+    path = folder / f"index-{rows}-{number}.parquet"
+    if not path.is_file():
+        _write_index(path, number, rows)
+    return path
 
 
 def _write_index(path: Path, number: int, rows: int) -> None:
-    kept = rows - 5  # one row is a reject, and a few are too long
-    row, chance = range(kept), random.Random(number)
+    row, chance = range(rows), random.Random(number)
     columns = {
         "sample_id": [f"s000/train-{number:05d}-of-33000.parquet#{n}" for n in row],
-        "shard": [number] * kept,
+        "shard": [number] * rows,
         "row": row,
-        "source": ["s000"] * kept,
+        "source": ["s000"] * rows,
+        "subset": ["s000"] * rows,
         "language": [chance.choice(("en", "ja", None)) for _ in row],
         **{name: [chance.randrange(8000) for _ in row] for name in COUNTS},
     }
@@ -170,8 +201,6 @@ def prepared(top: Path, parts: int, sources: int, rows: int) -> Path:
         for number in range(here):
             os.link(top / "one.parquet", folder / f"train-{number:05d}-of-{here:05d}.parquet")
         (top / "one.parquet").unlink()
-    for number in range(_INDEXES):
-        _write_index(top / f"index-{number}.parquet", number, rows)
     data: dict[str, Any] = {name: {} for name in ("dedupe", "language", "quality", "pretokenise")}
     data["language"] = {"keep": ["en", "ja"]}
     data["sources"] = {name: {"format": "text", "files": ["*.parquet"]} for name in names}
@@ -240,6 +269,7 @@ def command(name: str, recipe: Path) -> int:
 CASES: dict[str, Callable[[Path], int]] = {
     **{name: functools.partial(command, name) for name in ("plan", "run")},
     **{name: functools.partial(resume, name) for name in ("hash", "ingest", "language", "pretokenise")},
+    **{name: functools.partial(resume, "pretokenise") for name in ("rows", "shards")},
 }
 
 
@@ -280,7 +310,7 @@ Lines = Iterator[tuple[str, Measured]]
 def go_on(recipe: Path, kind: type[Job], tasks: int) -> None:
     """Run until so many tasks of a kind are done; the last one dies once its record is there."""
     context, steps = opened(recipe)
-    executor = Pretends(sorted(recipe.parent.glob("index-*.parquet")), (kind, tasks))
+    executor = Pretends(recipe.parent, (kind, tasks))
     with contextlib.suppress(Stopped), contextlib.redirect_stdout(sys.stderr):
         runner.run(steps, context, executor)
 
@@ -288,13 +318,14 @@ def go_on(recipe: Path, kind: type[Job], tasks: int) -> None:
 def run_of_parts(top: Path, parts: int, sources: int, rows: int) -> Lines:
     """Every case on the way from nothing to a finished run."""
     recipe = prepared(top, parts, sources, rows)
-    half = parts // 2
-    for name, kind in (("ingest", IngestJob), ("language", JudgeJob), ("pretokenise", ShardJob)):
+    for name, kind in (("ingest", IngestJob), ("language", JudgeJob), ("rows", RowsJob), ("shards", ShardJob)):
+        tasks = -(-parts // _PARTS) if kind is ShardJob else parts
+        half = tasks // 2
         go_on(recipe, kind, half + (kind is JudgeJob))  # before language comes dedupe, which is one task
         if kind is IngestJob:
             yield "`plan`, half done", measure("plan", recipe)
         yield f"resume {name}", measure(name, recipe)
-        go_on(recipe, kind, parts - half)
+        go_on(recipe, kind, tasks - half)
         yield f"close {name}", measure(name, recipe)
         if kind is JudgeJob:
             go_on(recipe, kind, parts)  # quality

@@ -19,9 +19,10 @@ Parquet. Text columns are zstd-compressed; image bytes are stored as they came (
   messages           the chat-template shape that the field reads; `type` is `text` or `image`, images in order;
                      `loss` is false for a turn that is context alone, else null
   images             original bytes; loads as the `datasets` Image feature
-  image_info         width and height AFTER EXIF orientation; mode as stored; orientation: EXIF tag (1 = upright);
-                     phash: 64-bit perceptual hash; grey: the 32 x 32 luminance it is taken from (checks matches);
-                     frames: > 1 for animations, of which the first frame counts
+  image_info         size: bytes of the file; width and height AFTER EXIF orientation; mode as stored;
+                     orientation: EXIF tag (1 = upright); phash: 64-bit perceptual hash; grey: the 32 x 32
+                     luminance it is taken from (checks matches); frames: > 1 for animations, of which the
+                     first frame counts
   scores             what the source rates (FineVision's ratings: `<name>_min`)
   declared_language  what the source says, if it says
 """
@@ -41,6 +42,7 @@ IMAGE_INFO = pa.list_(
     pa.struct(
         [
             ("sha256", pa.string()),
+            ("size", pa.int64()),
             ("width", pa.int32()),
             ("height", pa.int32()),
             ("format", pa.string()),

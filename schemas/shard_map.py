@@ -25,7 +25,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from schemas import strict
-from schemas.shard import SHARD
+from schemas.shard import MAY_BE_NULL, SHARD
 
 _MAGIC = 8  # bytes before the schema
 
@@ -104,7 +104,7 @@ def check_batch(data: pa.Buffer, batch: Batch) -> None:
         raise Damaged(f"Arrow can't read it ({' '.join(str(error).split())})") from None
     if found.num_rows != batch.rows:
         raise Damaged(f"{found.num_rows} rows, its map says {batch.rows}")
-    empty = [name for name in SHARD.names if name != "language" and _has_null(found[name])]
+    empty = [name for name in SHARD.names if name not in MAY_BE_NULL and _has_null(found[name])]
     if empty:
         raise Damaged(f"rows without {empty[0]}")
 
@@ -148,7 +148,7 @@ def _image_bytes(batch: pa.RecordBatch, data: pa.Buffer, end: int) -> tuple[int,
     _, offsets, buffer = images.buffers()
     if not len(images) or not buffer:
         return end, end
-    edges, base = memoryview(offsets).cast("q"), buffer.address - data.address
+    edges, base = memoryview(offsets).cast("i"), buffer.address - data.address
     return base + edges[images.offset], base + edges[images.offset + len(images)]
 
 

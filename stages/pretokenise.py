@@ -1,17 +1,15 @@
-"""Samples + verdicts -> SHARD rows: exact token ids, target spans and tile plans, without opening an image.
+"""Samples + verdicts -> ROWS: exact token ids, target spans and tile plans, without opening an image.
 
-Every count is arithmetic on the text and on (width, height): the grid is chosen from the size, its tokens are
-counted, placeholders are expanded to exactly what the model will see, and the original image bytes are copied
-through. The trainer cuts tiles by the stored grid. A sample that any filter dropped is counted under that filter's
-name; an over-long one or one without targets gets a verdict here. Nothing is truncated: by the recipe an over-long
-conversation is dropped, or cut between its rounds into several rows (stages/split.py). The ledger counts samples, not
-rows: a sample that is cut is kept once, and its verdict says how many rows it gives. Samples come and shards go in
-pieces, so that the size of a part is no matter of memory.
+Every count is arithmetic on the text and on (width, height): the grid is chosen from the size, its tokens are counted,
+and placeholders are expanded to exactly what the model will see (stages/shard_rows.py). Image bytes are not even read:
+they join the rows when a shard is written (stages/shard_images.py). A sample that any filter dropped is counted under
+that filter's name; an over-long one or one without targets gets a verdict here. The ledger counts samples, not rows: a
+sample that is cut is kept once, and its verdict says how many rows it gives. Samples come and rows go in pieces, so
+that the size of a part is no matter of memory.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -20,13 +18,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.manifest import Counts
-from schemas.shard import COUNTS, INDEX, SHARD
+from schemas.shard import COUNTS, ROWS
 from schemas.verdict import verdict_schema
 from stages.chat import ChatFormat
 from stages.shard_rows import Dropped, PretokeniseParams, rows_of
 from stages.stage import check_reasons, grouped
 
-VERSION = 6
+VERSION = 7
+
+# What is read of SAMPLE, in parquet's names
+COLUMNS = (
+    *("sample_id", "source", "subset", "licence", "messages", "scores", "declared_language"),
+    *(f"image_info.list.element.{name}" for name in ("sha256", "size", "width", "height")),
+)
 
 REASONS = {
     "too_long": "more than max_tokens tokens",
@@ -49,52 +53,37 @@ VERDICT = verdict_schema(
 
 
 class Pretokenised(NamedTuple):
-    """A piece of a part: a batch of the shard, its index rows, a verdict per sample (first reason to drop it) and the
-    ledger."""
+    """A piece of a part: a batch of rows, the bytes that they take in a shard, a verdict per sample (the first reason
+    to drop it) and the ledger."""
 
-    shard: pa.Table
-    index: pa.Table
+    rows: pa.Table
+    size: int
     verdict: pa.Table
     counts: Counts
 
 
 class _Judged(NamedTuple):
-    """What became of one sample: its verdict, and its row of the shard if it is kept. Further rows of a sample that is
-    cut follow without a verdict."""
+    """What became of one sample: its verdict, and its row if it is kept, which takes `size` bytes. Further rows of a
+    sample that is cut follow without a verdict."""
 
     verdict: dict[str, Any] | None
-    row: dict[str, Any] | None
-
-    @property
-    def size(self) -> int | None:
-        """The bytes that it takes in the shard, about."""
-        if self.row is None:
-            return None
-        return 4 * len(self.row["input_ids"]) + sum(len(image["bytes"]) for image in self.row["images"])
-
-
-class Damaged(ValueError):
-    """A sample is not what ingest made."""
+    row: dict[str, Any] | None = None
+    size: int | None = None
 
 
 def pretokenise(
-    pieces: Iterable[pa.Table],
-    verdicts: Mapping[str, pa.Table],
-    number: int,
-    chat: ChatFormat,
-    params: PretokeniseParams,
+    pieces: Iterable[pa.Table], verdicts: Mapping[str, pa.Table], chat: ChatFormat, params: PretokeniseParams
 ) -> Iterator[Pretokenised]:
-    """One part -> one shard, piece by piece; at least one.
+    """One part, piece by piece; at least one piece comes.
 
-    `pieces`: the samples; `verdicts`: filter name -> VERDICT rows of this part; `number`: the shard's number. Raises
-    ValueError if a verdict does not speak of exactly these samples, Damaged for images that are not ingest's.
+    `pieces`: the samples' COLUMNS; `verdicts`: filter name -> VERDICT rows of this part. Raises ValueError if a verdict
+    does not speak of exactly these samples.
     """
-    first = 0
     for group in grouped(_judged(pieces, verdicts, chat, params), lambda judged: judged.size):
-        shard = pa.Table.from_pylist([judged.row for judged in group if judged.row is not None], SHARD)
+        rows = pa.Table.from_pylist([judged.row for judged in group if judged.row is not None], ROWS)
         judged = [judged.verdict for judged in group if judged.verdict is not None]
-        yield Pretokenised(shard, _index(shard, number, first), pa.Table.from_pylist(judged, VERDICT), _ledger(judged))
-        first += shard.num_rows
+        size = sum(judged.size or 0 for judged in group)
+        yield Pretokenised(rows, size, pa.Table.from_pylist(judged, VERDICT), _ledger(judged))
 
 
 def _judged(
@@ -103,48 +92,43 @@ def _judged(
     start = 0
     for samples in pieces:
         mine = {stage: verdict.slice(start, samples.num_rows) for stage, verdict in verdicts.items()}
-        start += samples.num_rows
         dropped = first_drop(samples["sample_id"], mine)
-        languages = _languages(samples, mine)
-        for row, language, (stage, reason) in zip(samples.to_pylist(), languages, dropped, strict=True):
-            yield from _judge(row, language, stage, reason, chat, params)
+        known = zip(_languages(samples, mine), _evidence(samples, mine), dropped, strict=True)
+        for number, (row, (language, scores, drop)) in enumerate(zip(samples.to_pylist(), known, strict=True), start):
+            beside = {"language": language, "scores": scores, "sample": number}
+            yield from _judge(row, beside, drop, chat, params)
+        start += samples.num_rows
     for stage, verdict in verdicts.items():
         if verdict.num_rows != start:
             raise ValueError(f"the verdicts of {stage} don't speak of these samples row by row; run {stage} again")
 
 
 def _judge(
-    row: Mapping[str, Any],
-    language: str | None,
-    stage: str | None,
-    reason: str | None,
+    row: dict[str, Any],
+    beside: Mapping[str, Any],
+    drop: tuple[str | None, str | None],
     chat: ChatFormat,
     params: PretokeniseParams,
 ) -> Iterator[_Judged]:
-    """A sample's rows of the shard, or why there is none; `stage` and `reason`: the filter that dropped it."""
+    """A sample's rows with what is known `beside` the sample, or why there is none; `drop`: by which filter, why."""
+    stage, reason = drop
     verdict = {"sample_id": row["sample_id"], "stage": stage, "reason": reason}
     if reason is not None:
-        yield _Judged(verdict, None)
+        yield _Judged(verdict)
         return
-    _prove(row)
+    sizes = [info["size"] for info in row["image_info"]]
     try:
-        found, detail = rows_of(row, chat, params)
-    except Dropped as drop:
-        own = {"stage": "pretokenise", "reason": drop.reason, "detail": drop.detail, "num_tokens": drop.num_tokens}
-        yield _Judged(verdict | own, None)
+        found, detail = rows_of({**row, "images": range(len(sizes))}, chat, params)
+    except Dropped as dropped:
+        own = {"reason": dropped.reason, "detail": dropped.detail, "num_tokens": dropped.num_tokens}
+        yield _Judged({**verdict, "stage": "pretokenise", **own})
         return
     sums = {name: sum(one[name] for one in found) for name in COUNTS}
     first: dict[str, Any] | None = verdict | {"rows": len(found), "detail": detail, **sums}
     for one in found:
-        yield _Judged(first, {**one, "language": language})
+        size = 4 * len(one["input_ids"]) + sum(sizes[number] for number in one["image_numbers"])
+        yield _Judged(first, {**one, **beside}, size)
         first = None
-
-
-def _prove(row: Mapping[str, Any]) -> None:
-    """Raise Damaged unless every image is the one that ingest looked at: its bytes are copied, and its size is used."""
-    for number, (image, info) in enumerate(zip(row["images"], row["image_info"], strict=True), 1):
-        if hashlib.sha256(image["bytes"]).hexdigest() != info["sha256"]:
-            raise Damaged(f"{row['sample_id']}: image {number} has other bytes than its sha256 says")
 
 
 def first_drop(sample_ids: pa.ChunkedArray, verdicts: Mapping[str, pa.Table]) -> list[tuple[str | None, str | None]]:
@@ -164,12 +148,18 @@ def _languages(samples: pa.Table, verdicts: Mapping[str, pa.Table]) -> list[str 
     return list(column.to_pylist())
 
 
-def _index(shard: pa.Table, number: int, first: int) -> pa.Table:
-    rows = range(first, first + shard.num_rows)
-    place = {"shard": pa.array([number] * len(rows), pa.int32()), "row": pa.array(rows, pa.int32())}
-    return pa.table(
-        {name: place.get(name, shard[name] if name in shard.column_names else None) for name in INDEX.names}
-    )
+def _evidence(samples: pa.Table, verdicts: Mapping[str, pa.Table]) -> list[list[dict[str, Any]]]:
+    """The numbers that a shard keeps of each sample: the source's scores, then those of the filters' evidence."""
+    told = [
+        (f"{stage}.{name}", verdict[name].to_pylist())
+        for stage, verdict in verdicts.items()
+        for name in verdict.column_names
+        if pa.types.is_floating(verdict[name].type) or pa.types.is_integer(verdict[name].type)
+    ]
+    return [
+        (scores or []) + [{"name": name, "value": all_of[row]} for name, all_of in told if all_of[row] is not None]
+        for row, scores in enumerate(samples["scores"].to_pylist())
+    ]
 
 
 def _ledger(judged: list[dict[str, Any]]) -> Counts:

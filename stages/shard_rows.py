@@ -23,17 +23,25 @@ from stages.tiles.table import TileScheme
 
 @dataclass(frozen=True)
 class PretokeniseParams:
-    """How images become tiles and tokens, and turns a chat with labels; the longest sample that stays."""
+    """How images become tiles and tokens, and turns a chat with labels; the longest sample that stays.
+
+    shard_bytes    how large a shard may be: a new one begins before it is passed
+    keep_messages  whether the shards hold, beside the ids, what they were made of
+    """
 
     tiles: TileScheme = field(default_factory=InternVL)
     tokens: ImageTokens = field(default_factory=ImageTokens)
     chat: ChatRules = field(default_factory=ChatRules)
     max_tokens: int = 8192
     too_long: Literal["drop", "split"] = "drop"
+    shard_bytes: int = 512 * 1024 * 1024
+    keep_messages: bool = False
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens: got {self.max_tokens}, wanted at least 1")
+        if self.shard_bytes < 1:
+            raise ValueError(f"shard_bytes: got {self.shard_bytes}, wanted at least 1")
         for kind in sorted(self.tiles.needs):
             if getattr(self.tokens, kind) is None:
                 raise ValueError(
@@ -58,6 +66,8 @@ def rows_of(
 ) -> tuple[list[dict[str, Any]], str | None]:
     """A sample's row, or those of its pieces where it is too long and the recipe says so, and what to say of them.
 
+    `row`: SAMPLE's fields, and as `images` a number for each, by which its row tells which it has: those of ROWS that
+    this gives are all but `language`, `scores` and `sample`.
     Raises Dropped.
     """
     try:
@@ -111,14 +121,15 @@ def _encode(
         raise Dropped("no_target", None, num_tokens)
     return {
         "sample_id": row["sample_id"],
-        "source": row["source"],
+        **{name: row[name] for name in ("source", "subset", "licence")},
         "input_ids": encoded.input_ids,
         "target_spans": encoded.target_spans,
         "label_changes": [{"position": position, "id": label} for position, label in encoded.label_changes],
-        "images": row["images"],
+        "image_numbers": list(row["images"]),
         "image_sha256": [info["sha256"] for info in row["image_info"]],
         "tiles": _tiles(sizes, grids, encoded, params.tiles.scheme),
         **_counts(encoded, grids),
+        "messages": row["messages"] if params.keep_messages else None,
     }
 
 

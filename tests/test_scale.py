@@ -19,11 +19,13 @@ def tasks(lines: Lines) -> dict[str, int]:
 @pytest.mark.slow
 def test_a_run_of_parts_is_resumed_where_it_ended_and_closed_without_a_task(tmp_path: Path) -> None:
     found = tasks(scale.run_of_parts(tmp_path, parts=PARTS, sources=1, rows=64))
-    left = PARTS - PARTS // 2
+    left, shards = PARTS - PARTS // 2, 2
     assert found == {
         "`plan`, half done": 0,
-        **{f"resume {name}": left for name in ("ingest", "language", "pretokenise")},
-        **{f"close {name}": 0 for name in ("ingest", "language", "pretokenise")},
+        **{f"resume {name}": left for name in ("ingest", "language", "rows")},
+        **{f"close {name}": 0 for name in ("ingest", "language", "shards")},
+        "close rows": shards,
+        "resume shards": 1,
         "`plan`, finished": 0,
         "`run`, finished": 0,
     }

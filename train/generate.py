@@ -19,6 +19,8 @@ import torch
 from transformers import DynamicCache
 
 from schemas import strict
+from schemas.fingerprints import of_tokenizer
+from schemas.manifest import hash_file
 from stages.chat import ChatFormat, ControlText, TemplateRefuses
 from stages.images.rules import BadImage, open_rgb
 from stages.tiles.scheme import NoGrid
@@ -51,11 +53,11 @@ class Answerer:
         record = checkpoint.read(folder)
         self.facts = strict.build(Facts, record.facts, "facts")
         self.chat = ChatFormat.load(folder / checkpoint.TOKENIZER, self.facts.tokens, self.facts.chat)
-        known, wanted = ((of.image_token_id, of.vocab_size) for of in (self.chat, self.facts))
-        if known != wanted:
+        files = {path.name: hash_file(path) for path in (folder / checkpoint.TOKENIZER).iterdir()}
+        if (found := of_tokenizer(files)) != (wanted := self.facts.fingerprints.tokenizer):
             raise PromptError(
-                f"{folder / checkpoint.TOKENIZER}: is another tokenizer; image token {known[0]} of {known[1]:,} "
-                f"tokens, the model learnt with {wanted[0]} of {wanted[1]:,}"
+                f"{folder / checkpoint.TOKENIZER}: is another tokenizer, {found[:8]}; the model learnt with "
+                f"{wanted[:8]}; put back the files of the checkpoint"
             )
         model = strict.build(ModelConfig, record.identity["model"], "model")
         self.model = build.build(model, self.facts).eval()

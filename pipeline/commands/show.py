@@ -23,6 +23,7 @@ from pipeline.steps.samples import parts_of
 from pipeline.storage import layout
 from pipeline.storage.part_reader import read, row_groups
 from schemas import manifest, strict
+from schemas.manifest import ManifestError
 from schemas.shown import shown, shown_lines
 from schemas.strict import RecipeError
 from stages.chat import ChatFormat, ImageTokens
@@ -52,7 +53,7 @@ def show(steps: Sequence[Step], context: Context, sample_id: str, console: Conso
             verdict = read(context.out / step.folder / layout.verdict(number)).slice(row, 1).to_pylist()[0]
             _print_verdict(console, step.stage.name, verdict)
     if last in ready:
-        _print_tokens(console, context.out / last.folder, number, sample_id)
+        _print_tokens(console, context.out / last.folder, sample_id)
 
 
 def _rejected(ingested: Sequence[Step], out: Path, sample_id: str) -> dict[str, Any] | None:
@@ -115,11 +116,8 @@ def _print_verdict(console: Console, stage: str, verdict: Mapping[str, Any]) -> 
     console.print(Text.assemble(f"{stage:<14} ", outcome, f"  {told}"))
 
 
-def _print_tokens(console: Console, folder: Path, number: int, sample_id: str) -> None:
-    with pa.memory_map(str(folder / layout.shard(number))) as source:
-        table = pa.ipc.open_file(source).read_all()
-        places = [n for n, one in enumerate(table["sample_id"].to_pylist()) if is_of(one, sample_id)]
-        samples = table.drop_columns(["images"]).take(pa.array(places, pa.int64())).to_pylist()
+def _print_tokens(console: Console, folder: Path, sample_id: str) -> None:
+    samples = [_shard_row(folder, **place) for place in _places(folder, sample_id)]
     if not samples:
         return
     facts = manifest.read(folder).facts
@@ -128,6 +126,27 @@ def _print_tokens(console: Console, folder: Path, number: int, sample_id: str) -
         if len(samples) > 1:
             console.print(f"piece          {shown(sample['sample_id'])}")
         _print_row(console, chat, sample, facts["image_token_id"])
+
+
+def _places(folder: Path, sample_id: str) -> list[dict[str, int]]:
+    """Where a sample, or its pieces, lie: shard and row."""
+    found: list[dict[str, int]] = []
+    for table in row_groups(folder / layout.INDEX, ["sample_id", "shard", "row"]):
+        near = table.filter(pc.starts_with(table["sample_id"], sample_id)).to_pylist()
+        found += [{"shard": one["shard"], "row": one["row"]} for one in near if is_of(one["sample_id"], sample_id)]
+    return found
+
+
+def _shard_row(folder: Path, shard: int, row: int) -> dict[str, Any]:
+    """A row of a shard without its images."""
+    with pa.memory_map(str(folder / layout.shard(shard))) as source:
+        reader = pa.ipc.open_file(source)
+        for number in range(reader.num_record_batches):
+            batch = reader.get_batch(number)
+            if row < batch.num_rows:
+                return dict(batch.drop_columns(["images"]).slice(row, 1).to_pylist()[0])
+            row -= batch.num_rows
+    raise ManifestError(f"{folder / layout.shard(shard)}: has no row {row}; run `python -m pipeline verify`")
 
 
 def _print_row(console: Console, chat: ChatFormat, sample: Mapping[str, Any], image: int) -> None:

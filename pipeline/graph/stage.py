@@ -100,6 +100,7 @@ class Phase:
     split   (step, context, records of the phase before) -> its jobs, in the order of their numbers
     do      (job, writer) -> what was done; in a worker, so a function of a module, that needs nothing but the job
     name    of the folder for its files, unless it is the last
+    word    what its tasks are made of, or make
     failed  what is said of files, or parts, that have a problem
     keep    whether the record that an earlier run left of a job may stand
     before  (folder, jobs to do) -> why it is no use to begin; "" if it is
@@ -110,6 +111,7 @@ class Phase:
     split: Callable[[Step, Context, Sequence[Record]], Sequence[Job]]
     do: Callable[[Any, PartWriter], Done]
     name: str = "parts"
+    word: Literal["parts", "files", "shards"] = "parts"
     unit: Literal["samples", "bytes"] = "samples"
     failed: str = "could not be read"
     keep: Callable[[Any, Record], bool] = lambda job, record: True

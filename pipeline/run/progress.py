@@ -23,12 +23,20 @@ _BLINK = 0.2  # and between two looks at a terminal's: a look costs a moment for
 
 
 class StepProgress:
-    """One step at work. `amount`: of all parts, in `unit`; `live`: how much of unfinished parts is there already."""
+    """One step at work. `word`: what its parts are called; `amount`: of all of them, in `unit`; `live`: how much of
+    unfinished ones is there already."""
 
     def __init__(
-        self, name: str, parts: int, amount: int, unit: str = "samples", live: Callable[[], int] = lambda: 0
+        self,
+        name: str,
+        parts: int,
+        amount: int,
+        unit: str = "samples",
+        live: Callable[[], int] = lambda: 0,
+        word: str = "parts",
     ) -> None:
         self.name, self.parts, self.amount, self.unit, self.live = name, parts, amount, unit, live
+        self.word = word
         self.done = self.resumed = self.old = self.fresh = 0
         self.counts = Counts()
         self.begun = live()
@@ -68,11 +76,6 @@ class StepProgress:
     @property
     def _head(self) -> str:
         return f"{self.name:<22} {self.done:,}/{self.parts:,} {self.word}"
-
-    @property
-    def word(self) -> str:
-        """What its tasks are made of."""
-        return "files" if self.unit == "bytes" else "parts"
 
     def _rate(self, rate: float) -> str:
         return f"{rate / 1e6:,.1f} MB/s" if self.unit == "bytes" else f"{rate:,.0f} samples/s"

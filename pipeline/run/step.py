@@ -112,7 +112,7 @@ class Doing:
 
         name = self.step.name if not self._phases else f"{self.step.name}: {phase.name}"
         parts, amount = (sum(getattr(job, key) for job in self._jobs) for key in ("parts", "amount"))
-        self.progress = StepProgress(name, parts, amount, phase.unit, live)
+        self.progress = StepProgress(name, parts, amount, phase.unit, live, phase.word)
         for number, record in records.items():
             self.progress.add(record.counts, self._jobs[number].amount, self._jobs[number].parts, None)
         self._screen.begin(self.progress)

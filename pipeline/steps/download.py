@@ -193,6 +193,7 @@ DOWNLOAD = Stage(
         Phase(
             _split,
             _do,
+            word="files",
             unit="bytes",
             failed="could not be fetched",
             keep=_keep,

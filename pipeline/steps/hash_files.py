@@ -203,7 +203,7 @@ HASH = Stage(
     makes="files",
     reasons=hash_files.REASONS,
     steps=_steps,
-    phases=(Phase(_split, _do, unit="bytes", failed="could not be hashed"),),
+    phases=(Phase(_split, _do, word="files", unit="bytes", failed="could not be hashed"),),
     absent="no source in a folder",
     named_by="content",
     finish=_finish,

@@ -1,17 +1,15 @@
-"""The step `pretokenise`: samples and verdicts become shards, a part is a task.
+"""The step `pretokenise`: samples and verdicts become shards.
 
-At its end there is one index over all shards, and the tokenizer as it was used lies beside them.
+Two phases: the text of each part becomes rows (part_rows.py), then rows and images become shards of a size
+(shard_files.py). At its end there is one index over all shards, and the tokenizer as it was used lies beside them.
 """
 
 from __future__ import annotations
 
-import functools
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,36 +18,26 @@ from pipeline.graph.context import Context
 from pipeline.graph.errors import StepError
 from pipeline.graph.proof import same_facts, same_rows
 from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step, all_of, rows_of_samples
-from pipeline.graph.task import Done, Job, Record
-from pipeline.steps.samples import Part, parts_of
+from pipeline.graph.task import Record
+from pipeline.steps import part_rows, shard_card, shard_files
 from pipeline.steps.shard_check import check_shards
 from pipeline.storage import layout
 from pipeline.storage.at_once import at_once
 from pipeline.storage.commit import commit_text
-from pipeline.storage.part_reader import read, row_groups
+from pipeline.storage.part_reader import read
 from pipeline.storage.part_writer import PartWriter
-from schemas import shard_map, strict
-from schemas.manifest import Counts, Manifest, ManifestError
-from schemas.shard import COUNTS, INDEX, SHARD
+from schemas import fingerprints, strict
+from schemas.fingerprints import Fingerprints
+from schemas.manifest import Counts, FileEntry, Manifest, ManifestError
+from schemas.shard import COUNTS, INDEX
 from schemas.strict import RecipeError
 from stages import pretokenise
-from stages.chat import ChatError, ChatFormat, ImageTokens
-from stages.chat_rules import ChatRules
+from stages.chat import ChatError, ChatFormat
 from stages.pretokenise import VERDICT, ledger, totals
 from stages.shard_rows import PretokeniseParams
 from stages.tokenizer_check import refusal
 
 _INDEX_ROWS = 1 << 17  # rows of a row group of the whole index, at the least
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardJob(Job):
-    """A part, its verdict file of every filter, and the folder of the tokenizer."""
-
-    part: Part
-    verdicts: tuple[tuple[str, str], ...]
-    tokenizer: str
-    params: PretokeniseParams
 
 
 def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[Step]:
@@ -62,102 +50,40 @@ def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[S
 
 def _foresee(step: Step, context: Context) -> None:
     """The tokenizer and its template are tried now: all else is done before the first task that needs them."""
-    folder, given = str(context.place("tokenizer")), _told(step.params)
+    folder, given = str(context.place("tokenizer")), part_rows.told(step.params)
     if why := refusal(folder, context.content.tokenizer, given):
         raise RecipeError(f"run.locations.tokenizer: {why}")
 
 
-def _split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
-    folders = {judge.stage.name: context.out / judge.folder for judge in step.making("verdicts")}
-    return [
-        ShardJob(
-            amount=part.rows,
-            part=part,
-            verdicts=tuple((name, str(folder / layout.verdict(number))) for name, folder in folders.items()),
-            tokenizer=str(context.place("tokenizer")),
-            params=step.params,
-        )
-        for number, part in enumerate(parts_of(step.making("samples"), context))
-    ]
-
-
-def _do(job: ShardJob, writer: PartWriter) -> Done:
-    chat = _chat(job.tokenizer, _told(job.params))
-    verdicts = {name: read(path) for name, path in job.verdicts}
-    indexes, judged, counts = [], [], []
-
-    def shards() -> Iterator[pa.Table]:
-        groups = row_groups(job.part.path)
-        for piece in pretokenise.pretokenise(groups, verdicts, writer.number, chat, job.params):
-            indexes.append(piece.index)
-            judged.append(piece.verdict)
-            counts.append(piece.counts)
-            yield piece.shard
-
-    try:
-        writer.write(layout.shard(writer.number), SHARD, shards())
-    except pretokenise.Damaged as error:
-        raise ManifestError(f"{job.part.path}: {error}; delete the folder and run its stage again") from None
-    _save_map(writer)
-    index = pa.concat_tables(indexes).combine_chunks()
-    writer.write(layout.index_part(writer.number), INDEX, [index])
-    writer.write(layout.verdict(writer.number), VERDICT, [pa.concat_tables(judged).combine_chunks()])
-    facts = {"rows": index.num_rows, "totals": totals(index), **_of_tokenizer(chat)}
-    if not writer.number:
-        _save_tokenizer(chat, writer)
-    return Done({job.part.source: sum(counts, Counts())}, facts)
-
-
-@functools.lru_cache(maxsize=2)
-def _chat(folder: str, given: str) -> ChatFormat:
-    tokens, rules = (json.loads(given)[name] for name in ("tokens", "chat"))
-    return ChatFormat.load(folder, ImageTokens(**tokens), strict.build(ChatRules, rules))
-
-
-def _told(params: PretokeniseParams) -> str:
-    """What of a recipe a ChatFormat is made by, as JSON: a text is the same wherever it is."""
-    return json.dumps({"tokens": asdict(params.tokens), "chat": asdict(params.chat)})
-
-
-def _of_tokenizer(chat: ChatFormat) -> dict[str, Any]:
-    """The facts that the tokenizer decides: the tokens with the ids that they have in it."""
-    return {
-        "tokens": asdict(chat.image_tokens),
-        "image_token_id": chat.image_token_id,
-        "vocab_size": chat.vocab_size,
-    }
-
-
-def _save_map(writer: PartWriter) -> None:
-    """What lies where in the shard, with hashes: the trainer proves each batch before its first use."""
-    shard, name = writer.folder / layout.shard(writer.number), layout.shard_map(writer.number)
-    commit_text(writer.folder / name, shard_map.survey(shard).to_json())
-    writer.add(name)
-
-
-def _save_tokenizer(chat: ChatFormat, writer: PartWriter) -> None:
-    """The tokenizer as it was used, beside the shards; the first task does it."""
-    folder = writer.folder / layout.TOKENIZER
-    chat.save(folder)
-    for path in sorted(folder.iterdir()):
-        writer.add(f"{layout.TOKENIZER}/{path.name}")
-
-
 def _finish(ending: Ending, writer: PartWriter) -> Facts:
-    """One index of all shards in the order of their numbers, and the totals."""
+    """One index of all shards in the order of their numbers, the totals, and a card."""
     params, records = ending.step.params, ending.records
-    writer.write(layout.INDEX, INDEX, map(_indexes, _grouped(ending.folder, records)))
     none = {"tokens": asdict(params.tokens), "image_token_id": 0, "vocab_size": 0}
     known = records[0].facts if records else none
-    return Facts(
-        {
-            "tiles": asdict(params.tiles),
-            "chat": asdict(params.chat),
-            **{name: known[name] for name in none},
-            "rows": sum(record.facts["rows"] for record in records),
-            "totals": {name: sum(record.facts["totals"][name] for record in records) for name in COUNTS},
-        }
+    prints = _fingerprints([file for record in records[:1] for file in record.files], params)
+    facts = {
+        "tiles": asdict(params.tiles),
+        "chat": asdict(params.chat),
+        **{name: known[name] for name in none},
+        "fingerprints": asdict(prints),
+        "rows": sum(record.facts["rows"] for record in records),
+        "totals": {name: sum(record.facts["totals"][name] for record in records) for name in COUNTS},
+    }
+    schema = fingerprints.written(INDEX, prints)
+    tables = (_indexes(paths).replace_schema_metadata(schema.metadata) for paths in _grouped(ending.folder, records))
+    writer.write(layout.INDEX, schema, tables)
+    commit_text(
+        ending.folder / shard_card.NAME, shard_card.text(ending.step.name, writer.folder.name, len(records), facts)
     )
+    writer.add(shard_card.NAME)
+    return Facts(facts)
+
+
+def _fingerprints(files: Iterable[FileEntry], params: PretokeniseParams) -> Fingerprints:
+    """Of the tokenizer among these files, and of the scheme."""
+    prefix = f"{layout.TOKENIZER}/"
+    tokenizer = {file.name.removeprefix(prefix): file.sha256 for file in files if file.name.startswith(prefix)}
+    return fingerprints.taken(tokenizer, asdict(params.tiles))
 
 
 def _grouped(folder: Path, records: Sequence[Record]) -> Iterator[list[Path]]:
@@ -207,8 +133,11 @@ def _verify(folder: Path, manifest: Manifest) -> None:
         raise ManifestError(f"{folder}: its tokenizer can't be read ({error}); run its stage again") from None
     index = read(folder / layout.INDEX, schema=INDEX)
     of_index = {"rows": index.num_rows, "totals": totals(index)}
-    of_params = {"tiles": asdict(params.tiles), "chat": asdict(params.chat)}
-    same_facts(folder, manifest, {**of_params, **_of_tokenizer(chat), **of_index})
+    prints = _fingerprints(manifest.files, params)
+    if (found := fingerprints.read(index.schema)) != prints:
+        raise ManifestError(f"{folder / layout.INDEX}: says fingerprints {found}, its files give {prints}; run again")
+    of_params = {"tiles": asdict(params.tiles), "chat": asdict(params.chat), "fingerprints": asdict(prints)}
+    same_facts(folder, manifest, {**of_params, **part_rows.of_tokenizer(chat), **of_index})
     names = [file.name for file in manifest.files if layout.is_a("verdict", file.name)]
     tables = [read(folder / name, schema=VERDICT) for name in names]
     same_rows(folder, "counts", manifest.counts, sum(map(ledger, tables), Counts()))
@@ -223,7 +152,10 @@ PRETOKENISE = Stage(
     makes="shards",
     reasons=pretokenise.REASONS,
     steps=_steps,
-    phases=(Phase(_split, _do),),
+    phases=(
+        Phase(part_rows.split, part_rows.do, name=shard_files.PHASE),
+        Phase(shard_files.split, shard_files.do, word="shards"),
+    ),
     foresee=_foresee,
     finish=_finish,
     check=_check,

@@ -56,7 +56,7 @@ def phase(rows_per_part: Callable[[Step], int]) -> Phase:
             for files, amount in _shares(found)
         ]
 
-    return Phase(split, _do, name="slices", unit="bytes")
+    return Phase(split, _do, name="slices", word="files", unit="bytes")
 
 
 def _shares(found: SourceFiles) -> Iterator[tuple[tuple[Listed, ...], int]]:

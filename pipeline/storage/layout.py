@@ -2,6 +2,8 @@
 
 <out>/<step>/  part-00000.parquet rejected-00000.parquet     samples and rejects of ingest
                verdict-00000.parquet                         row i speaks of row i of the part of that number
+               rows-00000.arrow                              the rows of a part without images, in pretokenise's
+                                                             first phase
                shard-00000.arrow index-00000.parquet         pretokenise
                map-00000.json                                what lies where in the shard of that number
                part-00000.json                               the record of a finished task, written after its files
@@ -34,6 +36,10 @@ def rejected(number: int) -> str:
 
 def verdict(number: int) -> str:
     return f"verdict-{number:05d}.parquet"
+
+
+def rows(number: int) -> str:
+    return f"rows-{number:05d}.arrow"
 
 
 def shard(number: int) -> str:

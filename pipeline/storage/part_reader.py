@@ -6,6 +6,8 @@ file it is. (`python -m pipeline verify` reads whole files and compares their ha
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,15 +30,24 @@ def read(
     return table
 
 
-def row_groups(path: str | Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
-    """A file, row group by row group. Raises ManifestError for a damaged one."""
+def row_groups(path: str | Path, columns: list[str] | None = None, first: int = 0) -> Iterator[pa.Table]:
+    """A file, row group by row group, from the `first` on. Raises ManifestError for a damaged one."""
     with _whole(path):
         file = pq.ParquetFile(path, page_checksum_verification=True)
     with file:
-        for number in range(file.num_row_groups):
+        for number in range(first, file.num_row_groups):
             with _whole(path):
                 table = file.read_row_group(number, columns)
             yield table
+
+
+def row_groups_from(path: str | Path, columns: list[str], row: int) -> tuple[int, Iterator[pa.Table]]:
+    """The row groups from the one that holds a row on, and the number of the first one's first row."""
+    with _whole(path), pq.ParquetFile(path) as file:
+        sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+    ends = list(itertools.accumulate(sizes))
+    skipped = bisect.bisect_right(ends, row)
+    return (ends[skipped - 1] if skipped else 0), row_groups(path, columns, skipped)
 
 
 @contextmanager

@@ -71,6 +71,7 @@ class ImageInfo:
     """One image as SAMPLE.image_info has it; width and height are upright."""
 
     sha256: str
+    size: int
     width: int
     height: int
     format: str
@@ -80,6 +81,9 @@ class ImageInfo:
     phash: int
     grey: bytes
 
+
+Data = bytes | memoryview
+"""An encoded image: bytes, or where they lie."""
 
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 
@@ -111,6 +115,7 @@ def inspect(data: bytes, max_pixels: int) -> ImageInfo:
         width, height = height, width
     return ImageInfo(
         hashes.sha256(data),
+        len(data),
         width,
         height,
         str(image.format),
@@ -122,7 +127,7 @@ def inspect(data: bytes, max_pixels: int) -> ImageInfo:
     )
 
 
-def open_rgb(data: bytes) -> Image.Image:
+def open_rgb(data: Data) -> Image.Image:
     """The upright RGB image: what is tiled for training and inference. Raises BadImage."""
     image = _open(data)
     left = _left_to_turn(image, _orientation(image))
@@ -145,7 +150,7 @@ def _check_work(image: Image.Image, data: bytes, max_pixels: int) -> None:
         raise BadImage("image_too_large", f"a JPEG of {found:,} scans, at most {MAX_SCANS}")
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: Data) -> Image.Image:
     if not data:
         raise BadImage("image_unreadable", "empty: 0 bytes")
     try:
@@ -153,7 +158,7 @@ def _open(data: bytes) -> Image.Image:
             warnings.simplefilter("ignore")  # Pillow warns of oddities (corrupt EXIF); load() below is the judge
             return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
-        raise BadImage("image_unreadable", _unreadable(data)) from None
+        raise BadImage("image_unreadable", _unreadable(bytes(data))) from None
     except _DECODE_ERRORS as error:
         raise BadImage("image_unreadable", f"{type(error).__name__}: {error}") from None
 

@@ -55,13 +55,20 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 MakeRecipe = Callable[..., Path]
 
 
+def _quickstart() -> dict[str, Any]:
+    """The quickstart's recipe with small parts, and a shard for each."""
+    mapping: dict[str, Any] = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text(encoding="utf-8"))
+    mapping["data"]["ingest"]["rows_per_part"] = 40
+    mapping["data"]["pretokenise"]["shard_bytes"] = 1
+    return mapping
+
+
 @pytest.fixture
 def make_recipe(corpus: Corpus, tmp_path: Path) -> MakeRecipe:
     """A recipe file: the quickstart's, with small parts, changed by `edit(mapping)`."""
 
     def make(edit: Callable[[dict[str, Any]], object] | None = None, name: str = "recipe.yaml") -> Path:
-        mapping = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text(encoding="utf-8"))
-        mapping["data"]["ingest"]["rows_per_part"] = 40
+        mapping = _quickstart()
         mapping["run"] = {"out": str(tmp_path / "out"), "locations": corpus.places}
         if edit:
             edit(mapping)
@@ -133,8 +140,7 @@ def do(
 def finished_run(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Context, list[Step]]:
     """One finished run of the quickstart recipe: (recipe, context, steps). Not to be written to."""
     folder = tmp_path_factory.mktemp("finished")
-    mapping = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text(encoding="utf-8"))
-    mapping["data"]["ingest"]["rows_per_part"] = 40
+    mapping = _quickstart()
     mapping["run"] = {"out": str(folder / "out"), "locations": corpus.places}
     path = write_yaml(folder / "recipe.yaml", mapping)
     return (path, *run(path))

@@ -183,10 +183,12 @@ def test_every_step_and_phase_at_work_ends_with_a_line(
     context, steps = opened(path, context.out)
     runner.run(steps, context, Serial())
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("  ")[0] for line in lines] == ["ingest talks: slices", "ingest talks", "pretokenise"]
+    names = ["ingest talks: slices", "ingest talks", "pretokenise: rows", "pretokenise"]
+    assert [line.split("  ")[0] for line in lines] == names
     assert "2/2 files  23 in, 23 kept  " in lines[0]
     assert "4/4 parts (4 from an earlier run)  23 in, 22 kept, 1 rejected  " in lines[1]
-    assert "7/7 parts (6 from an earlier run)  35 in, 29 kept, 6 dropped  " in lines[2]
+    assert "7/7 parts  35 in, 29 kept, 6 dropped  " in lines[2]
+    assert "6/6 shards (5 from an earlier run)  35 in, 29 kept, 6 dropped  " in lines[3]
     assert all(line.endswith(" s") for line in lines)
 
 

@@ -39,7 +39,7 @@ def test_parts_of_an_earlier_run_count_as_done_but_not_as_speed() -> None:
 
 def test_bytes_that_are_there_before_their_file_is_whole_count_as_progress() -> None:
     there = [5_000_000]
-    step = StepProgress("download fine", 2, 40_000_000, "bytes", lambda: there[0])
+    step = StepProgress("download fine", 2, 40_000_000, "bytes", lambda: there[0], "files")
     step.opened -= 10.0
     there[0] = 25_000_000
     line = step.line()

@@ -58,14 +58,14 @@ def test_finished_work_is_not_done_again(finished_run: Finished) -> None:
     path, _, _ = finished_run
     context, steps = opened(path)
     assert all(context.manifest(step) for step in steps)
-    folder = context.out / steps[-1].folder
-    before = {p.name: p.stat().st_mtime_ns for p in folder.glob("shard-*")}
+    folder = context.out / steps[-2].folder
+    before = {p.name: p.stat().st_mtime_ns for p in folder.glob("verdict-*")}
     manifest = folder / "manifest.json"
     record = manifest.read_bytes()
     manifest.unlink()
     run(path, executor=DiesAfter(0))  # every part has its record: nothing is executed
     assert manifest.read_bytes() == record
-    assert {p.name: p.stat().st_mtime_ns for p in folder.glob("shard-*")} == before
+    assert {p.name: p.stat().st_mtime_ns for p in folder.glob("verdict-*")} == before
 
 
 def test_a_part_whose_file_was_damaged_in_size_is_done_again(make_recipe: MakeRecipe) -> None:

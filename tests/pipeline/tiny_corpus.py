@@ -53,7 +53,7 @@ def write(folder: Path) -> None:
 
 
 def recipe(folder: Path, out: Path) -> dict[str, Any]:
-    """A recipe on it, with every filter on and six rows in a part."""
+    """A recipe on it, with every filter on and six rows in a part, and a shard for each of them."""
     places = ("talks", "signs", "exam", "tokenizer")
     return {
         "data": {
@@ -68,6 +68,7 @@ def recipe(folder: Path, out: Path) -> dict[str, Any]:
                 "tiles": {"scheme": "internvl", "tile": 16, "patch": 4, "merge": 2, "max_tiles": 2},
                 "tokens": {"image": "<image>", "start": "<img>", "end": "</img>"},
                 "max_tokens": 300,
+                "shard_bytes": 1,
             },
         },
         "run": {"out": str(out), "locations": {name: str(folder / name) for name in places}},

@@ -23,6 +23,8 @@ def rows() -> list[dict[str, Any]]:
         {
             "sample_id": f"a#{number}",
             "source": "a",
+            "subset": "b",
+            "licence": None,
             "language": "en" if number % 2 else None,
             "input_ids": [1, 2, number],
             "target_spans": [[1, 2]],
@@ -31,6 +33,8 @@ def rows() -> list[dict[str, Any]]:
             "image_sha256": [hashlib.sha256(picture).hexdigest() for picture in pictures],
             "tiles": [],
             **dict.fromkeys(COUNTS, 1),
+            "scores": [],
+            "messages": None,
         }
         for number, pictures in enumerate(PICTURES)
     ]

@@ -25,6 +25,7 @@ def png(colour: str) -> bytes:
 
 INFO = {
     "sha256": "ab" * 32,
+    "size": 3_000_000_000,
     "width": 6,
     "height": 4,
     "format": "PNG",
@@ -59,6 +60,8 @@ ROWS = [sample(0, [png("red")]), sample(1, [png("red"), png("blue")]), sample(2,
 SHARD_ROW = {
     "sample_id": "a#0",
     "source": "a",
+    "subset": "b",
+    "licence": None,
     "language": None,
     "input_ids": [1, 2, 2, 3],
     "target_spans": [[1, 2], [3, 4]],
@@ -78,6 +81,8 @@ SHARD_ROW = {
         }
     ],
     **{name: number for number, name in enumerate(COUNTS)},
+    "scores": [{"name": "language.confidence", "value": 0.5}],
+    "messages": ROWS[0]["messages"],
 }
 
 

@@ -111,6 +111,6 @@ def table(*samples: dict[str, Any]) -> pa.Table:
 def joined(pieces: Iterable[Any]) -> Any:
     """The pieces of a part as one, table by table."""
     found = list(pieces)
-    names = [name for name in ("samples", "rejects", "shard", "index", "verdict") if hasattr(found[0], name)]
+    names = [name for name in ("samples", "rejects", "rows", "verdict") if hasattr(found[0], name)]
     tables = {name: pa.concat_tables([getattr(piece, name) for piece in found]).combine_chunks() for name in names}
     return SimpleNamespace(**tables, counts=sum((piece.counts for piece in found), Counts()))

@@ -114,9 +114,9 @@ def test_what_is_surely_too_long_is_not_encoded_to_say_so(chat: ChatFormat) -> N
     turns = sample("turns", messages=talk(*[("user", ""), ("assistant", "")] * 250))
     pictures = sample("pictures")
     pictures["images"] = [{"bytes": b"", "path": "a.png"}] * 12
-    pictures["image_info"] = [{"width": 900, "height": 300, "sha256": hashlib.sha256(b"").hexdigest()}] * 12
+    pictures["image_info"] = [{"width": 900, "height": 300, "size": 0, "sha256": hashlib.sha256(b"").hexdigest()}] * 12
     pictures["messages"][0]["content"][:0] = [IMAGE] * 12
-    (done,) = pretokenise([table(near, far, turns, pictures)], {}, 0, chat, params)
+    (done,) = pretokenise([table(near, far, turns, pictures)], {}, chat, params)
     assert done.verdict["reason"].to_pylist() == ["too_long"] * 4
     counted, *others = zip(done.verdict["num_tokens"].to_pylist(), done.verdict["detail"].to_pylist(), strict=True)
     assert counted[0] > 200 and counted[1] == f"{counted[0]:,} tokens, at most 100"

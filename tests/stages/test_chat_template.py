@@ -69,7 +69,7 @@ def test_where_it_depends_on_the_row_the_row_is_dropped_and_the_others_stay(brok
     chat = ChatFormat(byte_tokenizer(guarded + TEMPLATE), ImageTokens())
     good = [sample(name) for name in "abc"]
     bad = sample("bad", messages=talk(*[("user", "q"), ("assistant", "a")] * 2, ("user", "q")))
-    (done,) = pretokenise([table(good[0], bad, *good[1:])], {}, 0, chat, PretokeniseParams())
+    (done,) = pretokenise([table(good[0], bad, *good[1:])], {}, chat, PretokeniseParams())
     assert done.verdict["reason"].to_pylist() == [None, "template_refuses", None, None]
     assert BROKEN[broken] in done.verdict["detail"][1].as_py()
 

@@ -132,8 +132,8 @@ def test_a_rule_of_another_template_is_refused(rule: LabelRule, message: str) ->
 def test_changes_of_labels_come_into_the_shard(vl: ChatFormat) -> None:
     params = PretokeniseParams(InternVL(tile=56, patch=14, merge=2), VL, LLMJP)
     samples = table(sample("inner", messages=talk(*TURNS)), sample("none"))
-    (done,) = pretokenise([samples], {}, 0, vl, params)
-    inner, none = done.shard.to_pylist()
+    (done,) = pretokenise([samples], {}, vl, params)
+    inner, none = done.rows.to_pylist()
     place, label = vl.encode(talk(*TURNS), []).label_changes[0]
     assert inner["label_changes"] == [{"position": place, "id": label}] and none["label_changes"] == []
     assert replace(params, chat=ChatRules()) != params

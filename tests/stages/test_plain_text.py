@@ -201,7 +201,7 @@ def test_a_control_id_that_comes_another_way_is_an_error_and_never_an_id() -> No
     assert chat.encode(talk(("user", f"x {PAD} x"), ("assistant", "Three.")), []).input_ids.count(2) == 2
     with pytest.raises(ControlText, match=r"^text becomes '<\|endoftext\|>', a control token$"):
         chat.encode(talk(("user", "x"), ("assistant", "dogs")), [])
-    (done,) = pretokenise([table(sample("a", question="x", answer="dogs"))], {}, 0, chat, PretokeniseParams())
+    (done,) = pretokenise([table(sample("a", question="x", answer="dogs"))], {}, chat, PretokeniseParams())
     assert done.counts.dropped == {"pretokenise.control_text": 1}
 
 

@@ -26,18 +26,18 @@ def chat() -> ChatFormat:
 
 def made(chat: ChatFormat, scheme: Scheme, *rows: dict[str, Any], tokens: ImageTokens = TOKENS) -> Any:
     params = PretokeniseParams(scheme, tokens, max_tokens=100_000)  # type: ignore[arg-type]
-    return joined(pretokenise([table(*rows)], {}, 0, chat, params))
+    return joined(pretokenise([table(*rows)], {}, chat, params))
 
 
 def test_the_text_of_a_conversation_limits_its_grids(chat: ChatFormat) -> None:
-    alone = made(chat, LlmJp4VL(), sample("a")).shard["num_tokens"][0].as_py()
+    alone = made(chat, LlmJp4VL(), sample("a")).rows["num_tokens"][0].as_py()
     short = row("short", ((1024, 768),))
     scheme = LlmJp4VL(context=alone + 2 + 256 * 13)
     fits, over = made(chat, scheme, short), made(chat, LlmJp4VL(context=scheme.context - 1), short)
-    assert fits.shard["num_tokens"].to_pylist() == [scheme.context]
-    (tile,) = over.shard["tiles"][0].as_py()
+    assert fits.rows["num_tokens"].to_pylist() == [scheme.context]
+    (tile,) = over.rows["tiles"][0].as_py()
     assert (tile["rows"] * tile["cols"], tile["thumbnail"]) == (6, True)
-    shared = made(chat, scheme, row("two", ((1024, 768), (1024, 768)))).shard["tiles"][0].as_py()
+    shared = made(chat, scheme, row("two", ((1024, 768), (1024, 768)))).rows["tiles"][0].as_py()
     assert [tile["rows"] * tile["cols"] for tile in shared] == [4, 4]
 
 
@@ -52,7 +52,7 @@ def test_images_are_taken_out_of_a_text_that_is_counted(chat: ChatFormat) -> Non
 
 def test_rows_and_frames_get_ids_of_their_own(chat: ChatFormat) -> None:
     """jina-vlm: two framed blocks, each line ended by its token."""
-    (found,) = made(chat, Jina(), row("a", ((800, 600),))).shard.to_pylist()
+    (found,) = made(chat, Jina(), row("a", ((800, 600),))).rows.to_pylist()
     (tile,) = found["tiles"]
     assert (tile["rows"], tile["cols"], tile["thumbnail"], tile["num_tokens"]) == (2, 3, True, 1054)
     owned = found["input_ids"][tile["start"] : tile["start"] + 1054]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.chat import ChatFormat, ImageTokens
+from stages.images.hashes import sha256
 from stages.pretokenise import pretokenise
 from stages.shard_rows import PretokeniseParams
 from stages.split import is_of, piece_id
@@ -34,7 +34,7 @@ def long(name: str, *messages: dict[str, Any]) -> dict[str, Any]:
     number = sum(block["type"] == "image" for message in messages for block in message["content"])
     made["images"] = [{"bytes": f"{name}{n}".encode(), "path": None} for n in range(number)]
     made["image_info"] = [
-        {"sha256": hashlib.sha256(image["bytes"]).hexdigest(), "width": 40 + n % 8, "height": 40}
+        {"sha256": sha256(image["bytes"]), "size": len(image["bytes"]), "width": 40 + n % 8, "height": 40}
         for n, image in enumerate(made["images"])
     ]
     return made
@@ -49,7 +49,7 @@ def answer(said: str) -> dict[str, Any]:
 
 
 def done(chat: ChatFormat, *samples: dict[str, Any], params: PretokeniseParams = SPLIT) -> Any:
-    return joined(pretokenise([table(*samples)], {}, 0, chat, params))
+    return joined(pretokenise([table(*samples)], {}, chat, params))
 
 
 def said(chat: ChatFormat, row: dict[str, Any]) -> str:
@@ -59,7 +59,7 @@ def said(chat: ChatFormat, row: dict[str, Any]) -> str:
 def test_pieces_are_cut_between_rounds_and_say_which_they_are(chat: ChatFormat) -> None:
     turns = [turn for n in range(5) for turn in (user(f"q{n}" + "x" * 20), answer(f"a{n}"))]
     found = done(chat, sample("before"), long("s#7", *talk(("system", "sys")), *turns), sample("after"))
-    rows = found.shard.to_pylist()
+    rows = found.rows.to_pylist()
     assert [row["sample_id"] for row in rows] == ["before", "s#7~1of3", "s#7~2of3", "s#7~3of3", "after"]
     system = "<s>system:sys</s>"
     one = [f"<s>user:q{n}{'x' * 20}</s><s>assistant:a{n}</s>" for n in range(5)]
@@ -68,7 +68,7 @@ def test_pieces_are_cut_between_rounds_and_say_which_they_are(chat: ChatFormat) 
         system + one[2] + one[3],
         system + one[4],
     ]
-    assert found.index["sample_id"].to_pylist() == [row["sample_id"] for row in rows]
+    assert found.rows["sample_id"].to_pylist() == [row["sample_id"] for row in rows]
     verdict = found.verdict.to_pylist()
     assert [(v["sample_id"], v["reason"], v["rows"]) for v in verdict] == [
         ("before", None, 1),
@@ -85,18 +85,22 @@ def test_a_piece_has_the_images_that_its_questions_are_about(chat: ChatFormat) -
     pad = "x" * 45
     turns = [user("q0" + pad, 2), answer("a0"), user("q1" + pad), answer("a1"), user("q2" + pad, 1), answer("a2")]
     turns += [user("q3" + pad), answer("a3"), user("q4" + pad), answer("a4")]
-    rows = done(chat, long("s", *turns)).shard.to_pylist()
+    rows = done(chat, long("s", *turns)).rows.to_pylist()
     assert [said(chat, row).count("[image]") for row in rows] == [2, 2, 1, 1, 1]
-    assert [[image["bytes"] for image in row["images"]] for row in rows] == [[b"s0", b"s1"]] * 2 + [[b"s2"]] * 3
+    assert [row["image_numbers"] for row in rows] == [[0, 1]] * 2 + [[2]] * 3
     assert [[tile["width"] for tile in row["tiles"]] for row in rows] == [[40, 41]] * 2 + [[42]] * 3
     assert said(chat, rows[1]).startswith("<s>user:[image][image]q1")
-    assert all(row["image_sha256"] == [hashlib.sha256(i["bytes"]).hexdigest() for i in row["images"]] for row in rows)
+    assert [row["image_sha256"] for row in rows[::2]] == [
+        [sha256(b"s0"), sha256(b"s1")],
+        [sha256(b"s2")],
+        [sha256(b"s2")],
+    ]
 
 
 def test_a_round_that_alone_is_too_long_drops_its_sample_with_the_reason(chat: ChatFormat) -> None:
     turns = [user("q"), answer("a"), user("x" * 130), answer("a"), user("q"), answer("a")]
     found = done(chat, long("s", *turns), long("only", *talk(("system", "x" * 200))))
-    assert found.verdict["reason"].to_pylist() == ["too_long", "too_long"] and not found.shard.num_rows
+    assert found.verdict["reason"].to_pylist() == ["too_long", "too_long"] and not found.rows.num_rows
     assert found.verdict["detail"][0].as_py() == "192 tokens, at most 120; round 2 of 3 alone is too long"
 
 
@@ -104,7 +108,7 @@ def test_a_piece_without_a_target_is_left_out_and_one_sample_of_such_pieces_drop
     quiet = [{**answer("a" * 40), "loss": False}, {**answer("b" * 40), "loss": False}]
     turns = [user("q" * 40), quiet[0], user("r" * 40), answer("c")]
     rows = done(chat, long("s", *turns), long("quiet", user("q" * 40), quiet[0], user("r" * 40), quiet[1]))
-    assert rows.shard["sample_id"].to_pylist() == ["s~2of2"]
+    assert rows.rows["sample_id"].to_pylist() == ["s~2of2"]
     assert rows.verdict["rows"].to_pylist() == [1, None] and rows.verdict["reason"].to_pylist() == [None, "no_target"]
     assert rows.verdict["detail"].to_pylist()[0] == "1 of 2 pieces without a target left out"
 
@@ -126,7 +130,7 @@ def test_nothing_is_lost_and_no_piece_could_be_longer(chat: ChatFormat, rounds: 
     found, dropped = (done(chat, made, params=params) for params in (SPLIT, PARAMS))
     (verdict,) = found.verdict.to_pylist()
     if dropped.counts.kept:
-        assert found.shard.equals(dropped.shard) and verdict["rows"] == 1
+        assert found.rows.equals(dropped.rows) and verdict["rows"] == 1
         return
     if verdict["reason"] is not None:
         assert verdict["reason"] == "too_long"
@@ -136,7 +140,7 @@ def test_nothing_is_lost_and_no_piece_could_be_longer(chat: ChatFormat, rounds: 
             longest = max(longest, 11 * system + 19 + len(f"({n})[{n}]") + asked + told + 4 * shown)
         assert longest > 120
         return
-    rows = found.shard.to_pylist()
+    rows = found.rows.to_pylist()
     texts = [said(chat, row).replace("<s>system:y</s>", "").replace("[image]", "") for row in rows]
     pairs = [(turns[i]["content"][-1]["text"], turns[i + 1]["content"][0]["text"]) for i in range(0, len(turns), 2)]
     whole = "".join(f"<s>user:{asked}</s><s>assistant:{told}</s>" for asked, told in pairs)

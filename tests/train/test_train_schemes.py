@@ -12,6 +12,7 @@ import torch
 from tiny_shards import CONFIG, png
 
 from schemas import strict
+from schemas.fingerprints import Fingerprints
 from stages.chat import ImageTokens
 from stages.chat_rules import DEFAULTS
 from stages.tiles.jina import Jina
@@ -29,7 +30,7 @@ TOKENS = ImageTokens("<image>", "<img>", "</img>", "<row>", IDS)
 
 
 def facts(scheme: Scheme) -> Facts:
-    return Facts(scheme, TOKENS, DEFAULTS, KINDS["patch"], 10)  # type: ignore[arg-type]
+    return Facts(scheme, TOKENS, DEFAULTS, KINDS["patch"], 10, Fingerprints("", ""))  # type: ignore[arg-type]
 
 
 def picture(scheme: Scheme, width: int, height: int) -> Sample:

@@ -170,8 +170,10 @@ def forge(folder: Path, **changes) -> None:
 
 
 def change_index(folder: Path, change, schema: pa.Schema = INDEX) -> None:
-    rows = pq.read_table(folder / "index.parquet").to_pylist()
+    table = pq.read_table(folder / "index.parquet")
+    rows = table.to_pylist()
     change(rows)
+    schema = schema.with_metadata(table.schema.metadata)
     pq.write_table(pa.Table.from_pylist(rows, schema), folder / "index.parquet")
 
 

@@ -21,9 +21,10 @@ from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from schemas import shard_map
+from schemas import fingerprints, shard_map
+from schemas.fingerprints import Fingerprints
 from schemas.identity import fingerprint
-from schemas.manifest import Counts, Manifest, describe
+from schemas.manifest import Counts, Manifest, describe, hash_file
 from schemas.shard import INDEX, SHARD
 from stages.chat import ChatFormat, ImageTokens
 from stages.chat_rules import ChatRules
@@ -103,6 +104,8 @@ def row(number: int, talk: Talk, chat: ChatFormat) -> dict[str, Any]:
     return {
         "sample_id": f"tests/{number}",
         "source": "tests",
+        "subset": "tests",
+        "licence": None,
         "language": "en",
         "input_ids": encoded.input_ids,
         "target_spans": encoded.target_spans,
@@ -115,6 +118,8 @@ def row(number: int, talk: Talk, chat: ChatFormat) -> dict[str, Any]:
         "num_image_tokens": image_tokens,
         "num_target_tokens": sum(end - start for start, end in encoded.target_spans),
         "num_tiles": sum(grid.num_tiles for grid in grids),
+        "scores": [],
+        "messages": None,
     }
 
 
@@ -148,9 +153,16 @@ def write_shards(
         part = rows[first : first + per_shard]
         write_shard(folder, shard, part, per_batch)
         index += [{**entry, "shard": shard, "row": at} for at, entry in enumerate(part)]
-    pq.write_table(pa.Table.from_pylist(index, INDEX), folder / "index.parquet")
+    schema = fingerprints.written(INDEX, prints(folder))
+    pq.write_table(pa.Table.from_pylist(index, schema), folder / "index.parquet")
     write_manifest(folder, chat, len(rows))
     return folder
+
+
+def prints(folder: Path) -> Fingerprints:
+    """Of the tokenizer that lies there, and of the scheme."""
+    files = {path.name: hash_file(path) for path in (folder / "tokenizer").iterdir()}
+    return fingerprints.taken(files, dataclasses.asdict(SCHEME))
 
 
 def write_shard(folder: Path, number: int, rows: Sequence[dict[str, Any]], per_batch: int = 4) -> None:
@@ -177,6 +189,7 @@ def write_manifest(folder: Path, chat: ChatFormat, count: int) -> None:
         "rows": count,
         "image_token_id": chat.image_token_id,
         "vocab_size": chat.vocab_size,
+        "fingerprints": dataclasses.asdict(prints(folder)),
     }
     identity = fingerprint([dataclasses.asdict(entry) for entry in files])
     manifest = Manifest("pretokenise", 1, identity, {}, {}, Counts(count, count), {}, files, facts)

@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas import fingerprints
+from schemas.fingerprints import Fingerprints
 from schemas.manifest import ManifestError
 from schemas.shard import INDEX
 
@@ -34,9 +36,9 @@ class Index(NamedTuple):
         return int(np.searchsorted(self.shard, shard, "right") - np.searchsorted(self.shard, shard, "left"))
 
 
-def read(path: Path, rows: int) -> Index:
-    """The index of so many rows. Raises ManifestError."""
-    index = _read(path)
+def read(path: Path, rows: int, of: Fingerprints) -> Index:
+    """The index of so many rows, made with that tokenizer and scheme. Raises ManifestError."""
+    index = _read(path, of)
     next_row = (np.diff(index.shard) == 0) & (np.diff(index.row) == 1)
     next_shard = (np.diff(index.shard) > 0) & (index.row[1:] == 0)
     if len(index.row) != rows:
@@ -48,11 +50,15 @@ def read(path: Path, rows: int) -> Index:
     return index
 
 
-def _read(path: Path) -> Index:
+def _read(path: Path, of: Fingerprints) -> Index:
     try:
         with pq.ParquetFile(path) as file:
             if not file.schema_arrow.equals(INDEX):
                 raise ManifestError(f"{path}: its columns are not INDEX's; {_CURE}")
+            found = fingerprints.read(file.schema_arrow)
+            if found != of:
+                why = found.differ(of) if found else "none"
+                raise ManifestError(f"{path}: its lengths are of another {why} of the manifest; {_CURE}")
             table = file.read(list(Index._fields))
     except (OSError, pa.ArrowException) as error:
         raise ManifestError(f"{path}: can't be read ({' '.join(str(error).split())}); {_CURE}") from None

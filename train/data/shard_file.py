@@ -9,7 +9,6 @@ a wrong bit is an error of one line, never a crash and never a sample.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,27 @@ from schemas.shard_map import Batch, Damaged
 _CURE = "delete this file and run the pipeline again, which writes it anew"
 
 
+class Row:
+    """A row of a batch: what is asked of it is read where it lies."""
+
+    def __init__(self, batch: pa.RecordBatch, number: int) -> None:
+        self._batch, self._number = batch, number
+
+    def __getitem__(self, name: str) -> Any:
+        """A value as Python has it."""
+        return self._batch[name][self._number].as_py()
+
+    def values(self, name: str) -> pa.Array:
+        """The values of a list, as Arrow has them."""
+        return self._batch[name][self._number].values
+
+    @property
+    def images(self) -> tuple[memoryview, ...]:
+        """The encoded images: views of the mapped file."""
+        found = self.values("images").field("bytes")
+        return tuple(memoryview(found[number].as_buffer()).cast("B") for number in range(len(found)))
+
+
 class ShardFile:
     """Opened: its map and what is around its batches are proven. `checked`: the numbers of proven batches."""
 
@@ -31,7 +51,7 @@ class ShardFile:
         self.path = folder / entry.name
         self._map = _read_map(folder, beside)
         self._data = _mapped(self.path, entry.size)
-        self._checked = checked
+        self._checked, self._batches = checked, dict[int, pa.RecordBatch]()
         self._ends = np.cumsum([batch.rows for batch in self._map.batches], dtype=np.int64)
         try:
             shard_map.check_rest(self._data, self._map)
@@ -42,13 +62,15 @@ class ShardFile:
     def num_rows(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    def row(self, number: int) -> dict[str, Any]:
-        """A row of SHARD, of those there are. Raises ManifestError."""
+    def row(self, number: int) -> Row:
+        """A row of SHARD, of those there are; nothing of it is copied. Raises ManifestError."""
         at = int(np.searchsorted(self._ends, number, side="right"))
         batch = self._map.batches[at]
         first = int(self._ends[at]) - batch.rows
-        self._check(at, batch, first)
-        row: dict[str, Any] = shard_map.read_batch(self._data, batch).slice(number - first, 1).to_pylist()[0]
+        if at not in self._batches:
+            self._check(at, batch, first)
+            self._batches[at] = shard_map.read_batch(self._data, batch)
+        row = Row(self._batches[at], number - first)
         self._check_images(row, f"batch {at}, row {number}")
         return row
 
@@ -62,9 +84,10 @@ class ShardFile:
             raise ManifestError(f"{self.path}: {where}: {error}; {_CURE}") from None
         self._checked.add(number)
 
-    def _check_images(self, row: Mapping[str, Any], where: str) -> None:
-        hashes = [hashlib.sha256(image["bytes"]).hexdigest() for image in row["images"]]
-        wrong = [number for number, pair in enumerate(zip_longest(hashes, row["image_sha256"])) if pair[0] != pair[1]]
+    def _check_images(self, row: Row, where: str) -> None:
+        hashes = [hashlib.sha256(image).hexdigest() for image in row.images]
+        told = row.values("image_sha256").to_pylist()
+        wrong = [number for number, pair in enumerate(zip_longest(hashes, told)) if pair[0] != pair[1]]
         if wrong:
             raise ManifestError(
                 f"{self.path}: {where} ({row['sample_id']}): the bytes of image {wrong[0]} differ from its sha256; "

@@ -14,18 +14,20 @@ import re
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from schemas import manifest, strict
+from schemas.fingerprints import Fingerprints, of_tokenizer
 from schemas.manifest import FileEntry, Manifest, ManifestError
 from stages.chat import ImageTokens
 from stages.chat_rules import ChatRules
+from stages.images.rules import Data
 from stages.tiles.scheme import Grid
 from stages.tiles.table import TileScheme, recorded
 from train.data import index
-from train.data.shard_file import ShardFile
+from train.data.shard_file import Row, ShardFile
 
 STAGE = "pretokenise"
 _INDEX, _TOKENIZER = "index.parquet", "tokenizer/"
@@ -47,7 +49,7 @@ class ImageSpan:
 
 @dataclass(frozen=True)
 class Sample:
-    """One training sample as the shard holds it; `images` are the original encoded bytes.
+    """One training sample as the shard holds it; `images` are the original encoded bytes, where they lie.
 
     `label_changes`: (position, id) of the targets that are labelled as another token than they are.
     """
@@ -56,7 +58,7 @@ class Sample:
     input_ids: np.ndarray
     target_spans: np.ndarray
     label_changes: np.ndarray
-    images: tuple[bytes, ...]
+    images: tuple[Data, ...]
     image_spans: tuple[ImageSpan, ...]
 
 
@@ -69,6 +71,7 @@ class Facts:
     chat: ChatRules
     image_token_id: int
     vocab_size: int
+    fingerprints: Fingerprints
 
     def __post_init__(self) -> None:
         if not 0 <= self.image_token_id < self.vocab_size:
@@ -87,7 +90,7 @@ class Shards:
         _check_sizes(self.folder, self.manifest)
         self._files, self._maps = _numbered(self.manifest, _SHARD), _numbered(self.manifest, _MAP)
         self._check_metadata()
-        self._index = index.read(self.folder / _INDEX, _rows(self.manifest))
+        self._index = index.read(self.folder / _INDEX, _rows(self.manifest), self.facts.fingerprints)
         self.num_tokens, self.num_target_tokens, self.num_tiles = self._index[2:]
         self._checked: defaultdict[int, set[int]] = defaultdict(set)
         self._opened = functools.lru_cache(_OPEN)(self._open)
@@ -139,6 +142,16 @@ class Shards:
         for entry in self.manifest.files:
             if entry.name == _INDEX or entry.name.startswith(_TOKENIZER):
                 manifest.check_file(self.folder, entry)
+        self._check_tokenizer()
+
+    def _check_tokenizer(self) -> None:
+        names = {entry.name: entry.sha256 for entry in self.manifest.files if entry.name.startswith(_TOKENIZER)}
+        found = of_tokenizer({name.removeprefix(_TOKENIZER): sha256 for name, sha256 in names.items()})
+        if found != (wanted := self.facts.fingerprints.tokenizer):
+            raise ManifestError(
+                f"{self.folder / _TOKENIZER}: is another tokenizer, {found[:8]}; the ids are of {wanted[:8]}; "
+                "run pretokenise again"
+            )
 
 
 def find(path: Path) -> Path:
@@ -161,7 +174,7 @@ def facts(of: Manifest) -> Facts:
     if of.stage != STAGE:
         raise ManifestError(f"the manifest is of {of.stage}; wanted the folder of a {STAGE} step")
     try:
-        found = {name: of.facts[name] for name in ("tokens", "chat", "image_token_id", "vocab_size")}
+        found = {name: of.facts[name] for name in ("tokens", "chat", "image_token_id", "vocab_size", "fingerprints")}
         return strict.build(Facts, {"scheme": asdict(recorded(of.facts["tiles"])), **found}, "facts")
     except KeyError as error:
         raise ManifestError(f"the {of.stage} manifest has no fact {error}; run pretokenise again") from None
@@ -190,7 +203,7 @@ def _check_sizes(folder: Path, of: Manifest) -> None:
             raise ManifestError(f"{path}: {size:,} bytes, the manifest promises {entry.size:,}; write the shards again")
 
 
-def _sample(row: dict[str, Any]) -> Sample:
+def _sample(row: Row) -> Sample:
     spans = tuple(
         ImageSpan(
             Grid(tile["rows"], tile["cols"], tile["thumbnail"]),
@@ -198,11 +211,16 @@ def _sample(row: dict[str, Any]) -> Sample:
         )
         for tile in row["tiles"]
     )
+    changes = row.values("label_changes")
     return Sample(
         row["sample_id"],
-        np.asarray(row["input_ids"], np.int64),
-        np.asarray(row["target_spans"], np.int64).reshape(-1, 2),
-        np.asarray([(change["position"], change["id"]) for change in row["label_changes"]], np.int64).reshape(-1, 2),
-        tuple(image["bytes"] for image in row["images"]),
+        _integers(row.values("input_ids")),
+        _integers(row.values("target_spans").flatten()).reshape(-1, 2),
+        np.stack([_integers(changes.field(name)) for name in ("position", "id")], axis=1),
+        row.images,
         spans,
     )
+
+
+def _integers(values: pa.Array) -> np.ndarray:
+    return np.asarray(values.to_numpy(), np.int64)
