@@ -55,16 +55,29 @@ class ShardJob(Job):
 def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[Step]:
     data = context.recipe.data
     filters = tuple(step for step in before if step.stage.makes == "verdicts")
-    parameters = {**asdict(data.pretokenise), "tokenizer": context.content.tokenizer}
+    parameters = {**asdict(data.pretokenise), layout.TOKENIZER: context.content.tokenizer}
     inputs = (*all_of(before, "samples", data.sources), *filters)
-    yield Step(stage, "", parameters, data.pretokenise, inputs)
+    fetching = [step for step in before if step.stage.makes == "tokenizer"]
+    brought = {layout.TOKENIZER: fetching[0]} if fetching else {}
+    yield Step(stage, "", parameters, data.pretokenise, inputs, brought=brought)
 
 
 def _foresee(step: Step, context: Context) -> None:
     """The tokenizer and its template are tried now: all else is done before the first task that needs them."""
-    folder, given = str(context.place("tokenizer")), _told(step.params)
-    if why := refusal(folder, context.content.tokenizer, given):
-        raise RecipeError(f"run.locations.tokenizer: {why}")
+    content = context.content.tokenizer
+    for fetch in step.brought.values():
+        content = fetch.names(context)
+    if content is None:
+        return  # not fetched yet: as soon as it is, this is asked again
+    if why := refusal(_folder(step, context), content, _told(step.params)):
+        own = "; for a change of its files copy them, and give the copy as run.locations.tokenizer"
+        raise RecipeError(f"data.tokenizer: {why}{own}" if step.brought else f"run.locations.tokenizer: {why}")
+
+
+def _folder(step: Step, context: Context) -> str:
+    """Where the tokenizer lies."""
+    fetched = [str(context.out / fetch.folder / layout.FETCHED) for fetch in step.brought.values()]
+    return fetched[0] if fetched else str(context.place(layout.TOKENIZER))
 
 
 def _split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
@@ -74,7 +87,7 @@ def _split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
             amount=part.rows,
             part=part,
             verdicts=tuple((name, str(folder / layout.verdict(number))) for name, folder in folders.items()),
-            tokenizer=str(context.place("tokenizer")),
+            tokenizer=_folder(step, context),
             params=step.params,
         )
         for number, part in enumerate(parts_of(step.making("samples"), context))
