@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import io
 import json
-import tarfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from tests.pipeline.conftest import write_json
+from tests.pipeline.test_shapes import tar
 from tests.stages.test_labels import QWEN3
 from tests.stages.test_token_binding import llmjp
 
@@ -251,11 +251,3 @@ SOURCES: dict[str, Callable[[Path], None]] = {
     "aya": aya,
     "instructions": instructions,
 }
-
-
-def tar(path: Path, members: Mapping[str, bytes]) -> None:
-    with tarfile.open(path, "w") as archive:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))

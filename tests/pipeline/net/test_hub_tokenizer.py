@@ -95,6 +95,7 @@ def test_the_plan_before_and_after_and_then_without_the_network(
     assert main(["plan", str(path)]) == 0
     said = capsys.readouterr().out
     assert "????" not in said and "to do" not in said
+    assert main(["report", str(path)]) == 0 and main(["show", str(path), "signs/signs.jsonl#1"]) == 0
 
 
 def test_faults_and_a_kill_leave_no_trace(hub: FakeHub, hub_recipe: MakeRecipe, tmp_path: Path) -> None:
