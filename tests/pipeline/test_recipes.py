@@ -5,6 +5,7 @@ What a shard must hold is written out here as the systems write it, and encoded 
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from pipeline.run import runner
 from pipeline.steps.table import STAGES
 from schemas import yaml_file
 from schemas.manifest import Counts
+from stages.chat import ChatFormat
 from tests.pipeline import recipe_sources as raw
 from tests.pipeline.conftest import ROOT
 from tests.pipeline.executors import Counts as Counting
@@ -162,6 +164,17 @@ def test_llm_jp_4_vl(made: Callable[[str], Made]) -> None:
     )
     assert done.targets(japanese) == ["<|channel|>final<|message|>猫です。<|return|>"]
     assert done.counts("pretokenise").dropped == {"pretokenise.too_long": 1}
+
+
+@pytest.mark.skipif("LLM_JP_TOKENIZER" not in os.environ, reason="LLM_JP_TOKENIZER names no folder of the real one")
+def test_the_published_prompt_of_llm_jp_4_vl_has_297_tokens() -> None:
+    folder = os.environ["LLM_JP_TOKENIZER"]
+    sets = [f"run.locations.{name}={folder}" for name in ("finevision", "jagle", "tokenizer")]
+    params = load("configs/recipes/llm-jp-4-vl.yaml", sets=sets).data.pretokenise
+    chat = ChatFormat.load(folder, params.tokens, params.chat)
+    content = [{"type": "image", "text": ""}, {"type": "text", "text": "この画像について説明してください。"}]
+    ids = chat.encode_prompt([{"role": "user", "content": content}], [256]).input_ids
+    assert len(ids) == 297 and ids.count(14) == 256 and chat.vocab_size == 196_608
 
 
 def test_vqwen3_stage1(made: Callable[[str], Made]) -> None:
