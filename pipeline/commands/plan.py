@@ -84,7 +84,8 @@ def _moved(step: Step, older: Manifest, context: Context) -> list[str]:
     keys = [key for key in sorted({*now, *then}) if now.get(key) != then.get(key)]
     if older.version != step.stage.version:
         keys.append(f"version of the stage ({older.version} -> {step.stage.version})")
-    now_read, then_read = step.named(step.needs, context).items(), {**older.inputs, **older.benchmarks}.items()
+    read = (*step.inputs, *step.benchmarks)
+    now_read, then_read = step.named(read, context).items(), {**older.inputs, **older.benchmarks}.items()
     inputs = {re.sub("-[0-9a-f]{8}$", "", folder) for folder, _ in now_read ^ then_read}
     return keys + [f"input {name}" for name in sorted(inputs)] or ["order of the inputs"]
 

@@ -2,7 +2,8 @@
 
 A folder is listed with the times of its files, and not one byte of them is read; what they are, the step `hash` finds.
 A dataset on the Hub is listed there at its commit, with hashes; the listing of a commit can't change and is remembered
-in `<out>/listings.json`. A bucket is listed each time, with ETags. The tokenizer and models are hashed: they are small.
+in `<out>/listings.json`. A bucket is listed each time, with ETags. A tokenizer in a folder and models are hashed: they
+are small; one on the Hub is listed.
 """
 
 from __future__ import annotations
@@ -16,32 +17,29 @@ from pathlib import Path
 from pipeline.graph.folder import LED_OUT, Links, listed
 from pipeline.net.bucket import SCHEME, Bucket
 from pipeline.net.hub import Repository, Revision, Server
-from pipeline.recipe.types import Recipe
+from pipeline.recipe.types import TOKENIZER, Recipe
 from pipeline.storage.commit import commit_text
 from schemas import json_file, strict
-from schemas.identity import fingerprint
 from schemas.manifest import hash_file
 from schemas.shown import shown
 from schemas.strict import RecipeError, brief
+from stages import tokenizer_files
 from stages.download import Found, holds, role, select
 from stages.filters.language import bundled_model
 from stages.sources.archives.image_files import places
 from stages.sources.declaration import Source
 from stages.sources.listing import Listed
 from stages.sources.records.streams import DataError
+from stages.tokenizer_files import HubTokenizer
 
-_LISTINGS = dict[str, tuple[tuple[str, int, str], ...]]  # dataset@commit -> name, size and hash of every file
-# config.json names the class that reads the others, where tokenizer_config.json doesn't
-_TOKENIZER_FILES = (
-    *("tokenizer", "special_tokens", "added_tokens", "chat_template", "vocab", "merges", "spiece"),
-    *("sentencepiece", "config.json"),
-)
+_LISTINGS = dict[str, tuple[tuple[str, int, str], ...]]  # repository@commit -> name, size and hash of every file
 
 
 class Content:
     """The files of every source and the hashes of the tokenizer and the models.
 
-    Raises RecipeError for what isn't there. `commits`: of sources on the Hub; `remotes`: where others are fetched from.
+    Raises RecipeError for what isn't there. `commits`: of what is on the Hub; `remotes`: where others are fetched from.
+    `tokenizer`: its content; None where it is fetched, and known by the step that brings it.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -52,10 +50,10 @@ class Content:
         self.commits: dict[str, str] = {}
         self.remotes: dict[str, Bucket | Revision] = {}
         self._server = self._hub_server()
+        self._found, self._named = dict[str, list[Found]](), dict[str, list[Found]]()
         self.tokenizer = self._tokenizer()
         sources = {**recipe.data.sources, **recipe.data.benchmarks}
-        self._found = {name: sorted(self._survey(name, source)) for name, source in sources.items()}
-        self._named: dict[str, list[Found]] = {}
+        self._found |= {name: sorted(self._survey(name, source)) for name, source in sources.items()}
 
     def found(self, name: str) -> list[Found]:
         """Every file of a source, sorted by name."""
@@ -86,9 +84,9 @@ class Content:
             place = self._recipe.run.locations[name]
             return self._bucket(name, place, source) if place.startswith(SCHEME) else self._folder(name, source)
         assert self._server is not None
-        repository = Repository(self._server, self._server.web(), f"data.sources.{name}.hub", source.hub)
-        listed = self._listed(name, repository)
-        _check_configs(repository, source, listed)
+        where = f"data.sources.{name}.hub"
+        listed = self._listed(name, Repository(self._server, self._server.web(), where, source.hub))
+        _check_configs(where, source.hub.configs, source, listed)
         place = f"{source.hub.dataset} at {self.commits[name]}"
         _check_patterns(name, place, source, listed)
         found = select(listed, source)
@@ -106,24 +104,25 @@ class Content:
 
     def _listed(self, name: str, repository: Repository) -> list[Found]:
         """The files of a repository at the recipe's revision; its commit goes to `commits`."""
-        hub = repository.hub
-        if hub.pinned and (known := self._known.get(f"{hub.dataset}@{hub.revision}")):
-            commit, found = hub.revision, known
+        hub, revision = repository.hub, repository.hub.origin["revision"]
+        if known := self._known.get(f"{hub.name}@{revision}"):  # so it is a commit, which can't move
+            commit, found = revision, known
         else:
             commit = repository.commit()
-            key = f"{hub.dataset}@{commit}"
+            key = f"{hub.name}@{commit}"
             found = self._known.get(key) or repository.files(commit)
-        self._seen[f"{hub.dataset}@{commit}"] = found
+        self._seen[f"{hub.name}@{commit}"] = found
         self.commits[name] = commit
         repository.web.close()
-        if not hub.pinned:
-            what = f"{hub.revision!r} is no commit and may move; now it is {commit}"
+        if commit != revision:
+            what = f"{revision!r} is no commit and may move; now it is {commit}"
             print(f"note: {repository.where}.revision: {what}; write revision: {commit} to keep it", file=sys.stderr)
         return found
 
     def _hub_server(self) -> Server | None:
         data, run = self._recipe.data, self._recipe.run
-        if all(source.hub is None for source in (*data.sources.values(), *data.benchmarks.values())):
+        declared = (*data.sources.values(), *data.benchmarks.values())
+        if self._recipe.tokenizer_hub is None and all(source.hub is None for source in declared):
             return None
         return Server.here(run.allow_hosts, run.patience)
 
@@ -139,10 +138,27 @@ class Content:
         _check(name, root, source, found, links)
         return found
 
-    def _tokenizer(self) -> str:
-        folder = self._place("tokenizer")
-        files = sorted(p for p in folder.iterdir() if p.is_file() and p.name.startswith(_TOKENIZER_FILES))
-        return fingerprint({path.name: hash_file(path) for path in files})
+    def _tokenizer(self) -> str | None:
+        if (hub := self._recipe.tokenizer_hub) is not None:
+            self._list_tokenizer(hub)
+            return None
+        if self._recipe.data.tokenizer is not None:
+            print("note: run.locations.tokenizer is used, and not data.tokenizer", file=sys.stderr)
+        files = [
+            path for path in self._place(TOKENIZER).iterdir() if path.is_file() and tokenizer_files.is_part(path.name)
+        ]
+        return tokenizer_files.content({path.name: hash_file(path) for path in files})
+
+    def _list_tokenizer(self, hub: HubTokenizer) -> None:
+        """The tokenizer's files of a model's repository; the rest of it is of no matter."""
+        assert self._server is not None
+        repository = Repository(self._server, self._server.web(), "data.tokenizer", hub, "model")
+        found = [file for file in self._listed(TOKENIZER, repository) if tokenizer_files.is_part(file.file)]
+        if not any(file.file == "tokenizer.json" for file in found):
+            some = ", ".join(file.file for file in found) or "nothing of a tokenizer"
+            raise RecipeError(f"data.tokenizer.model: {hub.model} has no tokenizer.json, only {some}; name another")
+        self.remotes[TOKENIZER] = Revision(self._server, hub, self.commits[TOKENIZER])
+        self._found[TOKENIZER] = self._named[TOKENIZER] = sorted(found)
 
     def _place(self, name: str) -> Path:
         return Path(self._recipe.run.locations[name]).expanduser()
@@ -161,8 +177,8 @@ def check_places(recipe: Recipe) -> None:
             raise RecipeError(f"run.locations.{name}: {place}: {what}")
         if recipe.out.resolve() == place.resolve():
             raise RecipeError(f"run.out: {recipe.out} is also the folder of {name}; give another --out")
-    tokenizer = Path(recipe.run.locations["tokenizer"]).expanduser()
-    if not (tokenizer / "tokenizer.json").is_file():
+    tokenizer = Path(recipe.run.locations.get(TOKENIZER, "")).expanduser()
+    if recipe.tokenizer_hub is None and not (tokenizer / "tokenizer.json").is_file():
         raise RecipeError(f"run.locations.tokenizer: {tokenizer}: no tokenizer.json there; wanted a tokenizer folder")
 
 
@@ -187,15 +203,15 @@ def _check(name: str, root: Path, source: Source, found: list[Found], links: Lin
         raise RecipeError(f"data.sources.{name}.images: {error}") from None
 
 
-def _check_configs(repository: Repository, source: Source, listed: list[Found]) -> None:
+def _check_configs(where: str, configs: tuple[str, ...], source: Source, listed: list[Found]) -> None:
     """Every config must name a folder that holds record files."""
     records = [f.file for f in listed if role(f.file, source) == "records"]
-    for config in repository.hub.configs:
+    for config in configs:
         if not any(file.startswith(f"{config}/") for file in records):
             there = sorted({file.rpartition("/")[0] for file in records} - {""})
             near = difflib.get_close_matches(config, there, n=1) or there[:12]
             some = ", ".join(near) + (" ..." if len(there) > len(near) else "")
-            raise RecipeError(f"{repository.where}.configs: no folder {config!r} with record files; there is {some}")
+            raise RecipeError(f"{where}.configs: no folder {config!r} with record files; there is {some}")
 
 
 def _check_fetched(name: str, place: str, source: Source, found: list[Found]) -> None:

@@ -22,7 +22,7 @@ from pipeline.storage.part_writer import PartWriter
 from schemas.identity import fingerprint
 from schemas.manifest import Counts, Manifest, ManifestError
 
-Makes = Literal["files", "images", "samples", "verdicts", "shards"]
+Makes = Literal["tokenizer", "files", "images", "samples", "verdicts", "shards"]
 
 
 @dataclass(eq=False)
@@ -30,6 +30,7 @@ class Step:
     """One thing to do. `parameters` are what identity is made of; `params` is the same as the stage's own type.
 
     inputs      steps that it reads; benchmarks: those of the benchmarks
+    brought     parameter -> the step that brings it: its value is what that step names by
     identity    "" while it is not known: an input that names by content must have run first (see `resolve`)
     """
 
@@ -39,12 +40,13 @@ class Step:
     params: Any
     inputs: tuple[Step, ...] = ()
     benchmarks: tuple[Step, ...] = ()
+    brought: Mapping[str, Step] = field(default_factory=dict)
     identity: str = field(default="", init=False)
 
     @property
     def needs(self) -> tuple[Step, ...]:
         """Every step that must be finished first."""
-        return (*self.inputs, *self.benchmarks)
+        return (*self.inputs, *self.benchmarks, *self.brought.values())
 
     @property
     def prefix(self) -> str:
@@ -80,8 +82,10 @@ class Step:
         if not all(step.resolve(context) for step in self.needs):
             return False
         inputs, benchmarks = ([step.names(context) for step in steps] for steps in (self.inputs, self.benchmarks))
-        if None in (*inputs, *benchmarks):
+        brought = {name: step.names(context) for name, step in self.brought.items()}
+        if None in (*inputs, *benchmarks, *brought.values()):
             return False
+        self.parameters = {**self.parameters, **brought}
         self.identity = identity_of(self.stage.name, self.stage.version, self.parameters, inputs, benchmarks)
         return True
 

@@ -1,4 +1,4 @@
-"""A dataset on the Hub: its commit first, then its files as that commit lists them.
+"""A repository on the Hub, of a dataset or a model: its commit first, then its files as that commit lists them.
 
 Everything after the first question names the commit, so a branch that moves meanwhile can't mix two revisions. The
 listing promises size and hash of each file (sha256 for LFS, git's blob sha1 for small ones); download_file.py proves
@@ -39,6 +39,7 @@ from pipeline.net.wanted_file import Want
 from schemas.strict import RecipeError
 from stages.download import Found
 from stages.sources.declaration import HubDataset
+from stages.tokenizer_files import HubTokenizer
 
 _PUBLIC = "https://huggingface.co"
 _NEXT = re.compile(r'<([^>]*)>\s*;\s*rel="?next"?')
@@ -47,6 +48,7 @@ _MOST_PAGES = 10_000
 # A page that is not there by then, in all its attempts, is a server that drips
 _PAGE_SECONDS = 900.0
 _LARGEST = 1 << 60
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class HubError(Exception):
@@ -78,21 +80,23 @@ class Server:
 
 @dataclass(frozen=True)
 class Repository:
-    """A dataset on a server; `where` names it in errors as the recipe does."""
+    """A repository on a server; `where` names it in errors as the recipe does, there `what` is the key of its name."""
 
     server: Server
     web: Web
     where: str
-    hub: HubDataset
+    hub: HubDataset | HubTokenizer
+    what: str = "dataset"
 
     def commit(self) -> str:
         """The commit that the recipe's revision means now. Raises RecipeError or HubError."""
-        body, _ = self._ask(f"{self._api}/revision/{quote(self.hub.revision, safe='')}")
+        revision = self._revision
+        body, _ = self._ask(f"{self._api}/revision/{quote(revision, safe='')}")
         sha = body.get("sha") if isinstance(body, dict) else None
-        if not isinstance(sha, str) or not re.fullmatch(r"[0-9a-f]{40}", sha):
-            raise HubError(f"{self.where}: {self.server.endpoint} names no commit for {self.hub.revision!r}")
-        if self.hub.pinned and sha != self.hub.revision:
-            raise HubError(f"{self.where}: asked for commit {self.hub.revision}, {self.server.endpoint} gives {sha}")
+        if not isinstance(sha, str) or not _COMMIT.fullmatch(sha):
+            raise HubError(f"{self.where}: {self.server.endpoint} names no commit for {revision!r}")
+        if _COMMIT.fullmatch(revision) and sha != revision:
+            raise HubError(f"{self.where}: asked for commit {revision}, {self.server.endpoint} gives {sha}")
         return sha
 
     def files(self, commit: str) -> list[Found]:
@@ -117,8 +121,12 @@ class Repository:
         raise HubError(f"{self.where}: the listing at {self.server.endpoint} does not end")
 
     @property
+    def _revision(self) -> str:
+        return self.hub.origin["revision"]
+
+    @property
     def _api(self) -> str:
-        return f"{self.server.endpoint}/api/datasets/{self.hub.dataset}"
+        return f"{self.server.endpoint}/api/{self.hub.api}"
 
     @property
     def _base(self) -> str:
@@ -144,16 +152,15 @@ class Repository:
         print(f"note: {self.where}: {failed.detail}; asking again in {wait:.0f} s", file=sys.stderr)
 
     def _error(self, failed: Failed) -> Exception:
-        name, place = self.hub.dataset, self.server.endpoint
+        name, place = self.hub.name, self.server.endpoint
         if failed.code == "RevisionNotFound":
-            return RecipeError(f"{self.where}.revision: {name} has no {self.hub.revision!r}")
+            return RecipeError(f"{self.where}.revision: {name} has no {self._revision!r}")
         if failed.code == "GatedRepo" or failed.status == 403:
-            return RecipeError(
-                f"{self.where}.dataset: {name} is gated; accept its terms at {place}/datasets/{name} and set HF_TOKEN"
-            )
+            terms = f"accept its terms at {place}/{self.hub.page} and set HF_TOKEN"
+            return RecipeError(f"{self.where}.{self.what}: {name} is gated; {terms}")
         if failed.status in (401, 404):
             hint = "the token may not see it" if self.server.token else "or it is private: then set HF_TOKEN"
-            return RecipeError(f"{self.where}.dataset: no {name} at {place}, {hint}")
+            return RecipeError(f"{self.where}.{self.what}: no {name} at {place}, {hint}")
         if failed.reason == "address_refused":
             return RecipeError(f"{self.where}: {failed.detail}")
         return HubError(f"{self.where}: {failed.detail} ({failed.reason}); run again later")
@@ -181,19 +188,19 @@ class Repository:
 
 @dataclass(frozen=True)
 class Revision:
-    """A dataset at a commit, its files listed."""
+    """A repository at a commit, its files listed."""
 
     server: Server
-    hub: HubDataset
+    hub: HubDataset | HubTokenizer
     commit: str
 
     def want(self, found: Found) -> Want:
         """What to fetch for a listed file."""
-        path = f"{self.hub.dataset}/resolve/{self.commit}/{quote(found.file)}"
-        advice = f"accept the terms at {self.server.endpoint}/datasets/{self.hub.dataset} and set HF_TOKEN"
-        return Want(f"{self.server.endpoint}/datasets/{path}", found.size, found.digest, advice=advice)
+        page = f"{self.server.endpoint}/{self.hub.page}"
+        advice = f"accept the terms at {page} and set HF_TOKEN"
+        return Want(f"{page}/resolve/{self.commit}/{quote(found.file)}", found.size, found.digest, advice=advice)
 
     @property
     def origin(self) -> dict[str, str]:
         """Where the files come from, for run.json: server and name are circumstances, the commit is identity."""
-        return {"endpoint": self.server.endpoint, "dataset": self.hub.dataset, "revision": self.hub.revision}
+        return {"endpoint": self.server.endpoint, **self.hub.origin}

@@ -23,10 +23,12 @@ from stages.filters.quality import QualityParams
 from stages.ingest import IngestParams
 from stages.shard_rows import PretokeniseParams
 from stages.sources.declaration import Source
+from stages.tokenizer_files import HubTokenizer
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9a-fA-F:]+")
-RESERVED = ("tokenizer", "language_model")
+TOKENIZER = "tokenizer"
+RESERVED = (TOKENIZER, "language_model")
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,12 @@ class Data:
     """What the result is made of. A filter without a section does not run; `{}` runs it with its defaults.
 
     Only `quality` runs with its defaults where nothing is said of it, for these hit broken rows alone; it may be `off`.
+    `tokenizer` names one on the Hub; a folder in `run.locations.tokenizer` goes before it.
     """
 
     sources: dict[str, Source]
     pretokenise: PretokeniseParams
+    tokenizer: HubTokenizer | None = None
     benchmarks: dict[str, Source] = field(default_factory=dict)
     ingest: IngestParams = field(default_factory=IngestParams)
     dedupe: DedupeParams | None = None
@@ -111,14 +115,36 @@ class Recipe:
             if re.match(r"\w+:/", place) and (name in RESERVED or not place.startswith("s3://")):
                 wanted = "a folder of this machine" if name in RESERVED else "a folder or s3://bucket/prefix"
                 raise ValueError(f"run.locations.{name}: got {place!r}, wanted {wanted}")
-        fetched = {n for n, s in {**self.data.sources, **self.data.benchmarks}.items() if s.hub is not None}
-        for name in (*self.data.sources, *self.data.benchmarks, "tokenizer"):
-            if name in fetched and name in self.run.locations:
-                raise ValueError(
-                    f"run.locations.{name}: its files come from the Hub; delete this line, or give the source hub: null"
-                )
-            if name not in fetched and name not in self.run.locations:
-                raise ValueError(f"run.locations.{name}: missing; say where it lies")
+        self._check_sources()
+        self._check_tokenizer()
+
+    def _check_sources(self) -> None:
+        """Each has a place of its own, or is on the Hub."""
+        sources, given = {**self.data.sources, **self.data.benchmarks}, self.run.locations
+        if twice := [name for name, source in sources.items() if source.hub is not None and name in given]:
+            raise ValueError(
+                f"run.locations.{twice[0]}: its files come from the Hub; delete this line, or give the source hub: null"
+            )
+        if absent := [name for name, source in sources.items() if source.hub is None and name not in given]:
+            also = f"; missing too: {', '.join(absent[1:])}" if absent[1:] else ""
+            say = f"say where it lies, --set run.locations.{absent[0]}=FOLDER"
+            raise ValueError(f"run.locations.{absent[0]}: missing; {say}{also}")
+
+    def _check_tokenizer(self) -> None:
+        """It is in a folder, or on the Hub at a commit."""
+        if TOKENIZER in self.run.locations:
+            return
+        hub = self.data.tokenizer
+        if hub is None:
+            raise ValueError(f"run.locations.{TOKENIZER}: missing; say where it lies, or name one in data.{TOKENIZER}")
+        if hub.revision is None:
+            local = f"or run.locations.{TOKENIZER}, a folder that holds its files"
+            raise ValueError(f"data.{TOKENIZER}.revision: missing; give a commit of {hub.model}, {hub.advice}, {local}")
+
+    @property
+    def tokenizer_hub(self) -> HubTokenizer | None:
+        """Where the tokenizer is fetched from; None: it lies in a folder."""
+        return None if TOKENIZER in self.run.locations else self.data.tokenizer
 
     @property
     def out(self) -> Path:

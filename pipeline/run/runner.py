@@ -130,3 +130,10 @@ class Queue:
         else:
             self._doing.remove(doing)
             self.done += 1
+            self._foresee(doing.step)
+
+    def _foresee(self, done: Step) -> None:
+        """What a step has brought may show that one that waits for it is of no use."""
+        for step in self._waiting:
+            if done in step.brought.values():
+                step.stage.foresee(step, self._context)

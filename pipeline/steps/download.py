@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,13 +58,17 @@ def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[S
 
 
 def _split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
-    """A large file is a job, small ones share one."""
-    remote = context.content.remotes[step.label]
+    return fetching(step.label, context)
+
+
+def fetching(name: str, context: Context) -> list[Job]:
+    """The files of a source as jobs: a large file is one, small ones share one."""
+    remote = context.content.remotes[name]
     jobs: list[Job] = []
-    for files in shares(context.content.named(step.label)):
+    for files in shares(context.content.named(name)):
         wants = tuple((f"{layout.FETCHED}/{f.file}", remote.want(f)) for f in files)
         amount = sum(f.size for f in files)
-        jobs.append(FetchJob(amount=amount, parts=len(wants), source=step.label, wants=wants, server=remote.server))
+        jobs.append(FetchJob(amount=amount, parts=len(wants), source=name, wants=wants, server=remote.server))
     return jobs
 
 
@@ -177,9 +181,28 @@ def _verify(folder: Path, manifest: Manifest) -> None:
 
 
 def _much(step: Step, context: Context) -> str:
+    return much(step.label, context)
+
+
+def much(name: str, context: Context) -> str:
     """How much a download is, before it begins."""
-    sizes = [file.size for file in context.content.named(step.label)]
+    sizes = [file.size for file in context.content.named(name)]
     return f"{len(sizes):,} files, {decimal(sum(sizes))} to fetch"
+
+
+def phase(split: Callable[[Step, Context, Sequence[Record]], list[Job]]) -> Phase:
+    """The one phase of a step that fetches: what is done stays, and a server that is away is not asked for all."""
+    return Phase(
+        split,
+        _do,
+        word="files",
+        unit="bytes",
+        failed="could not be fetched",
+        keep=_keep,
+        before=_no_room,
+        live=_live,
+        stops=download.STOPS,
+    )
 
 
 DOWNLOAD = Stage(
@@ -189,19 +212,7 @@ DOWNLOAD = Stage(
     makes="files",
     reasons=download.REASONS,
     steps=_steps,
-    phases=(
-        Phase(
-            _split,
-            _do,
-            word="files",
-            unit="bytes",
-            failed="could not be fetched",
-            keep=_keep,
-            before=_no_room,
-            live=_live,
-            stops=download.STOPS,
-        ),
-    ),
+    phases=(phase(_split),),
     absent="no source on the Hub or in a bucket",
     finish=_finish,
     much=_much,

@@ -50,11 +50,17 @@ def split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
             amount=part.rows,
             part=part,
             verdicts=tuple((name, str(folder / layout.verdict(number))) for name, folder in folders.items()),
-            tokenizer=str(context.place("tokenizer")),
+            tokenizer=tokenizer(step, context),
             params=step.params,
         )
         for number, part in enumerate(parts_of(step.making("samples"), context))
     ]
+
+
+def tokenizer(step: Step, context: Context) -> str:
+    """Where the tokenizer lies."""
+    fetched = [str(context.out / fetch.folder / layout.FETCHED) for fetch in step.brought.values()]
+    return fetched[0] if fetched else str(context.place(layout.TOKENIZER))
 
 
 def do(job: RowsJob, writer: PartWriter) -> Done:

@@ -43,16 +43,23 @@ _INDEX_ROWS = 1 << 17  # rows of a row group of the whole index, at the least
 def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[Step]:
     data = context.recipe.data
     filters = tuple(step for step in before if step.stage.makes == "verdicts")
-    parameters = {**asdict(data.pretokenise), "tokenizer": context.content.tokenizer}
+    parameters = {**asdict(data.pretokenise), layout.TOKENIZER: context.content.tokenizer}
     inputs = (*all_of(before, "samples", data.sources), *filters)
-    yield Step(stage, "", parameters, data.pretokenise, inputs)
+    fetching = [step for step in before if step.stage.makes == "tokenizer"]
+    brought = {layout.TOKENIZER: fetching[0]} if fetching else {}
+    yield Step(stage, "", parameters, data.pretokenise, inputs, brought=brought)
 
 
 def _foresee(step: Step, context: Context) -> None:
     """The tokenizer and its template are tried now: all else is done before the first task that needs them."""
-    folder, given = str(context.place("tokenizer")), part_rows.told(step.params)
-    if why := refusal(folder, context.content.tokenizer, given):
-        raise RecipeError(f"run.locations.tokenizer: {why}")
+    content = context.content.tokenizer
+    for fetch in step.brought.values():
+        content = fetch.names(context)
+    if content is None:
+        return  # not fetched yet: as soon as it is, this is asked again
+    if why := refusal(part_rows.tokenizer(step, context), content, part_rows.told(step.params)):
+        own = "; for a change of its files copy them, and give the copy as run.locations.tokenizer"
+        raise RecipeError(f"data.tokenizer: {why}{own}" if step.brought else f"run.locations.tokenizer: {why}")
 
 
 def _finish(ending: Ending, writer: PartWriter) -> Facts:

@@ -1,5 +1,6 @@
 """The table of stages, in running order: one row each, in a file of its own beside this one.
 
+01 fetch_tokenizer the Hub       -> files                    where the recipe names one there
 01 hash         a folder          -> list of files            one step per source that lies in one
 01 download     the Hub, a bucket -> files + list of files    one step per source that lies there
 01 fetch_images addresses in rows -> packs + statuses         one step per source that has them
@@ -18,6 +19,7 @@ from dataclasses import replace
 from pipeline.graph.stage import Stage
 from pipeline.steps.download import DOWNLOAD
 from pipeline.steps.fetch_images import FETCH_IMAGES
+from pipeline.steps.fetch_tokenizer import FETCH_TOKENIZER
 from pipeline.steps.filters import row
 from pipeline.steps.hash_files import HASH
 from pipeline.steps.ingest import INGEST
@@ -27,5 +29,5 @@ from stages.filters.table import FILTERS
 _FILTERS = [row(judge, number) for number, judge in enumerate(FILTERS.values(), INGEST.number + 1)]
 
 _LAST = replace(PRETOKENISE, number=INGEST.number + len(_FILTERS) + 1)
-_ROWS = (HASH, DOWNLOAD, FETCH_IMAGES, INGEST, *_FILTERS, _LAST)
+_ROWS = (FETCH_TOKENIZER, HASH, DOWNLOAD, FETCH_IMAGES, INGEST, *_FILTERS, _LAST)
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _ROWS}

@@ -47,6 +47,23 @@ class HubDataset:
                 raise ValueError(f"configs: got {config!r}, wanted a folder's name without / at its ends")
 
     @property
+    def name(self) -> str:
+        return self.dataset
+
+    @property
+    def page(self) -> str:
+        """Below a server: where people read of it, and where its files lie."""
+        return f"datasets/{self.dataset}"
+
+    @property
+    def api(self) -> str:
+        return self.page
+
+    @property
+    def origin(self) -> dict[str, str]:
+        return {"dataset": self.dataset, "revision": self.revision}
+
+    @property
     def pinned(self) -> bool:
         """Whether the revision is a commit, which can't move."""
         return re.fullmatch(r"[0-9a-f]{40}", self.revision) is not None

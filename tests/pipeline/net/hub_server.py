@@ -1,4 +1,4 @@
-"""A Hub on loopback: repo info, paged tree, files with redirects to another host name, and faults by script.
+"""A Hub on loopback, of a dataset or a model: its info, paged tree, files with redirects to another host, faults.
 
 Speaks what huggingface.co speaks to a client that reads datasets. The files of Git are answered after a relative 307,
 those of LFS after a 302 from `127.0.0.1` to `localhost`, which is another host to every client. A fault is used up by
@@ -66,6 +66,7 @@ class FakeHub:
     after_info: Any = None
     down: int = 0  # a status: every request for a file is answered with it
     dataset: str = "acme/pictures"
+    kind: str = "datasets"  # or models, whose files lie at the top
     links: str = ""  # what a mirror that rewrites nothing has in its `Link: next`
 
     @property
@@ -126,16 +127,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _route(self, path: str, query: dict[str, list[str]]) -> None:
         name = re.escape(self.hub.dataset)
-        if path.startswith("/api/datasets/"):
+        kind, top = self.hub.kind, "/datasets" if self.hub.kind == "datasets" else ""
+        if path.startswith(f"/api/{kind}/"):
             if fault := self.hub.next_fault("api"):
                 return self._answer(fault.at, b"", fault.headers)
             if self.hub.gated and self._token() != self.hub.token:
                 return self._error(403, "GatedRepo")
-        if match := re.fullmatch(f"/api/datasets/{name}/revision/(.+)", path):
+        if match := re.fullmatch(f"/api/{kind}/{name}/revision/(.+)", path):
             return self._info(unquote(match[1]))
-        if match := re.fullmatch(f"/api/datasets/{name}/tree/([^/]+)", path):
+        if match := re.fullmatch(f"/api/{kind}/{name}/tree/([^/]+)", path):
             return self._tree(match[1], int(query.get("cursor", ["0"])[0]))
-        if match := re.fullmatch(f"/datasets/{name}/resolve/([^/]+)/(.+)", path):
+        if match := re.fullmatch(f"{top}/{name}/resolve/([^/]+)/(.+)", path):
             return self._resolve(match[1], unquote(match[2]))
         if match := re.fullmatch("/(cdn|api/resolve-cache)/([0-9a-f]{40})/(.+)", path):
             return self._content(match[2], unquote(match[3]))
