@@ -37,6 +37,8 @@ def build(cls: type[T], mapping: Any, where: str = "") -> T:
     """
     if not isinstance(mapping, Mapping):
         raise _error(where, f"got {_show(mapping)}, wanted a mapping of keys to values")
+    if _is_plainly(cls, mapping):  # a manifest has tens of thousands of such entries
+        return cls(**mapping)
     declared = _declared(cls)  # type: ignore[arg-type]
     for key in mapping:
         if key not in declared:
@@ -65,6 +67,24 @@ class _Field(NamedTuple):
 
     hint: Any
     required: bool
+
+
+def _is_plainly(cls: type, mapping: Mapping[Any, Any]) -> bool:
+    """Whether all fields are there, in the very types that a dataclass of simple fields without checks declares."""
+    kinds = _plain(cls)
+    return kinds is not None and mapping.keys() == kinds.keys() and all(type(mapping[n]) in kinds[n] for n in kinds)
+
+
+@functools.cache
+def _plain(cls: type) -> dict[str, tuple[type, ...]] | None:
+    """The types of a dataclass's fields; None for one with others, or that checks what it is given."""
+    found = {name: _simple(field.hint) for name, field in _declared(cls).items()}
+    return None if hasattr(cls, "__post_init__") or None in found.values() else found  # type: ignore[return-value]
+
+
+def _simple(hint: Any) -> tuple[type, ...] | None:
+    kinds = typing.get_args(hint) if typing.get_origin(hint) in _UNIONS else (hint,)
+    return kinds if set(kinds) <= {str, int, bool, type(None)} else None
 
 
 @functools.cache
