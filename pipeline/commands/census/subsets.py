@@ -25,7 +25,7 @@ from typing import Any
 from schemas import strict, yaml_file
 from schemas.strict import RecipeError, brief
 from stages.census import Amount, Group, Place, Tally
-from stages.chat import ChatFormat
+from stages.chat import ChatFormat, Encoded, TemplateRefuses
 from stages.shard_rows import PretokeniseParams
 from stages.tiles.scheme import NoGrid
 
@@ -131,14 +131,24 @@ def _subset(path: Path, line: int, row: dict[str, str | None]) -> Subset:
 
 
 def frame_of(chat: ChatFormat) -> Frame:
-    """What the layout of a chat adds, measured on conversations whose texts are empty."""
-    one, two = (chat.encode(_turns(number, ""), []) for number in (1, 2))
-    targets = [sum(end - start for start, end in encoded.target_spans) for encoded in (one, two)]
-    turn = len(two.input_ids) - len(one.input_ids)
+    """What the layout of a chat adds, measured on conversations whose texts are empty.
+
+    Where a layout has one turn and no more, each counts as a sample of its own.
+    """
+    one = chat.encode(_turns(1, ""), [])
+    try:
+        two = chat.encode(_turns(2, ""), [])
+        turn, bearing = len(two.input_ids) - len(one.input_ids), _targets(two) - _targets(one)
+    except TemplateRefuses:
+        turn, bearing = len(one.input_ids), _targets(one)
     shown = chat.encode(_turns(1, "", 1), [1])
     image = len(shown.input_ids) - shown.image_spans[0][1] - len(one.input_ids)
     asked = len(chat.encode(_turns(1, "Why?"), []).input_ids) > len(one.input_ids)
-    return Frame(len(one.input_ids) - turn, turn, targets[1] - targets[0], image, asked)
+    return Frame(len(one.input_ids) - turn, turn, bearing, image, asked)
+
+
+def _targets(encoded: Encoded) -> int:
+    return sum(end - start for start, end in encoded.target_spans)
 
 
 def estimate(subsets: list[Subset], assumed: Assumptions, chat: ChatFormat, params: PretokeniseParams) -> Tally:

@@ -67,8 +67,8 @@ def _duration(hours: float) -> str:
 
 def short(number: float) -> str:
     """In full below a million, else in four digits."""
-    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
-        if number >= size * 0.99995:
+    for size, letter, least in ((1e12, "T", 0.99995e12), (1e9, "B", 0.99995e9), (1e6, "M", 1e6)):
+        if number >= least:
             return f"{number / size:.4g} {letter}"
     return f"{number:,.0f}"
 
