@@ -116,7 +116,7 @@ def test_bars_are_as_long_as_their_tokens() -> None:
     groups = {Place(name, None): Group(amount) for name, amount in zip("ab", kept, strict=True)}
     one = Found("r", "r.yaml", {"max_tokens": 64}, "", "", Tally(groups))
     drawn = plots([one])
-    assert set(drawn) == {"sources.svg", "languages.svg"}
+    assert set(drawn) == {"sources.svg"}
     root = ElementTree.fromstring(drawn["sources.svg"])
     titled = {
         box[0].text: float(box.attrib["width"]) for box in root.iter("{http://www.w3.org/2000/svg}rect") if len(box)

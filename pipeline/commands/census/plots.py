@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from unicodedata import east_asian_width
 
 from pipeline.commands.census.found import Found
 from pipeline.commands.census.lengths import bins
 from pipeline.commands.census.svg import WIDTH, Drawing
 from pipeline.commands.census.tables import short
+from schemas.shown import shown
 from stages.census import Amount, Place
 
 _LEFT, _RIGHT = 76, WIDTH - 40
 _PANEL = 150  # pixels of a histogram's height
 _BAR, _STEP = 16, 24
-_NAMES = 210  # pixels for the names of bars
+_NAMES = 230  # pixels for the names of bars
 _MOST = 30  # bars of a panel; the others are one
-_LETTERS = 30  # of a name
+_LETTERS = 26  # of a name
 
 
 def plots(found: Sequence[Found]) -> dict[str, str]:
-    """File name -> SVG; no lengths where none were counted."""
-    drawn = {
-        "sources.svg": _tokens(found, "Tokens by source", lambda place: place.source),
-        "languages.svg": _tokens(found, "Tokens by language", lambda place: place.language or "not said"),
-    }
+    """File name -> SVG; no lengths where none were counted, and no languages where none is known."""
+    drawn = {"sources.svg": _tokens(found, "Tokens by source", lambda place: place.source)}
+    if any(place.language for one in found for place in one.tally.groups):
+        drawn["languages.svg"] = _tokens(found, "Tokens by language", lambda place: place.language or "not said")
     if any(one.tally.lengths for one in found):
         drawn["lengths.svg"] = _lengths(found)
     return drawn
@@ -56,7 +57,7 @@ def _histogram(
 ) -> None:
     bottom, most = top + 20 + _PANEL, max((rows for *_, rows in held), default=1)
     drawing.text(_LEFT, top, _cut(found.name, 60), "ink panel")
-    drawing.text(_RIGHT, top, f"{short(found.tally.kept['rows'])} rows", "faint small", "end")
+    drawing.text(_RIGHT, top, f"{short(found.tally.kept['rows'])} rows, four bins to a doubling", "faint small", "end")
     ticks = _ticks(most)
     for tick in ticks:
         y = bottom - _PANEL * tick / ticks[-1]
@@ -100,7 +101,8 @@ def _bars(found: Found, by: Callable[[Place], str]) -> list[tuple[str, Amount]]:
     sums: dict[str, Amount] = {}
     for place, group in found.tally.groups.items():
         sums.setdefault(by(place), Amount()).update(group.kept)
-    bars = sorted(sums.items(), key=lambda item: (-item[1]["num_tokens"], item[0]))
+    held = [item for item in sums.items() if item[1]["num_tokens"]]
+    bars = sorted(held, key=lambda item: (-item[1]["num_tokens"], item[0]))
     if len(bars) <= _MOST:
         return bars
     rest = sum((amount for _, amount in bars[_MOST - 1 :]), Amount())
@@ -134,4 +136,10 @@ def _ticks(most: int) -> list[int]:
 
 
 def _cut(text: str, letters: int) -> str:
-    return text if len(text) <= letters else text[: letters - 1] + "…"
+    """A text that takes at most the room of so many letters; those of East Asia are two wide."""
+    text, room = shown(text), float(letters)
+    for at, letter in enumerate(text):
+        room -= 2 if east_asian_width(letter) in "WF" else 1
+        if room < 0:
+            return text[: at - 1] + "…"
+    return text
