@@ -86,11 +86,11 @@ def ingest(top: Path) -> ingested.Opened:
 
 
 def ours(opened: ingested.Opened, processes: int, repeat: int) -> Sums:
-    """The census of so many recipes that are one and the same: each counts every sample."""
-    found = [Found("ours", "ours", {}, "", "") for _ in range(repeat)]
-    ingested.census([opened] * repeat, found, processes)
-    kept = found[-1].tally
-    return kept.lengths, kept.kept["num_image_tokens"]
+    """The census so many times over, each reading what was ingested anew."""
+    for _ in range(repeat):
+        found = Found("ours", "ours", {}, "", "")
+        ingested.census([opened], [found], processes)
+    return found.tally.lengths, found.tally.kept["num_image_tokens"]
 
 
 def peer(top: Path, records: list[dict[str, str]], processes: int) -> Sums:

@@ -197,6 +197,7 @@ def _first_part(context: Context, steps: list[Step]) -> Path:
     [
         (["--from", "nothing"], "--from: got nothing, wanted ingest, headers or a file that ends in .csv"),
         (["--assume", "a.yaml"], "--assume: is for a census --from TABLE.csv"),
+        (["--json", "/dev/null/c.json"], "/dev/null/c.json: can't be written"),
         (["--steps", "5"], "--steps: give --batch-tokens"),
         (["--steps", "5", "--epochs", "1"], "--steps and --epochs"),
         (["--batch-tokens", "0"], "--batch-tokens: got 0"),

@@ -117,12 +117,14 @@ def _estimated(
 
 
 def _write(given: argparse.Namespace, found: Sequence[Found], plan: Plan, assumed: subsets.Assumptions | None) -> None:
-    written = []
+    files: dict[Path, str] = {}
     if given.json is not None:
-        commit_text(given.json, to_json(found, plan, assumed is None, None if assumed is None else assumed.told()))
-        written.append(given.json)
-    for name, drawn in plots.plots(found).items() if given.plots is not None else ():
-        commit_text(given.plots / name, drawn)
-        written.append(given.plots / name)
-    for path in written:
+        files[given.json] = to_json(found, plan, given.basis, None if assumed is None else assumed.told())
+    if given.plots is not None:
+        files |= {given.plots / name: drawn for name, drawn in plots.plots(found).items()}
+    for path, text in files.items():
+        try:
+            commit_text(path, text)
+        except OSError as error:
+            raise RecipeError(f"{path}: can't be written ({error.strerror or error})") from None
         print(shown(str(path)))

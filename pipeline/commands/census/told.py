@@ -12,14 +12,13 @@ from pipeline.commands.census.found import Found
 from pipeline.commands.census.lengths import bins, quantiles
 from schemas.identity import fingerprint
 from schemas.shard import COUNTS
-from stages.census import AMOUNTS, Amount, Group, Place
+from stages.census import AMOUNTS, FROM, Amount, Group, Place
 
 
-def to_json(found: Sequence[Found], plan: Plan, exact: bool, assumed: dict[str, Any] | None = None) -> str:
-    """The text of the file. `exact`: counted, and not estimated under what is `assumed`."""
-    told: dict[str, Any] = {"exact": exact, "recipes": [_recipe(one, plan) for one in found]}
-    if assumed is not None:
-        told["assumptions"] = assumed
+def to_json(found: Sequence[Found], plan: Plan, basis: str, assumed: dict[str, Any] | None) -> str:
+    """The text of the file. `basis`: what was counted; `assumed`: what an estimate rests on, None for a count."""
+    told: dict[str, Any] = {"from": basis, "exact": assumed is None, "images_proven": basis == FROM[0]}
+    told |= {"assumptions": assumed, "recipes": [_recipe(one, plan) for one in found]}
     return json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
