@@ -96,19 +96,34 @@ def test_the_quickstarts_numbers_are_those_of_its_shards(finished_run: Finished,
     assert_equal_to_the_shards(census(path, json_file=tmp_path / "c.json")[0], context, steps)
 
 
-@pytest.mark.parametrize("tiles", [tiles for tiles in SCHEMES if tiles["scheme"] != "jina"])
-@pytest.mark.parametrize("too_long", ["drop", "split"])
+@pytest.mark.parametrize("tiles", SCHEMES)
 def test_every_scheme_has_the_numbers_of_its_shards(
-    tiles: dict[str, Any], too_long: str, tiny_run: Finished, tiny: Path, tmp_path: Path
+    tiles: dict[str, Any], tiny_run: Finished, tiny: Path, tmp_path: Path
 ) -> None:
     """Its own shards over the ingest and the filters of the finished run."""
     out = tmp_path / "out"
     shutil.copytree(tiny_run[1].out, out)
     mapping = tiny_corpus.recipe(tiny, out)
-    mapping["data"]["pretokenise"] |= {"tiles": tiles, "too_long": too_long, "max_tokens": 150}
+    mapping["data"]["pretokenise"] |= {"tiles": tiles, "max_tokens": 90}
+    mapping["data"]["pretokenise"]["tokens"]["row"] = "<row>"
     path = write_yaml(tmp_path / "recipe.yaml", mapping)
     before = census(path, json_file=tmp_path / "c.json")[0]
     assert_equal_to_the_shards(before, *run(path))
+
+
+def test_a_conversation_that_is_cut_counts_as_its_pieces(tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "raw"
+    shutil.copytree(tiny, folder)
+    said = [{"role": role, "content": f"{role} says {n} now"} for n in range(9) for role in ("user", "assistant")]
+    with (folder / "talks" / "a.jsonl").open("a") as lines:
+        lines.write(json.dumps({"messages": said}) + "\n")
+    mapping = tiny_corpus.recipe(folder, tmp_path / "out")
+    mapping["data"]["pretokenise"] |= {"too_long": "split", "max_tokens": 150}
+    path = write_yaml(tmp_path / "recipe.yaml", mapping)
+    context, steps = run(path)
+    found = census(path, json_file=tmp_path / "c.json")[0]
+    assert found["kept"]["rows"] > found["kept"]["samples"] + 1
+    assert_equal_to_the_shards(found, context, steps)
 
 
 def test_recipes_stand_side_by_side_and_share_the_reading(
@@ -165,6 +180,23 @@ def test_headers_give_the_numbers_of_ingest(tiny_recipe: MakeRecipe, tmp_path: P
     same = ("totals", "kept", "dropped", "samples", "groups", "lengths", "rejected", "rejected_by_source")
     assert {name: raw[name] for name in same} == {name: ingested[name] for name in same}
     assert raw["rejected_by_source"]["signs"] == {"image_missing": 1}
+
+
+def test_headers_of_parquet_and_zips_differ_from_ingest_by_damaged_pictures_alone(
+    finished_run: Finished, tmp_path: Path
+) -> None:
+    path, context, steps = finished_run
+    raw = census(path, "--from", "headers", json_file=tmp_path / "raw.json")[0]
+    assert json.loads((tmp_path / "raw.json").read_text())["images_proven"] is False
+    for step in steps[-1].making("samples"):
+        counts = context.finished(step).counts
+        mine, theirs = raw["rejected_by_source"][step.label], counts.rejected
+        assert {n: mine.get(n, 0) for n in theirs if n != "image_truncated"} == {
+            n: number for n, number in theirs.items() if n != "image_truncated"
+        }
+        assert mine.get("image_truncated", 0) <= theirs.get("image_truncated", 0)
+        samples = sum(group["samples"] for group in raw["groups"] if group["source"] == step.label)
+        assert samples + sum(mine.values()) == counts.rows_in
 
 
 def test_headers_say_what_is_no_image_and_not_what_is_damaged(tiny: Path, tmp_path: Path) -> None:
