@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pipeline.commands import funnel, plan, probe, rejects, report, show, verify
+from pipeline.commands.census import command as census
 from pipeline.graph.build import build, foresee
 from pipeline.graph.content import Content, check_places
 from pipeline.graph.context import Context
@@ -101,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     add("show", _show, "one sample: origin, messages, images, verdicts, tiles, tokens").add_argument("sample")
     table = add("rejects", _rejects, "every rejected row of every source as one table: which, why, what was seen")
     table.add_argument("--save", type=Path, metavar="FILE.parquet", help="write it there instead of to the terminal")
+    census.arguments(commands.add_parser("census", help=census.HELP, description=census.HELP))
     check = commands.add_parser("verify", help="check folders of steps, or all of an output folder")
     check.add_argument("paths", type=Path, nargs="+", metavar="folder")
     check.add_argument("--sources", action="store_true", help="hash the sources' files again too, where they lie")

@@ -8,7 +8,7 @@ was seen. Rows in = samples + rejects, checked here. A part comes in pieces, so 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass
 from typing import Any, NamedTuple
 
@@ -73,6 +73,21 @@ class Ingested:
     unread: Counter[str]
 
 
+Look = Callable[[bytes, int], dict[str, Any]]
+"""What is recorded of an image file, given the most pixels that it may have. Raises BadImage."""
+
+
+def proven(data: bytes, max_pixels: int) -> dict[str, Any]:
+    """All of SAMPLE's `image_info`, of an image that is whole."""
+    return vars(rules.inspect(data, max_pixels))
+
+
+def measured(data: bytes, max_pixels: int) -> dict[str, Any]:
+    """The size that its header says, and nothing else: for a census of what was never ingested."""
+    width, height = rules.measure(data, max_pixels)
+    return {"width": width, "height": height}
+
+
 class _Outcome(NamedTuple):
     """What became of one record: a sample of so many bytes, or a reject. `unread`: what of it nobody reads."""
 
@@ -82,10 +97,16 @@ class _Outcome(NamedTuple):
 
 
 def ingest(
-    records: Iterable[tuple[int, Any]], name: str, file: str, source: Source, files: ImageFiles, params: IngestParams
+    records: Iterable[tuple[int, Any]],
+    name: str,
+    file: str,
+    source: Source,
+    files: ImageFiles,
+    params: IngestParams,
+    look: Look = proven,
 ) -> Iterator[Ingested]:
     """Turn (row, record) pairs of one file into samples and rejects, piece by piece; at least one."""
-    for group in grouped(_outcomes(records, name, file, source, files, params), lambda outcome: outcome.size):
+    for group in grouped(_outcomes(records, name, file, source, files, params, look), lambda outcome: outcome.size):
         samples = [outcome.row for outcome in group if outcome.size is not None]
         rejects = [outcome.row for outcome in group if outcome.size is None]
         reasons = Counter(reject["reason"] for reject in rejects)
@@ -96,20 +117,33 @@ def ingest(
 
 
 def _outcomes(
-    records: Iterable[tuple[int, Any]], name: str, file: str, source: Source, files: ImageFiles, params: IngestParams
+    records: Iterable[tuple[int, Any]],
+    name: str,
+    file: str,
+    source: Source,
+    files: ImageFiles,
+    params: IngestParams,
+    look: Look,
 ) -> Iterator[_Outcome]:
     for row, record in records:
-        outcome = _outcome(row, record, name, file, source, files, params)
+        outcome = _outcome(row, record, name, file, source, files, params, look)
         del record  # before the next one is read: either may be large
         yield outcome
 
 
 def _outcome(
-    row: int, record: Any, name: str, file: str, source: Source, files: ImageFiles, params: IngestParams
+    row: int,
+    record: Any,
+    name: str,
+    file: str,
+    source: Source,
+    files: ImageFiles,
+    params: IngestParams,
+    look: Look,
 ) -> _Outcome:
     origin = {"sample_id": sample_id(name, file, row), "source": name}
     try:
-        sample, size = _sample(record, file, name, source, files, params)
+        sample, size = _sample(record, file, name, source, files, params, look)
         return _Outcome({**origin, **sample}, size, unread(record, source))
     except (BadRow, BadImage) as bad:
         # What was seen may have no UTF-8 (names in archives, lone surrogates in JSON)
@@ -118,7 +152,7 @@ def _outcome(
 
 
 def _sample(
-    record: Any, file: str, name: str, source: Source, files: ImageFiles, params: IngestParams
+    record: Any, file: str, name: str, source: Source, files: ImageFiles, params: IngestParams, look: Look
 ) -> tuple[dict[str, Any], int]:
     """A sample's fields beside its origin, and its bytes. Raises BadRow, BadImage."""
     if isinstance(record, BadRow):
@@ -128,7 +162,7 @@ def _sample(
     if text > params.max_text_bytes:
         raise BadRow("row_too_large", f"{text:,} bytes of text, at most {params.max_text_bytes:,}")
     blocks = sum(1 + len(message["content"]) for message in found.messages)
-    opened, size = _images(found, text + _BLOCK_BYTES * blocks, files, params)
+    opened, size = _images(found, text + _BLOCK_BYTES * blocks, files, params, look)
     return {
         "subset": file.split("/")[0] if "/" in file else name,
         "licence": found.licence or source.licence,
@@ -143,14 +177,14 @@ def _sample(
 _Opened = list[tuple[dict[str, Any], dict[str, Any]]]
 
 
-def _images(found: Draft, size: int, files: ImageFiles, params: IngestParams) -> tuple[_Opened, int]:
+def _images(found: Draft, size: int, files: ImageFiles, params: IngestParams, look: Look) -> tuple[_Opened, int]:
     """Every image with its description, and the bytes of the row whose text has `size`."""
     opened: _Opened = []
     if size > params.max_row_bytes:
         turns = f"{len(found.messages):,} turns"
         raise BadRow("row_too_large", f"{size:,} bytes with {turns}, at most {params.max_row_bytes:,}")
     for ref in found.images:
-        stored, info = _image(ref, files, params)
+        stored, info = _image(ref, files, params, look)
         size += len(stored["bytes"]) + _INFO_BYTES
         if size > params.max_row_bytes:
             many = f"{len(opened) + 1} of {len(found.images)} images"
@@ -159,13 +193,13 @@ def _images(found: Draft, size: int, files: ImageFiles, params: IngestParams) ->
     return opened, size
 
 
-def _image(ref: ImageRef, files: ImageFiles, params: IngestParams) -> tuple[dict[str, Any], dict[str, Any]]:
+def _image(ref: ImageRef, files: ImageFiles, params: IngestParams, look: Look) -> tuple[dict[str, Any], dict[str, Any]]:
     if ref.data is None and ref.path is None:
         raise BadImage("image_missing", "neither bytes nor a path")
     data = ref.data if ref.data is not None else files.read(ref.path or "")
     if len(data) > params.max_image_bytes:
         raise BadImage("image_too_large", f"{len(data):,} bytes, at most {params.max_image_bytes:,}")
-    return {"bytes": data, "path": ref.path}, vars(rules.inspect(data, params.max_pixels))
+    return {"bytes": data, "path": ref.path}, look(data, params.max_pixels)
 
 
 def _scores(found: Draft) -> list[dict[str, Any]]:

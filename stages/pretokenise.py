@@ -95,7 +95,8 @@ def _judged(
         dropped = first_drop(samples["sample_id"], mine)
         known = zip(_languages(samples, mine), _evidence(samples, mine), dropped, strict=True)
         for number, (row, (language, scores, drop)) in enumerate(zip(samples.to_pylist(), known, strict=True), start):
-            beside = {"language": language, "scores": scores, "sample": number}
+            origin = {name: row[name] for name in ("subset", "licence")}
+            beside = {**origin, "language": language, "scores": scores, "sample": number}
             yield from _judge(row, beside, drop, chat, params)
         start += samples.num_rows
     for stage, verdict in verdicts.items():

@@ -67,7 +67,7 @@ def rows_of(
     """A sample's row, or those of its pieces where it is too long and the recipe says so, and what to say of them.
 
     `row`: SAMPLE's fields, and as `images` a number for each, by which its row tells which it has: those of ROWS that
-    this gives are all but `language`, `scores` and `sample`.
+    this gives are all but `sample` and what is known of it beside its text and images.
     Raises Dropped.
     """
     try:
@@ -121,7 +121,7 @@ def _encode(
         raise Dropped("no_target", None, num_tokens)
     return {
         "sample_id": row["sample_id"],
-        **{name: row[name] for name in ("source", "subset", "licence")},
+        "source": row["source"],
         "input_ids": encoded.input_ids,
         "target_spans": encoded.target_spans,
         "label_changes": [{"position": position, "id": label} for position, label in encoded.label_changes],

@@ -96,23 +96,12 @@ def sniff(data: bytes) -> bool:
 
 def inspect(data: bytes, max_pixels: int) -> ImageInfo:
     """Prove that an image is whole, and describe it. Raises BadImage."""
-    try:
-        frames, canvas = survey(data)
-    except Damage as damage:
-        raise BadImage("image_truncated", str(damage)) from None
-    if canvas:
-        _check_size(*canvas, max_pixels)  # opening a GIF makes room for its canvas
-    image = _open(data)
-    width, height = image.size
-    _check_size(width, height, max_pixels)
-    _check_work(image, data, max_pixels)
+    image, frames = _unproven(data, max_pixels)
     mode, frames = image.mode, frames or _frames(image)
     orientation = _orientation(image)
-    left = _left_to_turn(image, orientation)
+    left, (width, height) = _left_to_turn(image, orientation), _upright_size(image)
     image.draft("L", (_PHASH_DRAFT, _PHASH_DRAFT))
     grey = hashes.grey(_upright(_flat(_load(image), "L"), left))
-    if left >= 5:
-        width, height = height, width
     return ImageInfo(
         hashes.sha256(data),
         len(data),
@@ -125,6 +114,32 @@ def inspect(data: bytes, max_pixels: int) -> ImageInfo:
         hashes.phash(grey),
         grey.tobytes(),
     )
+
+
+def measure(data: bytes, max_pixels: int) -> tuple[int, int]:
+    """Width and height of the upright image by what its header says: no pixel is decoded, and damage in the picture
+    is not seen. Raises BadImage."""
+    return _upright_size(_unproven(data, max_pixels)[0])
+
+
+def _unproven(data: bytes, max_pixels: int) -> tuple[Image.Image, int | None]:
+    """An image of a size that is allowed, opened and not decoded, and its frames where its structure says them."""
+    try:
+        frames, canvas = survey(data)
+    except Damage as damage:
+        raise BadImage("image_truncated", str(damage)) from None
+    if canvas:
+        _check_size(*canvas, max_pixels)  # opening a GIF makes room for its canvas
+    image = _open(data)
+    _check_size(*image.size, max_pixels)
+    _check_work(image, data, max_pixels)
+    return image, frames
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """Before the picture is decoded, which may be at another scale."""
+    width, height = image.size
+    return (height, width) if _left_to_turn(image, _orientation(image)) >= 5 else (width, height)
 
 
 def open_rgb(data: Data) -> Image.Image:

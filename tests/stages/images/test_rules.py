@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, ImageFile, PngImagePlugin
 
 from stages.images import rules
-from stages.images.rules import REASONS, BadImage, ImageInfo, inspect, open_rgb
+from stages.images.rules import REASONS, BadImage, ImageInfo, inspect, measure, open_rgb
 from tests.stages.pictures import encoded, photo, turned
 
 ANY_SIZE = 10**9
@@ -60,6 +60,7 @@ def test_the_format_is_sniffed_from_the_bytes(format: str) -> None:
     data = encoded(photo(2, 40, 30), format)
     info = inspect(data, ANY_SIZE)
     assert (info.format, info.width, info.height) == (format, 40, 30)
+    assert measure(data, ANY_SIZE) == (40, 30)
     assert open_rgb(data).size == (40, 30)
 
 
@@ -331,7 +332,7 @@ def test_a_turned_picture_is_stored_and_opened_upright(format: str, orientation:
     options |= {"quality": 100, "subsampling": "4:4:4"} if format == "AVIF" else {}
     data = encoded(as_stored, format, exif=turned(orientation), **options)
     info, opened = inspect(data, ANY_SIZE), open_rgb(data)
-    assert (info.width, info.height) == opened.size == (48, 32)
+    assert (info.width, info.height) == opened.size == (48, 32) == measure(data, ANY_SIZE)
     assert info.orientation == orientation
     assert largest_difference(opened, upright) <= 12
     plain = inspect(encoded(upright), ANY_SIZE)
@@ -593,3 +594,29 @@ def test_what_is_no_image_is_said_so_by_a_process_that_has_seen_none() -> None:
     root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("image_unreadable: not an image")
+
+
+# ---- what a header alone says
+
+
+def test_a_header_says_the_size_of_a_picture_that_is_cut() -> None:
+    data = encoded(photo(1, 200, 100), "JPEG")
+    assert measure(data[: len(data) // 2], ANY_SIZE) == (200, 100)
+    with pytest.raises(BadImage, match="image_truncated"):
+        inspect(data[: len(data) // 2], ANY_SIZE)
+
+
+@pytest.mark.parametrize(
+    ("data", "most", "reason"),
+    [
+        (b"<html>not found</html>", ANY_SIZE, "image_unreadable"),
+        (b"", ANY_SIZE, "image_unreadable"),
+        (encoded(photo(1, 30, 20)), 599, "image_too_large"),
+        (encoded(photo(1, 30, 20), "GIF"), 599, "image_too_large"),
+        (encoded(photo(1, 30, 20))[:-1], ANY_SIZE, "image_truncated"),
+    ],
+)
+def test_a_header_that_says_no_allowed_size_is_refused_as_at_ingest(data: bytes, most: int, reason: str) -> None:
+    for look in (measure, inspect):
+        with pytest.raises(BadImage, match=reason):
+            look(data, most)
