@@ -130,6 +130,9 @@ def test_datasets_alone_shows_images(published: Path, tmp_path: Path, monkeypatc
         sizes = [(info["width"], info["height"]) for info in row["image_info"]]
         # `datasets` turns images upright, as ingest counts them
         assert [image.size for image in row["images"]] == [image.size for image in other["images"]] == sizes
+    names = [str(path) for path in data_files(published)]
+    bare = datasets.load_dataset("parquet", data_files=names, cache_dir=str(tmp_path))["train"]
+    assert bare.features == whole.features  # each file says them too
     head = yaml.safe_load((published / "README.md").read_text(encoding="utf-8").split("---\n")[1])
     assert datasets.Features._from_yaml_list(head["dataset_info"]["features"]) == whole.features
     (config,) = head["configs"]
@@ -210,7 +213,9 @@ def test_pages_and_row_groups_are_small(tmp_path: Path, monkeypatch: pytest.Monk
             column = group.column(1)
             assert column.path_in_schema.endswith("bytes") and column.compression == "UNCOMPRESSED"
             assert column.has_offset_index
-            assert pages(path, column.data_page_offset, column.total_compressed_size).largest < 1_700_000
+            assert (
+                pages(path, column.data_page_offset, column.total_compressed_size).largest <= files.PAGE_BYTES + 300_100
+            )
     read_back = pa.concat_tables(pq.read_table(tmp_path / one.entry.name) for one in written)
     assert read_back.equals(pa.concat_tables(tables))
 
@@ -230,7 +235,7 @@ main(["publish", *sys.argv[2:]])
 """
 
 
-@pytest.mark.parametrize("at", ["data/00003.parquet", "recipe.yaml"])
+@pytest.mark.parametrize("at", ["data/00001.parquet", "data/00003.parquet", "recipe.yaml"])
 def test_a_killed_publish_leaves_nothing_and_ends_with_the_same_bytes(
     at: str, finished: Finished, published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -244,8 +249,26 @@ def test_a_killed_publish_leaves_nothing_and_ends_with_the_same_bytes(
     assert "no whole publication" in capsys.readouterr().err
     assert main(["publish", *arguments]) == 0
     assert bytes_of(target) == bytes_of(published) and list(tmp_path.iterdir()) == [target]
-    if at.startswith("data"):  # what was whole was not written again
+    if at.startswith("data"):  # what was whole was not written again; the first row of a part is a file of its own
         assert data_files(target)[0].stat().st_mtime_ns == first
+
+
+def test_what_was_begun_for_another_publication_is_not_gone_on_with(finished: Finished, tmp_path: Path) -> None:
+    arguments = [str(finished[0]), "--to", str(tmp_path / "mine"), "--file-bytes"]
+    subprocess.run([sys.executable, "-c", KILLED, "data/00003.parquet", *arguments, "2000"], check=False)
+    assert main(["publish", *arguments, "60000"]) == 0
+    publish(finished[2], finished[1], finished[0], tmp_path / "new", 60000)
+    assert bytes_of(tmp_path / "mine") == bytes_of(tmp_path / "new")
+
+
+def test_a_language_is_that_of_the_shards(tiny_run: Finished, tmp_path: Path) -> None:
+    path, context, steps = tiny_run
+    publish(steps, context, path, tmp_path / "mine")
+    rows = [row for path in data_files(tmp_path / "mine") for row in pq.read_table(path).to_pylist()]
+    shards = shard_rows(context, steps[-1])
+    assert [row["language"] for row in rows] == [row["language"] for row in shards] == ["en"] * 29
+    assert [row["num_tokens"] for row in rows] == [row["num_tokens"] for row in shards]
+    assert {*rows[0]["evidence"]} == {"language", "quality"} and rows[0]["evidence"]["language"]["certain"]
 
 
 def test_it_is_made_once_and_made_anew_for_another_recipe(

@@ -1,7 +1,8 @@
 """A Hub on loopback that takes datasets: repositories, the preupload question, LFS batches with PUT, commits.
 
-What `huggingface_hub` says to huggingface.co when it uploads. `log` has every request; a fault (a status, or "cut") for
-a path is used up by the request that meets it.
+What `huggingface_hub` says to huggingface.co when it uploads; a commit must name the one that it follows, which
+there is left to the client. `log` has every request; a fault (a status, or "cut") for a path is used up by the
+request that meets it.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         hub, files = self.hub, dict(self.hub.branches[branch])
         for line in lines:
             value = line["value"]
-            if line["key"] == "header" and value.get("parentCommit") not in (None, hub.head(branch)):
+            if line["key"] == "header" and value.get("parentCommit") != hub.head(branch):
                 return self._answer(412, {"error": "the branch has moved"})
             if line["key"] == "lfsFile":
                 files[value["path"]] = hub.objects[value["oid"]]

@@ -534,4 +534,5 @@ def test_a_row_that_says_so_is_a_document() -> None:
     turn = {"role": "assistant", "content": [{"type": "text", "text": "A page."}]}
     assert adapt("messages", {"messages": [turn], "is_document": True}).document
     for value in (False, None, 1, "true", "a text about it"):
-        assert not adapt("messages", {"messages": [turn], "is_document": value}).document
+        with pytest.raises(BadRow, match="no_conversation"):
+            adapt("messages", {"messages": [turn], "is_document": value})
