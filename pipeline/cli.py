@@ -25,6 +25,8 @@ from pipeline.graph.errors import MissingInput, StepError
 from pipeline.graph.stage import Step
 from pipeline.net.bucket import BucketError
 from pipeline.net.hub import HubError
+from pipeline.publish import publication, push
+from pipeline.publish import publish as publishing
 from pipeline.recipe.load import load
 from pipeline.run import runner
 from pipeline.run.ray_executor import RayExecutor
@@ -103,7 +105,18 @@ def _parser() -> argparse.ArgumentParser:
     table = add("rejects", _rejects, "every rejected row of every source as one table: which, why, what was seen")
     table.add_argument("--save", type=Path, metavar="FILE.parquet", help="write it there instead of to the terminal")
     census.arguments(commands.add_parser("census", help=census.HELP, description=census.HELP))
-    check = commands.add_parser("verify", help="check folders of steps, or all of an output folder")
+    give = add(
+        "publish", _publish, "the kept samples of a finished recipe as a dataset folder that the Hub would accept"
+    )
+    give.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="where it is to lie; made whole or not")
+    give.add_argument("--file-bytes", type=int, default=publishing.FILE_BYTES, metavar="N", help="of one parquet file")
+    send = commands.add_parser("push", help="upload a published folder to a dataset repository of the Hub")
+    send.add_argument("folder", type=Path)
+    send.add_argument("--repo", required=True, metavar="owner/name")
+    send.add_argument("--private", action="store_true", help="nobody else sees a repository that this makes")
+    send.add_argument("--revision", help="a branch, instead of main; made if it isn't there")
+    send.set_defaults(command=_push)
+    check = commands.add_parser("verify", help="check folders of steps, all of an output folder, or published folders")
     check.add_argument("paths", type=Path, nargs="+", metavar="folder")
     check.add_argument("--sources", action="store_true", help="hash the sources' files again too, where they lie")
     check.set_defaults(command=_verify)
@@ -180,6 +193,18 @@ def _rejects(given: argparse.Namespace) -> int:
     return 0
 
 
+def _publish(given: argparse.Namespace) -> int:
+    context, steps = _open(given)
+    made = publishing.publish(steps, context, Path(given.recipe), given.to, given.file_bytes)
+    print(publishing.said(made, given.to))
+    return 0
+
+
+def _push(given: argparse.Namespace) -> int:
+    print(push.push(given.folder, given.repo, given.private, given.revision))
+    return 0
+
+
 def _probe(given: argparse.Namespace) -> int:
     print(probe.probe(given.path), end="")
     return 0
@@ -187,6 +212,10 @@ def _probe(given: argparse.Namespace) -> int:
 
 def _verify(given: argparse.Namespace) -> int:
     checked = {}
+    published = [path for path in given.paths if publication.is_one(path)]
+    for path in published:
+        print(f"{publishing.said(publication.check(path), path)}; sound")
+    given.paths = [path for path in given.paths if path not in published]
     for path in [found for given_path in given.paths for found in verify.folders(given_path)]:
         checked[path] = manifest = verify.check(path)
         counts = manifest.counts

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from schemas.features import with_features
+from schemas import features
 from schemas.sample import MESSAGES, SCORES
 
 COUNTS = ("num_tokens", "num_text_tokens", "num_image_tokens", "num_target_tokens", "num_tiles")
@@ -45,8 +45,7 @@ TILES = pa.list_(
     )
 )
 
-# `datasets` knows an image by this very type: with SAMPLE's 64-bit offsets it would show a struct of bytes
-SHARD_IMAGES = pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+SHARD_IMAGES = pa.list_(features.IMAGE)
 
 LABEL_CHANGES = pa.list_(pa.struct([("position", pa.int32()), ("id", pa.int32())]))
 
@@ -66,7 +65,7 @@ _NARROW = [
     ("messages", MESSAGES),
 ]
 
-SHARD = with_features(pa.schema([*_NARROW, ("images", SHARD_IMAGES)]))
+SHARD = features.with_features(pa.schema([*_NARROW, ("images", SHARD_IMAGES)]))
 
 ROWS = pa.schema([*_NARROW, ("sample", pa.int32()), ("image_numbers", pa.list_(pa.int32()))])
 

@@ -48,7 +48,7 @@ class Filter:
     """A stage that only judges. `judge(table, params, loaded)` gives (reasons, evidence), one entry per row.
 
     columns   what of SAMPLE it reads; never `images`
-    evidence  schema of the columns it adds to VERDICT
+    evidence  schema of the columns it adds to VERDICT; tells_of_kept: whether it says anything of samples it keeps
     scope     "part": rows of one part are enough; "all": it must see the rows of every part at once
     load      builds what `judge` needs once per worker (a model, an index); `assets` names the files it may open
     check     before anything runs: raises ValueError for parameters that the files it may open can't serve
@@ -69,6 +69,7 @@ class Filter:
     assets: tuple[str, ...] = ()
     scores: Callable[[Any], Mapping[str, Iterable[str]]] = lambda params: {}
     against_benchmarks: bool = False
+    tells_of_kept: bool = True
 
     def verdicts(self, table: pa.Table, params: Any, loaded: Any) -> pa.Table:
         """Judge `table` (sample_id + columns) and return checked VERDICT rows with evidence."""

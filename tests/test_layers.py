@@ -32,7 +32,8 @@ FLOORS = {
     "steps": {"graph", "net", "storage"},
     "run": {"graph", "storage"},
     "commands": {"steps", "graph", "recipe", "storage"},
-    "cli": {"commands", "run", "steps", "graph", "recipe", "net", "storage"},
+    "publish": {"commands", "steps", "graph", "net", "storage"},
+    "cli": {"publish", "commands", "run", "steps", "graph", "recipe", "net", "storage"},
     "__main__": {"cli"},
     "quickstart": {"cli", "commands", "steps", "graph", "recipe"},
 }

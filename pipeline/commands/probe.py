@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline.graph.folder import listed
 from pipeline.recipe.types import RESERVED
-from schemas import strict, yaml_file
+from schemas import published, strict, yaml_file
 from schemas.shown import shown
 from schemas.strict import RecipeError, brief
 from stages.download import Found
@@ -61,7 +61,7 @@ def probe(path: Path) -> str:
     root = path if path.is_dir() else path.parent
     unsorted, links = listed(root, _NOWHERE, root.name)
     found = sorted(unsorted)
-    files = [file.file for file in found]
+    files = [file.file for file in found if file.file != published.MANIFEST]
     asked = files if path.is_dir() else [file_names.listed(path.name)]
     looked = [_look(root, file) for file in _spread([f for f in asked if f.endswith((*SUFFIXES, *TAR_SUFFIXES))])]
     known = [one for one in looked if one.shape is not None]
@@ -114,7 +114,10 @@ def _source(
     names = [one.file for one in chosen]
     records = [record for one in chosen for record in one.records]
     fields = {"format": shape.format, "files": _patterns(names, looked, asked), "columns": shape.columns}
-    source = strict.build(Source, {**fields, "scores": guess.scores(records, shape)})
+    fields["scores"] = guess.scores(records, shape)
+    if (root / published.MANIFEST).is_file():
+        fields |= published.as_source({name for record in records for name in record})
+    source = strict.build(Source, fields)
     if urls := guess.address_columns(records, shape):
         return replace(source, urls=strict.build(UrlColumn, urls)), ["images: fetched by address when the recipe runs"]
     wanted = guess.image_names(records, shape)
@@ -193,7 +196,8 @@ def _unread(source: Source, chosen: Sequence[_Looked]) -> list[str]:
     for record in (record for one in chosen for record in one.records):
         with suppress(BadRow):
             names |= unread(record, source) if isinstance(record, Mapping) else set()
-    return [f"nobody reads: {', '.join(brief(name) for name in sorted(names)[:20])}"] if names else []
+    left = sorted(names - set(source.ignore))
+    return [f"nobody reads: {', '.join(brief(name) for name in left[:20])}"] if left else []
 
 
 def _sound(record: Any, source: Source) -> bool:
@@ -215,6 +219,8 @@ def _written(root: Path, source: Source, notes: Sequence[str]) -> str:
         fields["columns"] = source.columns
     if source.scores:
         fields["scores"] = list(source.scores)
+    if source.ignore:
+        fields["ignore"] = list(source.ignore)
     if source.urls:
         fields["urls"] = {k: v for k, v in asdict(source.urls).items() if k in ("column", "sha256") and v}
     recipe = {

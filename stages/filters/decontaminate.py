@@ -82,6 +82,7 @@ DECONTAMINATE = Filter(
     reasons=REASONS,
     columns=("image_info",),
     evidence=EVIDENCE,
+    tells_of_kept=False,
     judge=judge,
     load=load,
     against_benchmarks=True,

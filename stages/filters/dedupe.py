@@ -112,6 +112,7 @@ DEDUPE = Filter(
     reasons=REASONS,
     columns=("messages", "image_info"),
     evidence=EVIDENCE,
+    tells_of_kept=False,
     judge=judge,
     scope="all",
 )

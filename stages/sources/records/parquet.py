@@ -48,6 +48,12 @@ def columns(path: Path) -> list[str]:
     return list(_opened(path, path).schema_arrow.names)
 
 
+def has_lists(path: Path, name: str) -> bool:
+    """Whether there is a top-level column of this name that holds lists."""
+    schema = _opened(path, path).schema_arrow
+    return any(field.name == name and pa.types.is_list(field.type) for field in schema)
+
+
 def unread(path: Path, wanted: Wanted) -> list[str]:
     """The names of the columns that are not wanted, without those of which the file says that all is null."""
     file = _opened(path, path)

@@ -233,9 +233,23 @@ def _data_uri(text: str) -> bytes:
     return from_base64(body)
 
 
+def _named_ratings(column: str, entries: list[Any]) -> dict[str, Any]:
+    """The ratings of a list of {name, value}. Raises BadRow."""
+    for entry in entries:
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
+            raise BadRow("malformed_record", f"the score {column} is a list of other things than {{name, value}}")
+    return {entry["name"]: entry.get("value") for entry in entries}
+
+
 def ratings(record: Mapping[str, Any], columns: Iterable[str]) -> dict[str, float]:
-    """The numbers in these columns by name; a column that is missing, null or NaN rates nothing, text is BadRow."""
-    given = {name: record.get(name) for name in columns}
+    """The numbers in these columns by name; a column that is missing, null or NaN rates nothing, text is BadRow.
+
+    A column may hold a list of {name, value} too, as our own samples do: each rates under its name.
+    """
+    given: dict[str, Any] = {}
+    for name in columns:
+        value = record.get(name)
+        given |= _named_ratings(name, value) if isinstance(value, list) else {name: value}
     found = {name: value for name, value in given.items() if value is not None and value == value}
     for name, value in found.items():
         if isinstance(value, bool) or not isinstance(value, int | float):

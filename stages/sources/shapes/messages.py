@@ -4,7 +4,8 @@
 that carries none takes the next of the `images` column. In text content each literal `<image>` is such a place. Where
 all contents are text and none has a mark, the images come before the first user turn's text, as in TRL. Images and
 places that don't match in number make the row a reject. `from`/`value` are read like `role`/`content`. The text in
-`system` becomes the first turn.
+`system` becomes the first turn. `is_document: true` says that a row is a text to be learned as it is: one turn of the
+assistant's, without a question.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ COLUMNS = {
     "system": "system",
     "language": "language",
     "licence": "licence",
+    "document": "is_document",
 }
 TURN_KEYS = ("role", "content", "from", "value")
 
@@ -56,7 +58,8 @@ def adapt(record: Mapping[str, Any], reading: Reading) -> Draft:
         own = [None] * len(beside)
     put_system_first(messages, reading.get(record, "system"))
     licence, language = reading.get(record, "licence"), reading.get(record, "language")
-    return Draft(messages, _matched(own, beside), licence=licence, declared_language=language)
+    document = reading.get(record, "document") is True
+    return Draft(messages, _matched(own, beside), licence=licence, declared_language=language, document=document)
 
 
 def _matched(own: list[ImageRef | None], beside: list[ImageRef]) -> list[ImageRef]:

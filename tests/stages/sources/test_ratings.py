@@ -10,6 +10,7 @@ import pytest
 
 from stages.sources.declaration import Source
 from stages.sources.rating_check import may_rate
+from stages.sources.shapes.draft import BadRow, ratings
 
 TEXTS = Source(format="texts", files=("*.parquet",))
 
@@ -41,3 +42,21 @@ def test_other_shapes_rate_by_what_they_declare() -> None:
     caption = Source(format="caption", files=("*",), scores=("similarity",))
     assert may_rate("similarity", caption, lambda: None)
     assert not may_rate("similarity_min", caption, lambda: None)
+
+
+def test_a_list_of_names_and_values_may_rate_under_any_name(tmp_path: Path, files: list[Path]) -> None:
+    listed = pa.list_(pa.struct([("name", pa.string()), ("value", pa.float32())]))
+    own = tmp_path / "own.parquet"
+    pq.write_table(pa.table({"scores": pa.array([[{"name": "relevance_min", "value": 2}]], listed)}), own)
+    messages = Source(format="messages", files=("*",), scores=("scores",))
+    assert may_rate("relevance_min", messages, lambda: [own])
+    assert may_rate("relevance_min", messages, lambda: None)
+    assert not may_rate("relevance_min", messages, lambda: files)
+
+
+def test_what_a_list_rates_counts_by_its_names() -> None:
+    rated = [{"name": "a", "value": 2}, {"name": "b", "value": None}, {"name": "c", "value": 0.5}]
+    assert ratings({"scores": rated, "d": 1}, ["scores", "d"]) == {"a": 2.0, "c": 0.5, "d": 1.0}
+    for wrong in ([1, 2], [{"value": 1}], [{"name": "a", "value": "much"}], [{"name": 3, "value": 1}]):
+        with pytest.raises(BadRow, match="malformed_record: the score"):
+            ratings({"scores": wrong}, ["scores"])

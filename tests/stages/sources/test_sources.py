@@ -528,3 +528,11 @@ def test_no_record_of_whatever_shape_stops_the_part(format: str, good: dict[str,
     done = run(format, {**good, **rest}, {"texts": [{"user": "a", "assistant": "b"}]})
     assert done.counts.rows_in == 2 == done.samples.num_rows + done.rejects.num_rows
     assert set(done.counts.rejected) <= set(REASONS) and set(IMAGE_REASONS) <= set(REASONS)
+
+
+def test_a_row_that_says_so_is_a_document() -> None:
+    turn = {"role": "assistant", "content": [{"type": "text", "text": "A page."}]}
+    assert adapt("messages", {"messages": [turn], "is_document": True}).document
+    for value in (False, None, 1, "true", "a text about it"):
+        with pytest.raises(BadRow, match="no_conversation"):
+            adapt("messages", {"messages": [turn], "is_document": value})
