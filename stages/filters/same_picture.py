@@ -24,6 +24,7 @@ SIDE = 768
 _WINDOW = 8
 _COARSE = (32, 64, 128, 256)
 _DETAIL, _PLAIN, _FLOOR = 400.0, 100.0, 4.0  # squared levels
+_MOST, _LOUDEST = 0.06, 100.0  # more than this part of the detail, or this ground, is no noise: another text
 
 
 def distance(left: bytes, right: bytes) -> float:
@@ -55,8 +56,8 @@ def _worst(rest: Array, shown: Array, inside: Array) -> float:
         return float("inf")
     left = _variance(rest)[whole]
     detail = np.maximum(*(_variance(picture)[whole] for picture in shown))
-    part = _share(left[detail > _DETAIL] / detail[detail > _DETAIL], 75)
-    ground = _share(left[detail < _PLAIN], 95)
+    part = min(_share(left[detail > _DETAIL] / detail[detail > _DETAIL], 75), _MOST)
+    ground = min(_share(left[detail < _PLAIN], 95), _LOUDEST)
     return float(np.sqrt((left / (part * detail + ground + _FLOOR)).max()))
 
 
