@@ -117,6 +117,8 @@ def lines_plot(look: np.random.Generator, values: Values) -> Image.Image:
     half = len(values) // 2
     for series in (values[:half], values[half:]):
         axes.plot([value / 10 for value in series], marker="o", label=words(look, 1))
+        for place, value in enumerate(series):
+            axes.annotate(number(value), (place, value / 10), fontsize=8)
     axes.set_title(words(look, 4))
     axes.legend()
     return _rendered(figure)
@@ -134,9 +136,9 @@ def side_bars_plot(look: np.random.Generator, values: Values) -> Image.Image:
 
 
 def pie_plot(look: np.random.Generator, values: Values) -> Image.Image:
-    """matplotlib: shares of a whole, with percents."""
+    """matplotlib: shares of a whole, with numbers."""
     figure, axes = plt.subplots(figsize=(5.2, 5.2), dpi=100)
-    axes.pie([value + 500 for value in values], labels=[words(look, 1) for _ in values], autopct="%.1f%%")
+    axes.pie([value + 500 for value in values], labels=[f"{words(look, 1)} {number(value)}" for value in values])
     axes.set_title(words(look, 3))
     return _rendered(figure)
 
@@ -306,6 +308,8 @@ def _clouds(rng: np.random.Generator, size: tuple[int, int], roughness: float) -
     total, weight = np.zeros((size[1], size[0], 3), np.float32), 1.0
     for cells in (3, 6, 12, 24, 48, 96):
         grain = rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
-        total += weight * (np.asarray(Image.fromarray(grain).resize(size, Image.Resampling.BICUBIC), np.float32) - 128)
+        total += (
+            0.6 * weight * (np.asarray(Image.fromarray(grain).resize(size, Image.Resampling.BICUBIC), np.float32) - 128)
+        )
         weight *= roughness
     return Image.fromarray(np.clip(total + 128, 0, 255).astype(np.uint8))

@@ -8,7 +8,7 @@ lie within distance 4). So a candidate is judged, from its signature alone:
          far from it: one file was made from the other's template. No re-encoding leaves that
   SAME   photographs with little left over: a mark in a corner is allowed
   LOOK   drawn pictures that are the same as far as 32 x 32 pixels tell. Whether a digit differs is seen in the files
-         only: stages/filters/same_picture.py. Where the files are out of reach, LOOK counts as a match
+         only: stages/filters/same_picture.py. Where the files are out of reach (`matches`), little must be left over
 
 Thresholds were chosen on the tuning half of benchmarks/pictures.py; its tables are measured on the other half.
 """
@@ -36,6 +36,7 @@ _DRAWN = 51  # 255ths of a picture that have one luminance, from which on it is 
 _FAINT = 8.0  # levels of contrast: fainter pictures count as having so much
 _ALIKE = 0.05  # left over, as a part of the picture's contrast, that needs no fitting of the place
 _LEFT, _LEFT_DRAWN = 0.25, 0.4  # beyond which it is another picture; the files of drawn ones have the last word
+_LEFT_UNSEEN = 0.15  # and for drawn ones whose files nobody looks at
 _ROUNDS = 5
 
 
@@ -199,7 +200,8 @@ def matches(left: Sequence[Pictures], right: Sequence[Pictures], match: Match) -
     found = np.arange(len(left[0].phash))
     for a, b in zip(left, right, strict=True):
         found = found[apart(a.take(found), b.take(found)) <= match.radius]
-        found = found[judged(a.take(found), b.take(found))[0] != OTHER]
+        verdict, rest = judged(a.take(found), b.take(found))
+        found = found[(verdict == SAME) | ((verdict == LOOK) & (rest <= _LEFT_UNSEEN))]
     result = np.zeros(len(left[0].phash), bool)
     result[found] = True
     return result
