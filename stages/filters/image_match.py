@@ -31,7 +31,7 @@ OTHER, SAME, LOOK = 0, 1, 2
 _PAIRS = 1 << 13  # signatures that are compared at a time: 16 MiB on each side
 _FITTED = 1 << 10  # of these, as many are laid over each other at a time: 60 MiB
 _EQUAL = 0.2  # of the cells that show anything, in two files of which one was made from the other's template
-_TOUCHED, _SPREAD, _CHANGED = 8, 48, 2048  # a cell is changed beyond the first + the second x most, or + the third
+_TOUCHED, _SPREAD, _CHANGED = 4, 96, 600  # a cell is changed beyond the first + the second x most, or + the third
 _DRAWN = 51  # 255ths of a picture that have one luminance, from which on it is drawn
 _FAINT = 8.0  # levels of contrast: fainter pictures count as having so much
 _ALIKE = 0.05  # left over, as a part of the picture's contrast, that needs no fitting of the place
@@ -120,7 +120,7 @@ def left_over(left: Array, right: Array) -> Array:
     if len(far):
         fit = image_align.fitted(a[far], b[far], _light(a[far], b[far]), _ROUNDS)
         found[far] = np.minimum(found[far], _unexplained(a[far], b[far], fit) / contrast[far])
-    return np.asarray(np.minimum(found, 1), np.float32)
+    return np.asarray(np.minimum(found, 1).round(3), np.float32)  # beyond, machines differ
 
 
 def _unexplained(a: Array, b: Array, fit: image_align.Fit) -> Array:

@@ -58,7 +58,7 @@ def _worst(rest: Array, shown: Array, inside: Array) -> float:
     detail = np.maximum(*(_variance(picture)[whole] for picture in shown))
     part = min(_share(left[detail > _DETAIL] / detail[detail > _DETAIL], 75), _MOST)
     ground = min(_share(left[detail < _PLAIN], 95), _LOUDEST)
-    return float(np.sqrt((left / (part * detail + ground + _FLOOR)).max()))
+    return round(float(np.sqrt((left / (part * detail + ground + _FLOOR)).max())), 3)  # beyond, machines differ
 
 
 def _share(values: Array, percent: int) -> float:
