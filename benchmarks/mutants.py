@@ -71,6 +71,7 @@ TESTS = {
     "stages/fetch_images.py": "fetched_images reasons",
     "stages/filters/decontaminate.py": "nearest_picture decontaminate filter_defaults filter",
     "stages/filters/dedupe.py": "nearest_picture filter_defaults dedupe filter",
+    "stages/filters/crop_hashes.py": "near_hashes",
     "stages/filters/image_align.py": "same_picture image_match",
     "stages/filters/image_match.py": "image_match same_picture nearest_picture filter_defaults",
     "stages/filters/near_hashes.py": "near_hashes image_match",

@@ -26,11 +26,10 @@ from PIL import Image
 from benchmarks.picture_edits import LIGHT, STRICT, saved
 from benchmarks.picture_kinds import KINDS, photo, templated
 from stages.filters import same_picture
-from stages.filters.image_match import LOOK, OTHER, SAME, Pictures, apart, judged
-from stages.filters.near_hashes import candidates
+from stages.filters.image_match import LOOK, OTHER, SAME, Pictures, apart, judged, within
 from stages.images.rules import inspect, open_rgb
 
-LEEWAYS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+LEEWAYS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0)
 _RADIUS = 10
 
 
@@ -61,10 +60,10 @@ def recall(name: str, images: list[Image.Image]) -> None:
     for edit, make in {**STRICT, **LIGHT}.items():
         files = [make(image) for image in images]
         after = pictures(files)
-        near, (verdict, _) = apart(before, after) <= _RADIUS, judged(before, after)
+        close, (verdict, _) = apart(before, after) <= _RADIUS, judged(before, after)
         distance = np.array([_distance(*pair) for pair in zip(verdict, originals, files, strict=True)])
-        found = [np.mean(near & (distance <= leeway)) for leeway in LEEWAYS]
-        shares = [np.mean(near), np.mean(near & (verdict != OTHER)), *found]
+        found = [np.mean(close & (distance <= leeway)) for leeway in LEEWAYS]
+        shares = [np.mean(close), np.mean(close & (verdict != OTHER)), *found]
         print(f"| {edit} | " + " | ".join(f"{100 * share:.1f}" for share in shares) + " |", flush=True)
 
 
@@ -77,15 +76,15 @@ def _distance(verdict: int, left: bytes, right: bytes) -> float:
 def merges(half: str, templates: int, variants: int, looks: int, format: str) -> None:
     made = [(kind, saved(image, format)) for kind, image in templated(half, templates, variants)]
     files, look = [data for _, data in made], pictures([data for _, data in made])
-    near, passed = 0, []
-    for i, j in candidates(look.phash, _RADIUS):
+    count, passed = 0, []
+    for i, j in within(look, _RADIUS):
         verdict, _ = judged(look.take(i), look.take(j))
-        near += len(i)
+        count += len(i)
         passed += [*zip(i[verdict != OTHER].tolist(), j[verdict != OTHER].tolist(), strict=True)]
     chosen = passed[:: max(1, len(passed) // looks)]
     distances = [same_picture.distance(files[i], files[j]) for i, j in chosen]
     print(
-        f"\nmerges, {format}: {len(files)} documents, {near} pairs near by hash, {len(passed)} pass their signatures, "
+        f"\nmerges, {format}: {len(files)} documents, {count} pairs near by hash, {len(passed)} pass their signatures, "
         f"{len(chosen)} looked at; " + _below(distances),
         flush=True,
     )
@@ -121,7 +120,7 @@ def speed(count: int = 100_000) -> None:
     detail = rng.integers(-999, 999, (count, 484)).astype("<i2")
     everything = Pictures(phash, grey, detail, np.zeros(count, np.uint8))
     started, found = time.perf_counter(), 0
-    for i, j in candidates(everything.phash, _RADIUS):
+    for i, j in within(everything, _RADIUS):
         found += int((judged(everything.take(i), everything.take(j))[0] != OTHER).sum())
     print(f"\nspeed: {count} signatures, {half} copies, {found} found, {time.perf_counter() - started:.1f} s")
 

@@ -79,8 +79,8 @@ def lit(a: Array, fit: Fit) -> Array:
 
 def placed(a: Array, place: Array) -> tuple[Array, Array]:
     """`a` resampled (cubic), and which pixels lie inside it."""
-    rows, inside_y = _weights(a.shape[1], place[:, 0], place[:, 1])
-    columns, inside_x = _weights(a.shape[2], place[:, 2], place[:, 3])
+    rows, inside_y = resampling(a.shape[1], place[:, 0], place[:, 1])
+    columns, inside_x = resampling(a.shape[2], place[:, 2], place[:, 3])
     return rows @ a @ columns.transpose(0, 2, 1), inside_y[:, :, None] & inside_x[:, None, :]
 
 
@@ -89,7 +89,7 @@ def _middle(side: int) -> Array:
     return ((np.arange(side, dtype=np.float32) + 0.5) / side - 0.5).astype(np.float32)
 
 
-def _weights(side: int, scale: Array, shift: Array) -> tuple[Array, Array]:
+def resampling(side: int, scale: Array, shift: Array) -> tuple[Array, Array]:
     """float32 [n, side, side]: what each pixel takes from each; bool [n, side]: whether it lies inside."""
     at = ((_middle(side) * scale[:, None] + shift[:, None] + 0.5) * side - 0.5).astype(np.float32)
     inside = (at > -0.75) & (at < side - 0.25)

@@ -23,6 +23,7 @@ import numpy as np
 
 from schemas.sample import DETAIL_SIDE, GREY_SIDE
 from stages.filters import image_align
+from stages.filters.crop_hashes import inner_hashes
 from stages.filters.near_hashes import crossing
 
 Array = np.ndarray
@@ -46,7 +47,7 @@ class Match:
     anywhere in units of the noise between the two (from 0; see same_picture.py)."""
 
     radius: int = 10
-    leeway: float = 2.0
+    leeway: float = 2.5
 
     def __post_init__(self) -> None:
         if not 0 <= self.radius <= 64 or not 0 <= self.leeway <= 100:
@@ -191,8 +192,25 @@ def nearest(left: Pictures, right: Pictures, match: Match) -> tuple[Array, Array
 
 
 def apart(left: Pictures, right: Pictures) -> Array:
-    """uint8 [n]: the Hamming distances of n pictures to n others."""
-    return np.asarray(np.bitwise_count(left.phash ^ right.phash))
+    """uint8 [n]: the Hamming distances of n pictures to n others, or to their middles, whichever is nearest."""
+    whole = np.bitwise_count(left.phash ^ right.phash)
+    cropped = (
+        np.bitwise_count(inner_hashes(left.grey) ^ right.phash),
+        np.bitwise_count(left.phash ^ inner_hashes(right.grey)),
+    )
+    return np.asarray(np.minimum(whole, np.minimum(*cropped)))
+
+
+def near(left: Pictures, right: Pictures, radius: int) -> Iterator[tuple[Array, Array]]:
+    """(i, j) of all left[i] and right[j] at most `radius` apart, lot by lot; each pair once. None is missed."""
+    hashes = [(left.phash, right.phash)]
+    hashes += [(inner_hashes(left.grey), right.phash), (left.phash, inner_hashes(right.grey))]
+    for number, (a, b) in enumerate(hashes):
+        for i, j in crossing(a, b, radius):
+            new = np.ones(len(i), bool)
+            for c, d in hashes[:number]:
+                new &= np.bitwise_count(c[i] ^ d[j]) > radius
+            yield i[new], j[new]
 
 
 def matches(left: Sequence[Pictures], right: Sequence[Pictures], match: Match) -> Array:
@@ -207,9 +225,15 @@ def matches(left: Sequence[Pictures], right: Sequence[Pictures], match: Match) -
     return result
 
 
+def within(pictures: Pictures, radius: int) -> Iterator[tuple[Array, Array]]:
+    """(i, j), i < j, of all pairs at most `radius` apart, lot by lot; each pair once."""
+    for i, j in near(pictures, pictures, radius):
+        yield i[i < j], j[i < j]
+
+
 def _pairs(left: Sequence[Pictures], right: Sequence[Pictures], match: Match) -> Iterator[tuple[Array, Array]]:
     """(i, j) of all pairs left[i] ~ right[j], a few at a time."""
-    for near_i, near_j in crossing(left[0].phash, right[0].phash, match.radius):
+    for near_i, near_j in near(left[0], right[0], match.radius):
         for start in range(0, len(near_i), _PAIRS):
             i, j = near_i[start : start + _PAIRS], near_j[start : start + _PAIRS]
             if left is right:

@@ -62,13 +62,13 @@ def detail(fine: Image.Image) -> np.ndarray:
     pixels = np.asarray(fine)
     signs, total, rows, columns = _signs(*pixels.shape)
     sums = np.add.reduceat(np.add.reduceat(pixels * signs, columns, axis=1), rows, axis=0)  # columns first: faster
-    return np.asarray((sums - total * pixels[np.ix_(rows, columns)]).astype("<i2"))
+    return np.asarray((sums - total * pixels[rows][:, columns]).astype("<i2"))
 
 
 def plain(fine: Image.Image) -> int:
     """255 x the share of the fullest five neighbouring luminances."""
-    full = np.convolve(np.array(fine.histogram()), np.ones(5, np.int64), "same").max()
-    return int(full) * 255 // (fine.width * fine.height)
+    below = np.cumsum([0, *fine.histogram()])
+    return int((below[5:] - below[:-5]).max()) * 255 // (fine.width * fine.height)
 
 
 @functools.lru_cache(maxsize=64)

@@ -92,11 +92,6 @@ def test_another_picture_with_the_same_hash_is_no_match() -> None:
     assert leak(samples(b=[picture(0, grey=waves(4))]), picture()) == (None, None)
 
 
-def test_hashes_of_64_bits_are_compared_whole() -> None:
-    assert leak(samples(b=[picture(64)]), picture(), match=Match(64)) == ("b", 64)
-    assert leak(samples(b=[picture(64)]), picture(), match=Match(63)) == (None, None)
-
-
 def test_without_pictures_on_either_side_nothing_matches() -> None:
     assert leak(samples(text=[]), picture()) == leak(samples(b=[picture()])) == (None, None)
 

@@ -15,7 +15,7 @@ from schemas.sample import SAMPLE
 from stages.filters import image_match, near_hashes
 from stages.filters.decontaminate import DECONTAMINATE, DecontaminateParams, load
 from stages.filters.dedupe import DEDUPE, DedupeParams
-from stages.filters.image_match import Match, Pictures, clusters, distinct, matches, nearest
+from stages.filters.image_match import Match, Pictures, apart, clusters, distinct, matches, nearest
 from stages.stage import Assets
 
 
@@ -44,7 +44,7 @@ def brute(left: Pictures, right: Pictures, match: Match) -> dict[tuple[int, int]
         (i, j): bits
         for i in range(len(left.phash))
         for j in range(len(right.phash))
-        if (bits := (int(left.phash[i]) ^ int(right.phash[j])).bit_count()) <= match.radius
+        if (bits := int(apart(left.take(slice(i, i + 1)), right.take(slice(j, j + 1)))[0])) <= match.radius
         and matches([left.take(slice(i, i + 1))], [right.take(slice(j, j + 1))], match)[0]
     }
 

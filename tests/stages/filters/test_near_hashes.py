@@ -10,7 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stages.filters import near_hashes
+from stages.filters.crop_hashes import inner_hashes
+from stages.filters.image_match import Pictures, apart, near
 from stages.filters.near_hashes import candidates, crossing
+from stages.images.rules import inspect
+from tests.stages.pictures import encoded, photo
 
 
 def hashes(seed: int, count: int) -> np.ndarray:
@@ -59,3 +63,28 @@ def test_memory_is_that_of_a_lot_and_not_of_the_pairs() -> None:
     tracemalloc.stop()
     assert found == 6000 * 5999 // 2
     assert peak < 300 << 20, f"{peak >> 20} MiB"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_middles_hash_is_near_that_of_a_crop(seed: int) -> None:
+    whole = photo(seed, 480, 360)
+    infos = [inspect(encoded(image), 10**8) for image in (whole, whole.crop((12, 9, 468, 351)), photo(seed + 50))]
+    inner = int(inner_hashes(np.frombuffer(infos[0].grey, np.uint8).reshape(1, 1024))[0])
+    bits = [(inner ^ info.phash).bit_count() for info in infos]
+    assert bits[1] <= 4 and bits[1] < bits[0] and bits[2] > 12
+
+
+@given(st.integers(0, 1000), st.integers(0, 9), st.integers(0, 30))
+@settings(max_examples=30, deadline=None)
+def test_near_names_every_pair_once_by_whole_or_middle(seed: int, count: int, radius: int) -> None:
+    rng = np.random.default_rng(seed)
+    grey = rng.integers(0, 256, (2 * count, 1024), dtype=np.uint8)
+    phash = np.where(
+        rng.integers(0, 2, 2 * count), inner_hashes(grey[rng.permutation(2 * count)]), hashes(seed, 2 * count)
+    )
+    blank = np.zeros((2 * count, 484), "<i2"), np.zeros(2 * count, np.uint8)
+    left, right = (Pictures(phash, grey, *blank).take(slice(k, None, 2)) for k in (0, 1))
+    found = [pair for i, j in near(left, right, radius) for pair in zip(i.tolist(), j.tolist(), strict=True)]
+    i, j = np.divmod(np.arange(count * count), max(count, 1))
+    some = apart(left.take(i), right.take(j)) <= radius
+    assert sorted(found) == [*zip(i[some].tolist(), j[some].tolist(), strict=True)]
