@@ -91,6 +91,13 @@ def test_another_photograph_is_another() -> None:
     assert verdict(encoded(PHOTO), encoded(photo(4, 640, 480))) == OTHER
 
 
+def test_a_crop_is_explained_by_where_it_lies_and_little_is_left_over() -> None:
+    """Of which nobody told: found from the pictures."""
+    both = pictures(encoded(PHOTO), EDITS["crop"](PHOTO))
+    _, (rest,) = judged(both.take(slice(0, 1)), both.take(slice(1, 2)))
+    assert rest < 0.05
+
+
 def test_black_is_not_white() -> None:
     blank = [encoded(Image.new("RGB", (300, 200), colour)) for colour in ("black", "white", (250, 250, 250))]
     assert verdict(blank[0], blank[1]) == OTHER
