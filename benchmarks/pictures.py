@@ -2,8 +2,8 @@
 
     python -m benchmarks.pictures [--photos FOLDER] [--half test|tuning] [--templates 25] [--variants 50] [--looks 300]
 
-  recall   per edit, of photographs (drawn ones, and the half of FOLDER's subfolders that belongs to this half) and of
-           documents: found by hash, by signature, and in the end (drawn pictures by their files), for several leeways
+  recall   per edit, of photographs (made ones, and the half of FOLDER's subfolders that belongs to this half), of what
+           is drawn among these, and of made documents: found by hash, by signature, and in the end (drawn pictures by their files), for several leeways
   merges   of kinds x templates x variants distinct documents, saved as PNG and as JPEG: pairs near by hash, pairs that
            their signatures let pass, and of these (at most --looks, evenly chosen) those that their files let pass;
            `noisy`: an original beside another document, re-encoded, at the same leeways
@@ -26,7 +26,7 @@ from PIL import Image
 from benchmarks.picture_edits import LIGHT, STRICT, saved
 from benchmarks.picture_kinds import KINDS, photo, templated
 from stages.filters import same_picture
-from stages.filters.image_match import LOOK, OTHER, SAME, Pictures, apart, judged, within
+from stages.filters.image_match import DRAWN, LOOK, OTHER, SAME, Pictures, apart, judged, within
 from stages.images.rules import inspect, open_rgb
 
 LEEWAYS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0)
@@ -133,7 +133,11 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()
     speed()
-    recall("photographs", photographs(given.photos, given.half, given.scenes))
+    images = photographs(given.photos, given.half, given.scenes)
+    drawn = pictures([saved(image) for image in images]).plain >= DRAWN
+    recall("photographs", [image for image, flat in zip(images, drawn, strict=True) if not flat])
+    if drawn.any():
+        recall("drawn pictures of the folder", [image for image, flat in zip(images, drawn, strict=True) if flat])
     recall("documents", [image for _, image in templated(given.half, max(1, given.templates // 6), 1)])
     noisy(given.half, max(1, given.templates // 5))
     for format in ("PNG", "JPEG"):

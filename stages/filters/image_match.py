@@ -33,10 +33,10 @@ _PAIRS = 1 << 13  # signatures that are compared at a time: 16 MiB on each side
 _FITTED = 1 << 10  # of these, as many are laid over each other at a time: 60 MiB
 _EQUAL = 0.2  # of the cells that show anything, in two files of which one was made from the other's template
 _TOUCHED, _SPREAD, _CHANGED = 4, 96, 600  # a cell is changed beyond the first + the second x most, or + the third
-_DRAWN = 51  # 255ths of a picture that have one luminance, from which on it is drawn
+DRAWN = 51  # 255ths of a picture that have one luminance, from which on it is drawn
 _FAINT = 8.0  # levels of contrast: fainter pictures count as having so much
 _ALIKE = 0.05  # left over, as a part of the picture's contrast, that needs no fitting of the place
-_LEFT, _LEFT_DRAWN = 0.25, 0.4  # beyond which it is another picture; the files of drawn ones have the last word
+_LEFT, _LEFT_DRAWN = 0.25, 0.5  # beyond which it is another picture; the files of drawn ones have the last word
 _LEFT_UNSEEN = 0.15  # and for drawn ones whose files nobody looks at
 _ROUNDS = 5
 
@@ -89,7 +89,7 @@ def judged(left: Pictures, right: Pictures) -> tuple[Array, Array]:
 
 
 def _judged(left: Pictures, right: Pictures) -> tuple[Array, Array]:
-    drawn = np.minimum(left.plain, right.plain) >= _DRAWN
+    drawn = np.minimum(left.plain, right.plain) >= DRAWN
     rest = np.ones(len(drawn), np.float32)
     open_ = np.flatnonzero(~(drawn & _edited(left.detail, right.detail)))
     for start in range(0, len(open_), _FITTED):
