@@ -3,7 +3,8 @@
     python -m benchmarks.pictures [--photos FOLDER] [--half test|tuning] [--templates 25] [--variants 50] [--looks 300]
 
   recall   per edit, of photographs (made ones, and the half of FOLDER's subfolders that belongs to this half), of what
-           is drawn among these, and of made documents: found by hash, by signature, and in the end (drawn pictures by their files), for several leeways
+           is drawn among these, and of made documents: found by hash, by signature, and in the end (drawn pictures by
+           their files), for several leeways
   merges   of kinds x templates x variants distinct documents, saved as PNG and as JPEG: pairs near by hash, pairs that
            their signatures let pass, and of these (at most --looks, evenly chosen) those that their files let pass;
            `noisy`: an original beside another document, re-encoded, at the same leeways
