@@ -14,8 +14,9 @@ import numpy as np
 
 Array = np.ndarray
 _EDGE = 4.0  # levels from black and white within which a pixel may have been cut off
-_REACH = 0.1  # a scale or shift beyond this part of the side is no light crop
-GAIN, OFFSET = (0.5, 2.0), (-64.0, 64.0)  # and a change of light beyond these no light edit
+_SCALE, _SHIFT = (0.92, 1.087), (-0.04, 0.04)  # of a side; beyond, it is no crop of 3 % a side
+_SLACK = 0.01  # of a side, by which a crop may seem to lie outside what it was cropped from
+GAIN, OFFSET = (0.75, 1.34), (-52.0, 52.0)  # and beyond these no change of brightness or contrast by 20 %
 
 
 class Fit(NamedTuple):
@@ -55,7 +56,7 @@ def _step(fit: Fit, moved: Array, rest: Array, weight: Array) -> Fit:
     normal += np.eye(6, dtype=np.float32) * (1e-3 * normal + 1e-3)
     step = np.linalg.solve(normal, weighted @ rest.reshape(len(moved), -1, 1))[..., 0]
     place = fit.place + step[:, :4]
-    place = np.clip(place, np.array([1 - _REACH, -_REACH] * 2), np.array([1 + _REACH, _REACH] * 2))
+    place = np.clip(place, *np.array([_SCALE, _SHIFT, _SCALE, _SHIFT]).T)
     gain, offset = (fit.light + step[:, 4:] * np.array([1 / 128, 1], np.float32)).T
     return Fit(place.astype(np.float32), light(gain, offset))
 
@@ -63,6 +64,13 @@ def _step(fit: Fit, moved: Array, rest: Array, weight: Array) -> Fit:
 def light(gain: Array, offset: Array) -> Array:
     """The light of fits, held to what counts as a light edit."""
     return np.stack([np.clip(gain, *GAIN), np.clip(offset, *OFFSET)], 1).astype(np.float32)
+
+
+def is_crop(fit: Fit) -> Array:
+    """bool [n]: whether on each axis one picture lies within the other. A thing that moved on plain ground does not."""
+    reach, shift = fit.place[:, ::2] / 2, np.abs(fit.place[:, 1::2])
+    nested = (reach + shift <= 0.5 + _SLACK) | (reach - shift >= 0.5 - _SLACK)
+    return np.asarray(nested.all(1))
 
 
 def left_over(a: Array, b: Array, fit: Fit) -> tuple[Array, Array]:

@@ -8,7 +8,8 @@ lie within distance 4). So a candidate is judged, from its signature alone:
          far from it: one file was made from the other's template. No re-encoding leaves that
   SAME   photographs with little left over: a mark in a corner is allowed
   LOOK   drawn pictures that are the same as far as 32 x 32 pixels tell. Whether a digit differs is seen in the files
-         only: stages/filters/same_picture.py. Where the files are out of reach (`matches`), little must be left over
+         only: stages/filters/same_picture.py. Where the files are out of reach (`matches`), no pixel may
+         differ by more than 18 levels, wherever it lies: re-encoded and resized copies are found, crops are not
 
 Thresholds were chosen on the tuning half of benchmarks/pictures.py; its tables are measured on the other half.
 """
@@ -37,7 +38,7 @@ DRAWN = 51  # 255ths of a picture that have one luminance, from which on it is d
 _FAINT = 8.0  # levels of contrast: fainter pictures count as having so much
 _ALIKE = 0.05  # left over, as a part of the picture's contrast, that needs no fitting of the place
 _LEFT, _LEFT_DRAWN = 0.25, 0.5  # beyond which it is another picture; the files of drawn ones have the last word
-_LEFT_UNSEEN = 0.15  # and for drawn ones whose files nobody looks at
+_LEVELS = 18  # by which no pixel of 32 x 32 may differ in drawn pictures whose files nobody looks at
 _ROUNDS = 5
 
 
@@ -120,7 +121,8 @@ def left_over(left: Array, right: Array) -> Array:
     far = np.flatnonzero((found > _ALIKE) & (found < 1))
     if len(far):
         fit = image_align.fitted(a[far], b[far], _light(a[far], b[far]), _ROUNDS)
-        found[far] = np.minimum(found[far], _unexplained(a[far], b[far], fit) / contrast[far])
+        fitted = np.where(image_align.is_crop(fit), _unexplained(a[far], b[far], fit) / contrast[far], 1)
+        found[far] = np.minimum(found[far], fitted)
     return np.asarray(np.minimum(found, 1).round(3), np.float32)  # beyond, machines differ
 
 
@@ -201,6 +203,11 @@ def apart(left: Pictures, right: Pictures) -> Array:
     return np.asarray(np.minimum(whole, np.minimum(*cropped)))
 
 
+def _largest_difference(a: Array, b: Array) -> Array:
+    # |a - b| without leaving uint8: max - min
+    return np.asarray((np.maximum(a, b) - np.minimum(a, b)).max(axis=1, initial=0))
+
+
 def near(left: Pictures, right: Pictures, radius: int) -> Iterator[tuple[Array, Array]]:
     """(i, j) of all left[i] and right[j] at most `radius` apart, lot by lot; each pair once. None is missed."""
     hashes = [(left.phash, right.phash)]
@@ -218,8 +225,9 @@ def matches(left: Sequence[Pictures], right: Sequence[Pictures], match: Match) -
     found = np.arange(len(left[0].phash))
     for a, b in zip(left, right, strict=True):
         found = found[apart(a.take(found), b.take(found)) <= match.radius]
-        verdict, rest = judged(a.take(found), b.take(found))
-        found = found[(verdict == SAME) | ((verdict == LOOK) & (rest <= _LEFT_UNSEEN))]
+        verdict, _ = judged(a.take(found), b.take(found))
+        unseen = _largest_difference(a.grey[found], b.grey[found]) <= _LEVELS
+        found = found[(verdict == SAME) | ((verdict == LOOK) & unseen)]
     result = np.zeros(len(left[0].phash), bool)
     result[found] = True
     return result

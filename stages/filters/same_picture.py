@@ -45,6 +45,8 @@ def luminance_distance(left: Image.Image, right: Image.Image) -> float:
         fit = image_align.fitted(_at(a, small), _at(b, small), fit, 4)
     here, there = _at(a, size), _at(b, size)
     fit = image_align.fitted(here, there, fit, 1)
+    if not image_align.is_crop(fit).all():
+        return float("inf")
     rest, inside = image_align.left_over(here, there, fit)
     shown = image_align.lit(here, fit)
     return _worst(image_align.softened(rest)[0], np.stack([shown[0], there[0]]), inside[0])
