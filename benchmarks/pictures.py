@@ -16,6 +16,7 @@ Thresholds were chosen on `tuning`; report `test`.
 from __future__ import annotations
 
 import argparse
+import io
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -74,9 +75,8 @@ def _distance(verdict: int, left: bytes, right: bytes) -> float:
     return same_picture.distance(left, right)
 
 
-def merges(half: str, templates: int, variants: int, looks: int, format: str) -> None:
-    made = [(kind, saved(image, format)) for kind, image in templated(half, templates, variants)]
-    files, look = [data for _, data in made], pictures([data for _, data in made])
+def merges(files: list[bytes], looks: int, format: str) -> None:
+    look = pictures(files)
     count, passed = 0, []
     for i, j in within(look, _RADIUS):
         verdict, _ = judged(look.take(i), look.take(j))
@@ -141,8 +141,9 @@ def main() -> None:
         recall("drawn pictures of the folder", [image for image, flat in zip(images, drawn, strict=True) if flat])
     recall("documents", [image for _, image in templated(given.half, max(1, given.templates // 6), 1)])
     noisy(given.half, max(1, given.templates // 5))
-    for format in ("PNG", "JPEG"):
-        merges(given.half, given.templates, given.variants, given.looks, format)
+    made = [saved(image, "PNG") for _, image in templated(given.half, given.templates, given.variants)]
+    merges(made, given.looks, "PNG")
+    merges([saved(Image.open(io.BytesIO(data))) for data in made], given.looks, "JPEG")
 
 
 if __name__ == "__main__":

@@ -149,12 +149,12 @@ def open_rgb(data: Data) -> Image.Image:
     return _upright(_flat(_load(image), "RGB"), left)
 
 
-def open_luminance(data: Data, side: int) -> Image.Image:
-    """The upright picture in mode L, of a JPEG perhaps a part of its size, `side` or more. Raises BadImage."""
+def open_scaled(data: Data, side: int) -> Image.Image:
+    """The upright RGB image, of a JPEG perhaps a part of its size, `side` or more. Raises BadImage."""
     image = _open(data)
     left = _left_to_turn(image, _orientation(image))
-    image.draft("L", (side, side))
-    return _upright(_flat(_load(image), "L"), left)
+    image.draft("RGB", (side, side))
+    return _upright(_flat(_load(image), "RGB"), left)
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:

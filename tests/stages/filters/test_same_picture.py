@@ -73,6 +73,21 @@ def test_a_bar_of_another_height_is_another_chart() -> None:
     assert same_picture.distance(encoded(one), EDITS["jpeg"](other)) > Match().leeway
 
 
+@pytest.mark.parametrize("colour", ["blue", (230, 40, 40), (40, 80, 130), (70, 200, 60)])
+def test_a_shape_of_another_colour_is_another_picture(colour: str) -> None:
+    one, other = (Image.new("RGB", (300, 200), "white") for _ in range(2))
+    ImageDraw.Draw(one).rectangle((60, 40, 180, 150), (20, 30, 25))
+    ImageDraw.Draw(other).rectangle((60, 40, 180, 150), colour)
+    assert same_picture.distance(encoded(one), encoded(other, "JPEG")) > Match().leeway
+
+
+def test_a_shape_that_moved_is_another_picture() -> None:
+    one, other = (Image.new("RGB", (300, 200), "white") for _ in range(2))
+    ImageDraw.Draw(one).rectangle((60, 40, 180, 150), "navy")
+    ImageDraw.Draw(other).rectangle((69, 40, 189, 150), "navy")
+    assert same_picture.distance(encoded(one), encoded(other, "JPEG")) > Match().leeway
+
+
 def test_a_page_of_other_numbers_is_another_page() -> None:
     """All of it differs: that is no noise, however evenly it is spread."""
     assert same_picture.distance(encoded(page("total", 0)), encoded(page("total", 555))) > 4
