@@ -119,7 +119,7 @@ def speed(count: int = 100_000) -> None:
     grey[-half:] = np.clip(grey[:half] * 0.9 + rng.normal(5, 2, (half, 1024)), 0, 255)
     phash[-half:] = phash[:half] ^ (np.uint64(1) << rng.integers(0, 64, half, dtype=np.uint64))
     detail = rng.integers(-999, 999, (count, 484)).astype("<i2")
-    everything = Pictures(phash, grey, detail, np.zeros(count, np.uint8))
+    everything = Pictures(phash, grey, detail, np.zeros(count, np.uint8), np.ones((count, 2), np.int32))
     started, found = time.perf_counter(), 0
     for i, j in within(everything, _RADIUS):
         found += int((judged(everything.take(i), everything.take(j))[0] != OTHER).sum())

@@ -5,7 +5,8 @@ lie within distance 4). So a candidate is judged, from its signature alone:
 
   OTHER  what is left over after the crop and the light between the two are fitted is too much for one picture; or they
          are drawn (charts, tables, pages, windows) and many cells of `detail` are equal to the last bit while some are
-         far from it: one file was made from the other's template. No re-encoding leaves that
+         far from it: one file was made from the other's template. No re-encoding leaves that. Or they are of one size,
+         in place, and have too little detail in common: another text in the same layout
   SAME   photographs with little left over: a mark in a corner is allowed
   LOOK   drawn pictures that are the same as far as 32 x 32 pixels tell. Whether a digit differs is seen in the files
          only: stages/filters/same_picture.py. Where the files are out of reach (`matches`), no pixel may
@@ -38,6 +39,7 @@ DRAWN = 51  # 255ths of a picture that have one luminance, from which on it is d
 _FAINT = 8.0  # levels of contrast: fainter pictures count as having so much
 _ALIKE = 0.05  # left over, as a part of the picture's contrast, that needs no fitting of the place
 _LEFT, _LEFT_DRAWN = 0.25, 0.5  # beyond which it is another picture; the files of drawn ones have the last word
+_COMMON = 0.9  # of the detail of one size: the correlation below which it is another text
 _LEVELS = 18  # by which no pixel of 32 x 32 may differ in drawn pictures whose files nobody looks at
 _ROUNDS = 5
 
@@ -56,12 +58,13 @@ class Match:
 
 
 class Pictures(NamedTuple):
-    """Of n images: uint64 [n] phash, uint8 [n, 1024] grey, int16 [n, 484] detail, uint8 [n] plain."""
+    """Of n images uint64 [n] phash, uint8 [n, 1024] grey, int16 [n, 484] detail, uint8 [n] plain, int32 [n, 2] size."""
 
     phash: Array
     grey: Array
     detail: Array
     plain: Array
+    size: Array
 
     @classmethod
     def of(cls, infos: Sequence[dict[str, object]]) -> Pictures:
@@ -74,6 +77,7 @@ class Pictures(NamedTuple):
             pixels("grey", "u1", GREY_SIDE),
             pixels("detail", "<i2", DETAIL_SIDE),
             np.array([info["plain"] for info in infos], np.uint8),
+            np.array([(info["width"], info["height"]) for info in infos], np.int32).reshape(len(infos), 2),
         )
 
     def take(self, rows: Array | slice) -> Pictures:
@@ -95,7 +99,8 @@ def _judged(left: Pictures, right: Pictures) -> tuple[Array, Array]:
     open_ = np.flatnonzero(~(drawn & _edited(left.detail, right.detail)))
     for start in range(0, len(open_), _FITTED):
         rows = open_[start : start + _FITTED]
-        rest[rows] = left_over(left.grey[rows], right.grey[rows])
+        rest[rows], moved = left_over(left.grey[rows], right.grey[rows])
+        rest[rows[drawn[rows] & ~moved & _rewritten(left.take(rows), right.take(rows))]] = 1
     verdict = np.where(drawn, np.where(rest <= _LEFT_DRAWN, LOOK, OTHER), np.where(rest <= _LEFT, SAME, OTHER))
     return verdict.astype(np.int8), rest
 
@@ -111,19 +116,28 @@ def _edited(left: Array, right: Array) -> Array:
     return np.asarray(equal & (ranked[:, -1] > _TOUCHED + np.minimum(_SPREAD * np.maximum(most, 0), _CHANGED)))
 
 
-def left_over(left: Array, right: Array) -> Array:
-    """float32 [n]: of uint8 [n, 1024] luminances, the difference that no crop and no light explains (RMS), as a part of
-    the contrast; at most 1. It does not matter which is left."""
+def _rewritten(left: Pictures, right: Pictures) -> Array:
+    """bool [n]: of one size, and their details have too little in common for one picture: a page of other text."""
+    a, b = left.detail.astype(np.float32), right.detail.astype(np.float32)
+    common = (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1) + 1)
+    shown = np.maximum((a * a).sum(1), (b * b).sum(1)) > 0
+    return np.asarray(shown & (common < _COMMON) & (left.size == right.size).all(1))
+
+
+def left_over(left: Array, right: Array) -> tuple[Array, Array]:
+    """Of uint8 [n, 1024] luminances, the difference that no crop and no light explains (RMS), as a part of the contrast
+    (float32, at most 1); and whether a crop explains half of it (bool). It does not matter which is left."""
     a, b = _ordered(left, right)
     a, b = _soft(a), _soft(b)
     contrast = np.maximum(np.minimum(a.std((1, 2)), b.std((1, 2))), _FAINT)
-    found = _unexplained(a, b, _light(a, b)) / contrast
+    still = _unexplained(a, b, _light(a, b)) / contrast
+    found = still.copy()
     far = np.flatnonzero((found > _ALIKE) & (found < 1))
     if len(far):
         fit = image_align.fitted(a[far], b[far], _light(a[far], b[far]), _ROUNDS)
         fitted = np.where(image_align.is_crop(fit), _unexplained(a[far], b[far], fit) / contrast[far], 1)
         found[far] = np.minimum(found[far], fitted)
-    return np.asarray(np.minimum(found, 1).round(3), np.float32)  # beyond, machines differ
+    return np.minimum(found, 1).round(3).astype(np.float32), found < still / 2  # beyond, machines differ
 
 
 def _unexplained(a: Array, b: Array, fit: image_align.Fit) -> Array:

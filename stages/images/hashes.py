@@ -43,8 +43,13 @@ def look(luminance: Image.Image, scaled: bool) -> Look:
     """An upright picture in mode L; `scaled`: it was decoded at a part of its size, and a faster reduction will do."""
     gap = 2.0 if scaled else None
     grey = luminance.resize((GREY_SIDE, GREY_SIDE), Image.Resampling.LANCZOS, reducing_gap=gap)
-    fine = luminance.reduce(max(1, min(luminance.size) // DRAFT_SIDE))
+    fine = luminance.reduce(_halved(min(luminance.size) // DRAFT_SIDE))
     return Look(phash(grey), grey.tobytes(), detail(fine).tobytes(), plain(fine))
+
+
+def _halved(times: int) -> int:
+    """As a JPEG's decoder reduces: by 1, 2, 4 or 8, at most so many times; beyond, by more."""
+    return times if times > 8 else 1 << max(times.bit_length() - 1, 0)
 
 
 def phash(grey: Image.Image) -> int:

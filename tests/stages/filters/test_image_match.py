@@ -35,6 +35,7 @@ def pictures(seed: int, count: int) -> Pictures:
         np.clip(shifted, 0, 255).astype(np.uint8),
         touched.astype("<i2"),
         rng.integers(0, 2, count).astype(np.uint8) * np.uint8(200),
+        rng.integers(1, 3, (count, 2)).astype(np.int32),
     )
 
 

@@ -82,7 +82,7 @@ def test_near_names_every_pair_once_by_whole_or_middle(seed: int, count: int, ra
     phash = np.where(
         rng.integers(0, 2, 2 * count), inner_hashes(grey[rng.permutation(2 * count)]), hashes(seed, 2 * count)
     )
-    blank = np.zeros((2 * count, 484), "<i2"), np.zeros(2 * count, np.uint8)
+    blank = np.zeros((2 * count, 484), "<i2"), np.zeros(2 * count, np.uint8), np.ones((2 * count, 2), np.int32)
     left, right = (Pictures(phash, grey, *blank).take(slice(k, None, 2)) for k in (0, 1))
     found = [pair for i, j in near(left, right, radius) for pair in zip(i.tolist(), j.tolist(), strict=True)]
     i, j = np.divmod(np.arange(count * count), max(count, 1))

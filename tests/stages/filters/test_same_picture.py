@@ -88,6 +88,16 @@ def test_a_shape_that_moved_is_another_picture() -> None:
     assert same_picture.distance(encoded(one), encoded(other, "JPEG")) > Match().leeway
 
 
+def test_a_page_of_other_numbers_in_the_same_layout_is_another_page() -> None:
+    """Their signatures tell, if they are of one size; of two sizes, their files."""
+    one, other = page("total", 0), page("total", 555)
+    for format in ("PNG", "JPEG"):
+        assert verdict(encoded(one), encoded(other, format)) == OTHER
+    assert verdict(encoded(one), EDITS["small"](other)) == LOOK
+    back = one.crop((12, 9, 590, 790)).resize(one.size)
+    assert verdict(encoded(one), encoded(back, "JPEG")) == LOOK  # cropped, and made as large as it was
+
+
 def test_a_page_of_other_numbers_is_another_page() -> None:
     """All of it differs: that is no noise, however evenly it is spread."""
     assert same_picture.distance(encoded(page("total", 0)), encoded(page("total", 555))) > 4
