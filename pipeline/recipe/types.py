@@ -16,8 +16,8 @@ from typing import Literal
 from pipeline.net.fetch_many import Crowd
 from pipeline.net.http_client import Patience
 from schemas import strict
+from stages.duplicates.params import DedupeParams
 from stages.filters.decontaminate import DecontaminateParams
-from stages.filters.dedupe import DedupeParams
 from stages.filters.language import LanguageParams
 from stages.filters.quality import QualityParams
 from stages.ingest import IngestParams

@@ -53,7 +53,7 @@ def row(judge: Filter, number: int) -> Stage:
         phases=(Phase(functools.partial(_split, judge), _do),),
         absent=f"no section data.{judge.name}, or it is off",
         foresee=functools.partial(_foresee, judge),
-        verify=_verify,
+        verify=verify,
         require=functools.partial(_require, judge),
     )
 
@@ -143,7 +143,7 @@ def _record_files(label: str, context: Context) -> list[Path] | None:
     return [context.place(label) / file.file for file in found if role(file.file, source) == "records"]
 
 
-def _verify(folder: Path, manifest: Manifest) -> None:
+def verify(folder: Path, manifest: Manifest) -> None:
     """The ledger is that of the verdicts."""
     names = [file.name for file in manifest.files if layout.is_a("verdict", file.name)]
     found = sum((counts(read(folder / name, ["reason"])) for name in names), Counts())

@@ -6,10 +6,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from stages.filters.dedupe import DEDUPE, DedupeParams
 
 from schemas.sample import SAMPLE
 from stages.filters.decontaminate import DECONTAMINATE, DecontaminateParams, load
-from stages.filters.dedupe import DEDUPE, DedupeParams
 from stages.filters.image_match import Match
 from stages.stage import Assets
 

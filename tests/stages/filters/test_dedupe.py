@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-
 from stages.filters.dedupe import DEDUPE, DedupeParams
+
 from stages.filters.image_match import Match
 from tests.stages.pictures import bar_chart, encoded, photo, sample, table, talk
 

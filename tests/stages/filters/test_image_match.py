@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stages.filters.dedupe import DEDUPE, DedupeParams
 
 from schemas.sample import SAMPLE
 from stages.filters import image_match
 from stages.filters.decontaminate import DECONTAMINATE, DecontaminateParams, load
-from stages.filters.dedupe import DEDUPE, DedupeParams
 from stages.filters.image_match import Match, Pictures, clusters, distinct, nearest
 from stages.stage import Assets
 
