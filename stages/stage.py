@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -49,7 +49,6 @@ class Filter:
 
     columns   what of SAMPLE it reads; never `images`
     evidence  schema of the columns it adds to VERDICT; tells_of_kept: whether it says anything of samples it keeps
-    scope     "part": rows of one part are enough; "all": it must see the rows of every part at once
     load      builds what `judge` needs once per worker (a model, an index); `assets` names the files it may open
     check     before anything runs: raises ValueError for parameters that the files it may open can't serve
     scores    names of the ratings that its parameters ask for, by the key that does
@@ -63,7 +62,6 @@ class Filter:
     columns: tuple[str, ...]
     evidence: pa.Schema
     judge: Callable[[pa.Table, Any, Any], tuple[list[str | None], pa.Table]]
-    scope: Literal["part", "all"] = "part"
     load: Callable[[Any, Assets], Any] | None = None
     check: Callable[[Any, Assets], None] = lambda params, assets: None
     assets: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
 """The steps of the filters: parts of samples in, a verdict for every row out, in the same order.
 
-A part is a task; of a filter that must see all rows at once there is one task. What a filter loads (a model, an index
-of the benchmarks) is loaded once in every worker and remembered.
+A part is a task. What a filter loads (a model, an index of the benchmarks) is loaded once in every worker and
+remembered.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from stages.stage import Assets, Filter, counts
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeJob(Job):
-    """Parts to be judged by a filter. `assets`: files that it needs; `benchmarks`: parts of theirs."""
+    """A part to be judged by a filter. `assets`: files that it needs; `benchmarks`: parts of theirs."""
 
     filter: str
     params: Any
-    samples: tuple[Part, ...]
+    part: Part
     assets: tuple[tuple[str, str], ...]
     benchmarks: tuple[str, ...]
 
@@ -75,36 +75,28 @@ def _steps(judge: Filter, stage: Stage, context: Context, before: Sequence[Step]
 
 
 def _split(judge: Filter, step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
-    parts = parts_of(step.making("samples"), context)
     benchmarks = tuple(part.path for part in parts_of(step.benchmarks, context))
     assets = tuple((name, str(context.content.asset(name)[0])) for name in judge.assets)
-    shares = [tuple(parts)] if judge.scope == "all" and parts else [(part,) for part in parts]
     return [
         JudgeJob(
-            amount=sum(part.rows for part in share),
+            amount=part.rows,
             filter=judge.name,
             params=step.params,
-            samples=share,
+            part=part,
             assets=assets,
             benchmarks=benchmarks,
         )
-        for share in shares
+        for part in parts_of(step.making("samples"), context)
     ]
 
 
 def _do(job: JudgeJob, writer: PartWriter) -> Done:
     judge = FILTERS[job.filter]
-    tables = [read(part.path, ["sample_id", *judge.columns]) for part in job.samples]
+    table = read(job.part.path, ["sample_id", *judge.columns])
     loaded = _loaded(job.filter, job.params, job.assets, job.benchmarks) if judge.load else None
-    verdict = judge.verdicts(pa.concat_tables(tables).combine_chunks(), job.params, loaded)
-    by_source: dict[str, Counts] = {}
-    start = 0
-    for number, part in enumerate(job.samples, writer.number):
-        rows = verdict.slice(start, part.rows)
-        start += part.rows
-        writer.write(layout.verdict(number), rows.schema, [rows])
-        by_source[part.source] = by_source.get(part.source, Counts()) + counts(rows)
-    return Done(by_source)
+    verdict = judge.verdicts(table.combine_chunks(), job.params, loaded)
+    writer.write(layout.verdict(writer.number), verdict.schema, [verdict])
+    return Done({job.part.source: counts(verdict)})
 
 
 _models: dict[Any, Any] = {}

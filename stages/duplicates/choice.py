@@ -86,4 +86,4 @@ def _verdict(member: Member, best: Member) -> dict[str, Any]:
 
 
 def _rank(member: Member, prefer: Sequence[Key]) -> tuple[Any, ...]:
-    return (*(_BEST[key](member) for key in prefer), member["content"], member["part"], member["row"])
+    return (*(_BEST[key](member) for key in prefer), member["content"], member["sample_id"])

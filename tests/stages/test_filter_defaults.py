@@ -25,15 +25,6 @@ def test_a_filter_goes_by_the_name_of_its_module(name: str) -> None:
     assert FILTERS[name].judge.__module__.rpartition(".")[2] == name
 
 
-def test_a_filter_that_compares_samples_sees_all_parts() -> None:
-    """Judged in two parts it would miss what stands in the other."""
-    twice = table(sample("a"), sample("b"))
-    dedupe = FILTERS["dedupe"]
-    whole = dedupe.verdicts(twice, dedupe.params(), None)
-    parts = pa.concat_tables([dedupe.verdicts(twice.slice(n, 1), dedupe.params(), None) for n in (0, 1)])
-    assert parts.to_pylist() != whole.to_pylist() and dedupe.scope == "all"
-
-
 def test_quality_without_numbers_drops_empty_answers_alone() -> None:
     sides = [{"width": 1, "height": 1}, {"width": 1, "height": 5000}]
     scores = [{"name": "relevance_min", "value": 0.0}]

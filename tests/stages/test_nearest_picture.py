@@ -6,12 +6,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from stages.filters.dedupe import DEDUPE, DedupeParams
 
 from schemas.sample import SAMPLE
+from stages.duplicates.params import DedupeParams
 from stages.filters.decontaminate import DECONTAMINATE, DecontaminateParams, load
 from stages.filters.image_match import Match
 from stages.stage import Assets
+from tests.stages.deduped import deduped
 
 GREY = bytes([100] * 1024)
 
@@ -92,7 +93,7 @@ def test_without_pictures_on_either_side_nothing_matches() -> None:
 
 def kept(params: DedupeParams | None = None, **pictures: list[dict[str, Any]]) -> dict[str, tuple[Any, Any, Any]]:
     """sample -> (reason, kept sample, distance)."""
-    verdict = DEDUPE.verdicts(samples(**pictures), params or DedupeParams(), None)
+    verdict = deduped(samples(**pictures), params=params)
     return {row["sample_id"]: (row["reason"], row["kept_id"], row["distance"]) for row in verdict.to_pylist()}
 
 
@@ -129,7 +130,7 @@ def test_a_copy_of_a_near_duplicate_names_the_one_that_stays() -> None:
     assert found == {
         "big": (None, None, None),
         "near": ("near_duplicate", "big", 4),
-        "near_copy": ("duplicate", "big", 4),
+        "near_copy": ("near_duplicate", "big", 4),
         "zebra": (None, None, None),
     }
 
