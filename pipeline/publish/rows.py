@@ -39,7 +39,7 @@ class Kept:
     @classmethod
     def of(cls, last: Step, context: Context) -> Kept:
         folders = {judge.stage.name: context.out / judge.folder for judge in last.making("verdicts")}
-        telling = {name: folder for name, folder in folders.items() if FILTERS[name].tells_of_kept}
+        telling = {name: folder for name, folder in folders.items() if name in FILTERS and FILTERS[name].tells_of_kept}
         parts = parts_of(last.making("samples"), context)
         detected = next((folder for name, folder in telling.items() if LANGUAGE in FILTERS[name].evidence.names), None)
         return cls(parts, context.out / last.folder, telling, detected)
