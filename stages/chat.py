@@ -58,6 +58,9 @@ class ImageTokens:
     ids: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        given = [name for name in (self.image, self.start, self.end, self.row) if name is not None]
+        if twice := [name for name in dict.fromkeys(given) if given.count(name) > 1]:
+            raise ValueError(f"{twice[0]!r} is the text of two of image, start, end and row; give each one of its own")
         if len(set(self.ids.values())) < len(self.ids) or min(self.ids.values(), default=0) < 0:
             raise ValueError(f"ids: got {self.ids}, wanted a number of its own for each token, from 0 on")
 

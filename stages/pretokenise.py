@@ -32,6 +32,8 @@ COLUMNS = (
     *(f"image_info.list.element.{name}" for name in ("sha256", "size", "width", "height")),
 )
 
+_LEAST = 1 << 20  # bytes of a batch that small shards are not cut below
+
 REASONS = {
     "too_long": "more than max_tokens tokens",
     "no_target": "no token bears loss",
@@ -79,7 +81,8 @@ def pretokenise(
     `pieces`: the samples' COLUMNS; `verdicts`: filter name -> VERDICT rows of this part. Raises ValueError if a verdict
     does not speak of exactly these samples.
     """
-    for group in grouped(_judged(pieces, verdicts, chat, params), lambda judged: judged.size):
+    most = max(params.shard_bytes, _LEAST)
+    for group in grouped(_judged(pieces, verdicts, chat, params), lambda judged: judged.size, most):
         rows = pa.Table.from_pylist([judged.row for judged in group if judged.row is not None], ROWS)
         judged = [judged.verdict for judged in group if judged.verdict is not None]
         size = sum(judged.size or 0 for judged in group)

@@ -29,7 +29,8 @@ from stages.tiles.table import TileScheme
 class PretokeniseParams:
     """How images become tiles and tokens, and turns a chat with labels; the longest sample that stays.
 
-    shard_bytes    how large a shard may be: a new one begins before it is passed
+    shard_bytes    how large a shard may be: a new one begins before it is passed; only a batch (of up to 128 rows and
+                   1 MiB) or a row that is larger makes a larger one
     keep_messages  whether the shards hold, beside the ids, what they were made of
     """
 

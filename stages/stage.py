@@ -79,14 +79,16 @@ class Filter:
         return check_verdict(verdict, table["sample_id"], self.reasons, self.name)
 
 
-def grouped(rows: Iterable[Row], size: Callable[[Row], int | None]) -> Iterator[list[Row]]:
-    """Rows in groups of at most GROUP_ROWS and GROUP_BYTES; a larger row is alone. Size None: it takes no room."""
+def grouped(rows: Iterable[Row], size: Callable[[Row], int | None], most: int | None = None) -> Iterator[list[Row]]:
+    """Rows in groups of at most GROUP_ROWS and GROUP_BYTES, or `most` bytes if that is less; a larger row is alone.
+    Size None: it takes no room."""
+    limit = min(GROUP_BYTES, most or GROUP_BYTES)
     group: list[Row] = []
     count = held = 0
     for row in rows:
         more = size(row)
         if more is not None:
-            if count and (count == GROUP_ROWS or held + more > GROUP_BYTES):
+            if count and (count == GROUP_ROWS or held + more > limit):
                 yield group
                 group, count, held = [], 0, 0
             count, held = count + 1, held + more
