@@ -30,9 +30,10 @@ _CURE = (
 def bound(tokenizer: Any, names: Iterable[str], ids: Mapping[str, int]) -> Any:
     """The tokenizer with these special tokens, those in `ids` at their ids. Raises ChatError."""
     names = list(names)
-    if words := [name for name in names if _is_word(tokenizer, name)]:
+    if words := [name for name in names if name not in ids and _is_word(tokenizer, name)]:
         raise ChatError(
-            f"the token {words[0]!r} is a word of texts to the tokenizer; name one that is none, as <image>"
+            f"the token {words[0]!r} is a word of texts to this tokenizer; name one that is none, such as <image>, or "
+            "give its id in `tokens.ids` if it is to be this one"
         )
     renamed, new = _plan(tokenizer, ids)
     if renamed:
