@@ -2,7 +2,8 @@
 
 A script of one language decides alone, for the shortest text too. Han characters without kana are decided by those that
 only Japanese or only Chinese has, and by what the source declares where there are none: the quantised model takes one
-in eight short Chinese sentences for Japanese. Everything else is the model's answer among the languages of the script.
+in eight short Chinese sentences for Japanese. Everything else is the model's answer among the languages of the script, with an
+ear for their small words where the text is short.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import functools
 import re
 from typing import Any, NamedTuple
 
+from stages.filters.function_words import LONGEST, heard
 from stages.filters.prose import prose
 from stages.filters.scripts import LANGUAGES, letters
 
@@ -27,6 +29,8 @@ _WIDELY_WRITTEN = """
 af am ar az be bg bn bs ca cs cy da de el en eo es et eu fa fi fr ga gl gu he hi hr hu hy id is it ja ka kk km kn ko ky
 lo lt lv mk ml mn mr ms mt my ne nl no pa pl ps pt ro ru si sk sl sq sr sv sw ta te tg th tl tr uk ur uz vi zh"""
 _COMMON = frozenset(_WIDELY_WRITTEN.split())
+_HEARD, _MOST_HEARD = 3.0, 3  # how much likelier a language is by each of its words, up to so many
+
 _HAN_NAMES = {"ja": "ja", "jp": "ja", "jpn": "ja", "japanese": "ja"} | dict.fromkeys(
     ("zh", "cn", "tw", "zho", "chi", "cmn", "chinese", "mandarin", "simplified", "traditional"), "zh"
 )
@@ -82,12 +86,15 @@ def declared_code(declared: str | None) -> str | None:
 
 def _asked(line: str, languages: tuple[str, ...], model: Any) -> tuple[str, float]:
     """The model's answer among some languages; none named: all that are written in Latin letters."""
-    labels, scores = model.predict(line.lower(), k=_ANSWERS)
+    line = line.lower()
+    labels, scores = model.predict(line, k=_ANSWERS)
+    words = heard(line) if len(line) <= LONGEST else {}
     found, rest = dict[str, float](), max(0.0, 1.0 - sum(scores))
     for label, score in zip(labels, scores, strict=True):
         language = label.removeprefix("__label__")
         if language in languages if languages else language not in _ELSEWHERE:
             found[language] = min(float(score), 1.0) * (1 if language in _COMMON else _RARE)
+            found[language] *= _HEARD ** min(words.get(language, 0), _MOST_HEARD)
     if not found:
         return UNDETERMINED, 0.0
     best = max(found, key=found.__getitem__)

@@ -157,9 +157,27 @@ def test_the_models_answers_are_those_of_the_script(text: str, answers: list[tup
     assert detect(text, Says(*answers)).language == language
 
 
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("não foi possível abrir uma imagem", "pt"),
+        ("no se puede abrir la imagen del usuario", "es"),
+        ("imagem", "es"),
+        ("el " + "imagem não foi uma é " * 20, "es"),
+    ],
+)
+def test_small_words_of_a_short_text_are_heard(text: str, language: str) -> None:
+    found = detect(text, Says(("es", 0.5), ("pt", 0.3), ("it", 0.2)))
+    assert found.language == language and 0 < found.confidence < 1
+
+
+def test_words_make_no_language_that_the_model_does_not_think_of() -> None:
+    assert detect("não foi possível", Says(("es", 0.9), ("it", 0.1))).language == "es"
+
+
 def test_confidence_is_the_share_among_the_languages_of_the_script() -> None:
-    assert detect("some", Says(("en", 0.3), ("ru", 0.6), ("de", 0.1))).confidence == pytest.approx(0.75)
-    assert detect("some", Says(("en", 1.00002))).confidence == 1
+    assert detect("house", Says(("en", 0.3), ("ru", 0.6), ("de", 0.1))).confidence == pytest.approx(0.75)
+    assert detect("house", Says(("en", 1.00002))).confidence == 1
 
 
 def test_the_model_sees_small_letters_of_the_main_script() -> None:
