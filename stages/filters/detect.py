@@ -2,8 +2,8 @@
 
 A script of one language decides alone, for the shortest text too. Han characters without kana are decided by those that
 only Japanese or only Chinese has, and by what the source declares where there are none: the quantised model takes one
-in eight short Chinese sentences for Japanese. Everything else is the model's answer among the languages of the script, with an
-ear for their small words where the text is short.
+in eight short Chinese sentences for Japanese. Everything else is the model's answer among the languages of the script,
+with an ear for their small words where the text is short (stages/filters/function_words.py).
 """
 
 from __future__ import annotations

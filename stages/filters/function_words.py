@@ -1,8 +1,8 @@
 """Small words that are in nearly every sentence of a language and in few of its neighbours': 'não' is Portuguese.
 
-The quantised model sees pieces of words and mixes up neighbours in short text; each such word that stands in a text makes
-its languages more likely among the model's candidates. A word may be of several languages. Tokens are words in small
-letters; languages that aren't listed are the model's alone.
+The quantised model sees pieces of words and mixes up neighbours in short text; each such word that stands in a text
+makes its languages more likely among the model's candidates. A word may be of several languages. A language that isn't
+listed is the model's alone.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections import Counter
 LONGEST = 300  # characters: of longer text the model alone is sure
 _WORD = re.compile(r"[^\W\d_]+")
 _LISTS = {
-    "en": "the of and to is are was in that it for with this you what how which from can be not have there does where",
-    "de": "der die das und ist nicht ein eine einen mit für auf den dem von zu werden wird kann wurde sie wie sind oder",
-    "nl": "het een van niet voor met zijn wordt worden deze dit naar kan geen bij ook door aan welke wat om uit er maar",
+    "en": "the of and to is are was in that it for with this you what how which from can be not have there where",
+    "de": "der die das und ist nicht ein eine einen mit für auf den dem von zu werden wird kann wurde wie sind oder",
+    "nl": "het een van niet voor met zijn wordt worden deze dit naar kan geen bij ook door aan welke wat om uit maar",
     "af": "nie het vir hierdie is word kan wat met moet om uit deur daar",
     "sv": "och att är inte för med som det ett på av till från kan ska den inga eller vid efter om",
     "da": "og at er ikke for med som det et på af til fra kan skal den ingen eller ved efter om blev hvis hvad du",
@@ -25,7 +25,7 @@ _LISTS = {
     "pt": "não uma um do da dos das em os com para ao é que na no são você mais foi por pelo ou este está qual",
     "gl": "non unha un do da dos das en os con para ao é que na no son máis foi polo ou este pode",
     "ca": "el els les del amb no per una un és que i en al aquest aquesta ha són més o dels s'ha",
-    "it": "il di che non è per una un la con del della sono dei nel alla questo come essere gli più le si quale",
+    "it": "il di che non è per una un la con del della sono dei nel alla questo come essere gli più le quale",
     "ro": "și nu este un o pentru cu de la în pe sau din care sunt al ale fi mai acest această poate",
     "pl": "nie w na jest do z się że to dla od przez jak lub być został są który można tego",
     "cs": "není je na se pro že nebo jako být byl při které tento nelze jsou jsem od po když už",
@@ -39,10 +39,10 @@ _LISTS = {
     "lv": "nav un ir ka vai ar no uz tas kā bet bija šis lai",
     "tr": "bir ve bu için ile değil var olarak daha olan ne gibi yok veya çok en mi",
     "az": "bir və bu üçün ilə deyil var olaraq daha olan nə kimi yox və ya çox ki",
-    "id": "yang tidak dan dari untuk dengan ini itu karena bahwa bisa adalah saat berkas kesalahan pada ke di hapus setelah"
-    " tanggal uang kantor coba saja",
-    "ms": "yang tidak dan daripada untuk dengan ini itu kerana bahawa boleh ialah semasa fail ralat pada ke di padam selepas"
-    " tarikh wang pejabat cuba sahaja bagi senarai",
+    "id": "yang tidak dan dari untuk dengan ini itu karena bahwa bisa adalah saat berkas pada ke di hapus setelah"
+    " kesalahan tanggal uang kantor coba saja",
+    "ms": "yang tidak dan daripada untuk dengan ini itu kerana bahawa boleh ialah semasa fail pada ke di padam selepas"
+    " ralat tarikh wang pejabat cuba sahaja bagi senarai",
     "tl": "ang ng mga sa na ay hindi at para ito ni kung isang may mo ko nang",
     "sw": "ya wa na kwa ni la katika hii kuwa cha za hakuna si yako hiyo",
     "eu": "eta ez da du bat dira izan hau edo baina dago ditu duen",
