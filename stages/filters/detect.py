@@ -37,6 +37,9 @@ _HAN_NAMES = {"ja": "ja", "jp": "ja", "jpn": "ja", "japanese": "ja"} | dict.from
 _DOUBT = 0.75  # beside what speaks for a language: one character of it alone makes 0.57, two make 0.73
 # Characters of JIS's second level that Japanese uses every day (joyo since 2010)
 _EVERYDAY = frozenset("彙傲哺喩嗅嘲毀恣惧慄憬拉摯曖楷鬱璧瘍籠緻羞訃諧貪踪辣錮椅瑠璃瞳弄勃")
+# Written with characters of both, and words of Chinese alone
+_CHINESE_WORDS = re.compile("無法|可以|尚未|以及|是否|其中|所以|不是|如果|只有")
+_CHINESE_WORD = 0.5
 
 
 class Found(NamedTuple):
@@ -61,6 +64,7 @@ def detect_prose(line: str, model: Any, declared: str | None = None) -> Found:
         return Found(UNDETERMINED, 0.0, 0, False)
     if seen.script == "Han":
         ja, zh = _han(seen.characters)
+        zh += _CHINESE_WORD * len(_CHINESE_WORDS.findall(line))
         if ja != zh:
             confidence = seen.share * max(ja, zh) / (ja + zh + _DOUBT)
             return Found("ja" if ja > zh else "zh", round(confidence, 4), seen.number, max(ja, zh) >= 1)
@@ -116,7 +120,7 @@ def _speaks(character: str) -> float:
     if not chinese:
         return 1.0
     rare = jis[0] >= 0xD0 and character not in _EVERYDAY  # JIS's second level begins at 0xD0
-    return -0.5 if rare or character in "是也們" else -0.25 if character in "的不此或若該請" else 0.0
+    return -0.5 if rare or character in "是也們" else -0.25 if character in "此或但於" else 0.0
 
 
 def _encoded(character: str, encoding: str) -> bytes:

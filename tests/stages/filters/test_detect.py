@@ -59,7 +59,7 @@ CHINESE = [
     "請問圖中有幾個人",
     "三只猫坐在这里",
 ]
-EITHER = ["東京都大阪府", "三月十五日", "人口", "中山大学文学部"]
+EITHER = ["東京都大阪府", "三月十五日", "人口", "中山大学文学部", "電力需要予測", "基本的理由", "使用不能"]
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +104,7 @@ def test_one_rare_character_is_less_than_a_decision(model: Any) -> None:
     weak, strong = detect("中山國", model), detect("中山国図", model)
     assert weak.language == "zh" and weak.confidence < 0.5 and not weak.by_script
     assert strong.language == "ja" and strong.confidence > 0.5 and strong.by_script
+    assert detect("不是人口", model).language == detect("但人口", model).language == "zh", "words of Chinese alone"
     assert detect("語彙", model).language == "und", "of JIS's second level, and of every day"
 
 

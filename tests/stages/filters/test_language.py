@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -95,6 +96,9 @@ def test_a_list_of_a_source_goes_before_those_of_all() -> None:
     params = LanguageParams(("en",), answers=("ja",), sources={"a": SourceRules(keep=("fr",)), "b": SourceRules()})
     assert Rules.of(params, "a").allowed == {"question": {"fr"}, "answer": {"fr"}}
     assert Rules.of(params, "b") == Rules.of(params, None) == Rules.of(params, "elsewhere")
+    both = LanguageParams(("en",), questions=("ja",), sources={"a": SourceRules(keep=("fr",), questions=("de",))})
+    assert Rules.of(both, "a").allowed == {"question": {"de"}, "answer": {"fr"}}
+    assert Rules.of(replace(both, sources={"a": SourceRules(keep=("fr",))}), "a").allowed["question"] == {"fr"}
     assert Rules.of(params, None).allowed == {"question": {"en"}, "answer": {"ja"}}
 
 
@@ -145,8 +149,10 @@ def test_short_turns_of_a_side_are_judged_together(model: Any) -> None:
 
 
 def test_evidence_is_bounded_and_says_what_was_left_out(model: Any) -> None:
-    turns = [(role, f"{EN} {DE if n % 2 else EN}") for n in range(100) for role in ("user", "assistant")]
+    turns = [(role, DE if n >= 50 else EN) for n in range(100) for role in ("user", "assistant")]
     (row,) = judged(model, sample("a", messages=talk(*turns)), keep=("en",))
+    answers = [turn["language"] for turn in row["turns"] if turn["side"] == "answer"]
+    assert answers.count("de") == answers.count("en") == LONG_TURNS // 2, "they are spread over the conversation"
     assert len(row["turns"]) == 2 * LONG_TURNS and row["skipped_turns"] == 200 - 2 * LONG_TURNS
     (row,) = judged(model, sample("a", question=EN * 1_000, answer=EN), keep=("en",))
     assert row["characters"] < 1_100 and row["skipped_turns"] == 0
