@@ -23,12 +23,6 @@ _LATIN = re.compile("[A-Za-z]+")
 _LATIN_TOO = frozenset({"sr", "uz"})
 _ELSEWHERE = frozenset(language for languages in LANGUAGES.values() for language in languages) - _LATIN_TOO
 NEVER_ANSWERED = frozenset({"wuu", "yue"})  # Chinese in Han characters is zh
-# The languages of most text; the model takes short text for one of its others now and then.
-_RARE = 0.25
-_WIDELY_WRITTEN = """
-af am ar az be bg bn bs ca cs cy da de el en eo es et eu fa fi fr ga gl gu he hi hr hu hy id is it ja ka kk km kn ko ky
-lo lt lv mk ml mn mr ms mt my ne nl no pa pl ps pt ro ru si sk sl sq sr sv sw ta te tg th tl tr uk ur uz vi zh"""
-_COMMON = frozenset(_WIDELY_WRITTEN.split())
 _HEARD, _MOST_HEARD = 3.0, 3  # how much likelier a language is by each of its words, up to so many
 
 _HAN_NAMES = {"ja": "ja", "jp": "ja", "jpn": "ja", "japanese": "ja"} | dict.fromkeys(
@@ -97,8 +91,7 @@ def _asked(line: str, languages: tuple[str, ...], model: Any) -> tuple[str, floa
     for label, score in zip(labels, scores, strict=True):
         language = label.removeprefix("__label__")
         if language in languages if languages else language not in _ELSEWHERE:
-            found[language] = min(float(score), 1.0) * (1 if language in _COMMON else _RARE)
-            found[language] *= _HEARD ** min(words.get(language, 0), _MOST_HEARD)
+            found[language] = min(float(score), 1.0) * _HEARD ** min(words.get(language, 0), _MOST_HEARD)
     if not found:
         return UNDETERMINED, 0.0
     best = max(found, key=found.__getitem__)

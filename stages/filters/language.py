@@ -34,7 +34,7 @@ from stages.filters.text_key import texts
 from stages.stage import Assets, Filter
 
 SHORT = 40  # characters of prose: below it a turn is judged with the other short ones of its side
-LONG_TURNS = 16  # of a side that are judged, evenly spread; in all a sample has one judged text more per side
+LONG_TURNS = 8  # of a side that are judged, evenly spread; in all a sample has one judged text more per side
 _MIXED_SHARE = 0.1  # of the told letters: a second language of fewer is a quotation
 
 # What people write for a language: its country, or the code of three letters

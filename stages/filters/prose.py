@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 
 WINDOW = 2_000  # characters of the beginning, the middle and the end of a longer text
-JUDGED = 1_000  # characters of prose that are judged at most
+JUDGED = 600  # characters of prose that are judged at most
 
 _BLOCKS = re.compile(
     r"```.*?(?:```|\Z)"

@@ -104,7 +104,7 @@ def test_one_rare_character_is_less_than_a_decision(model: Any) -> None:
     weak, strong = detect("中山國", model), detect("中山国図", model)
     assert weak.language == "zh" and weak.confidence < 0.5 and not weak.by_script
     assert strong.language == "ja" and strong.confidence > 0.5 and strong.by_script
-    assert detect("不是人口", model).language == detect("但人口", model).language == "zh", "words of Chinese alone"
+    assert {detect(text, model).language for text in ("也人口", "但人口", "所以人口")} == {"zh"}
     assert detect("語彙", model).language == "und", "of JIS's second level, and of every day"
 
 
@@ -150,8 +150,7 @@ def test_a_script_of_one_language_decides_for_the_shortest_text(text: str, langu
         ("yes", [("ru", 0.8), ("zh", 0.1), ("de", 0.02)], "de"),
         ("हाँ", [("fr", 0.9), ("ne", 0.05), ("hi", 0.04)], "ne"),
         ("oui", [("ja", 0.9)], "und"),
-        ("some", [("war", 0.5), ("en", 0.4)], "en"),
-        ("some", [("war", 0.9), ("en", 0.1)], "war"),
+        ("some", [("war", 0.5), ("en", 0.4)], "war"),
     ],
 )
 def test_the_models_answers_are_those_of_the_script(text: str, answers: list[tuple[str, float]], language: str) -> None:

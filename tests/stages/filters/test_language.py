@@ -24,6 +24,7 @@ from stages.filters.language import (
     labels,
     load,
 )
+from stages.filters.prose import JUDGED
 from stages.stage import Assets, counts
 from tests.stages.filters.test_detect import SENTENCES
 from tests.stages.pictures import sample, table, talk
@@ -155,7 +156,7 @@ def test_evidence_is_bounded_and_says_what_was_left_out(model: Any) -> None:
     assert answers.count("de") == answers.count("en") == LONG_TURNS // 2, "they are spread over the conversation"
     assert len(row["turns"]) == 2 * LONG_TURNS and row["skipped_turns"] == 200 - 2 * LONG_TURNS
     (row,) = judged(model, sample("a", question=EN * 1_000, answer=EN), keep=("en",))
-    assert row["characters"] < 1_100 and row["skipped_turns"] == 0
+    assert row["characters"] <= JUDGED + len(EN) and row["skipped_turns"] == 0
 
 
 def test_a_declared_language_decides_where_letters_do_not(model: Any) -> None:
