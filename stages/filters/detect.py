@@ -31,8 +31,8 @@ _HAN_NAMES = {"ja": "ja", "jp": "ja", "jpn": "ja", "japanese": "ja"} | dict.from
 _DOUBT = 0.75  # beside what speaks for a language: one character of it alone makes 0.57, two make 0.73
 # Characters of JIS's second level that Japanese uses every day (joyo since 2010)
 _EVERYDAY = frozenset("彙傲哺喩嗅嘲毀恣惧慄憬拉摯曖楷鬱璧瘍籠緻羞訃諧貪踪辣錮椅瑠璃瞳弄勃")
-# Written with characters of both, and words of Chinese alone
-_CHINESE_WORDS = re.compile("無法|可以|尚未|以及|是否|其中|所以|不是|如果|只有")
+# Written with characters of both, and of Chinese alone; last its comma
+_CHINESE_WORDS = re.compile("無法|可以|尚未|以及|是否|其中|所以|不是|如果|只有|\uff0c")
 _CHINESE_WORD = 0.5
 
 

@@ -104,7 +104,7 @@ def test_one_rare_character_is_less_than_a_decision(model: Any) -> None:
     weak, strong = detect("中山國", model), detect("中山国図", model)
     assert weak.language == "zh" and weak.confidence < 0.5 and not weak.by_script
     assert strong.language == "ja" and strong.confidence > 0.5 and strong.by_script
-    assert {detect(text, model).language for text in ("也人口", "但人口", "所以人口")} == {"zh"}
+    assert {detect(text, model).language for text in ("也人口", "但人口", "所以人口", "人口，人口")} == {"zh"}
     assert detect("語彙", model).language == "und", "of JIS's second level, and of every day"
 
 
