@@ -99,7 +99,7 @@ class Pretends:
             files = [_hole(folder, layout.part(number), _PART, job.slice.rows - 1)]
             files.append(_hole(folder, layout.rejected(number), _SMALL, 1))
             by_source = {job.name: Counts(job.slice.rows, job.slice.rows - 1, {}, {"image_missing": 1})}
-            facts = {"scores": [], "unread": {}}
+            facts = {"scores": [], "turn_scores": [], "unread": {}}
         elif isinstance(job, JudgeJob):
             numbers = range(number, number + len(job.samples))
             files = [

@@ -107,6 +107,11 @@ EDITED: dict[str, tuple[str, Edit, str]] = {
         lambda m: next(f for f in m["files"] if f["name"] == "index.parquet").update(rows=3),
         "index.parquet has 3 rows in it, and 29 in truth",
     ),
+    "turn ratings": (
+        "ingest",
+        lambda m: m["facts"].update(turn_scores=["x_ratings"]),
+        "facts.turn_scores is ['x_ratings']",
+    ),
     "ratings": ("ingest", lambda m: m["facts"].update(scores=["relevance_min"]), "facts.scores is ['relevance_min']"),
     "content": ("hash", lambda m: m["facts"].update(content="0" * 64), "facts.content"),
     "counts of a source": (
