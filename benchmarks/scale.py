@@ -106,6 +106,7 @@ class Pretends:
                 _hole(folder, layout.verdict(n), _SMALL, p.rows) for n, p in zip(numbers, job.samples, strict=True)
             ]
             by_source = {}
+            facts = {"turns": {}}
             for part in job.samples:
                 by_source[part.source] = by_source.get(part.source, Counts()) + Counts(part.rows, part.rows)
         elif isinstance(job, RowsJob):

@@ -4,9 +4,9 @@ Every count is arithmetic on the text and on (width, height): the grid is chosen
 and placeholders are expanded to exactly what the model will see (stages/shard_rows.py). Image bytes are not even read:
 they join the rows when a shard is written (stages/shard_images.py). A sample that any filter dropped is counted under
 that filter's name; an over-long one or one without targets gets a verdict here; one of which a filter keeps some turns
-is cut to these first (stages/kept_turns.py). The ledger counts samples, not rows: a sample that is cut to pieces is kept
-once, and its verdict says how many rows it gives. Samples come and rows go in pieces, so that the size of a part is no
-matter of memory.
+is cut to these first (stages/kept_turns.py). The ledger counts samples, not rows: a sample that is cut to pieces is
+kept once, and its verdict says how many rows it gives. Samples come and rows go in pieces, so that the size of a part
+is no matter of memory.
 """
 
 from __future__ import annotations
