@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from pipeline.graph.context import Context
 from pipeline.graph.proof import same_facts, same_rows
-from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step, all_of
+from pipeline.graph.stage import TURNS, Ending, Facts, Phase, Stage, Step, all_of
 from pipeline.graph.task import Done, Job, Record, records_in
 from pipeline.steps.samples import Part, parts_of
 from pipeline.storage import layout
@@ -29,8 +29,6 @@ from stages.filters.table import FILTERS
 from stages.sources.rating_check import may_rate, may_rate_turns
 from stages.stage import Assets, Filter, counts
 from stages.turn_ledger import COLUMNS, removes_turns, turn_counts
-
-TURNS = "turns"  # the fact that holds the ledger of turns by source
 
 
 @dataclass(frozen=True, kw_only=True)
