@@ -120,7 +120,7 @@ def _turns(judge: Filter, records: Iterable[Record]) -> dict[str, Any]:
     """The ledger of turns by source as a fact, of a filter that may remove some."""
     turns: dict[str, Counts] = {}
     for record in records:
-        for source, counted in record.facts[TURNS].items():
+        for source, counted in record.facts.get(TURNS, {}).items():
             turns[source] = turns.get(source, Counts()) + Counts(**counted)
     return {TURNS: {name: asdict(counted) for name, counted in turns.items()}} if removes_turns(judge.evidence) else {}
 
