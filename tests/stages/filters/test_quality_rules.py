@@ -187,6 +187,7 @@ def test_mojibake_is_found(broken: str) -> None:
         "Tiếng Việt: Ấn Độ, Â, â, Châu Âu",
         "Привет, мир! Ωραία. שלום مرحبا สวัสดี नमस्ते 你好 こんにちは 안녕하세요 😀",
         "縺れた糸",
+        "«RAM\u00c2\u00bb",
     ],
 )
 def test_sound_text_of_many_languages_has_no_mojibake_or_control_characters(sound: str) -> None:
