@@ -102,7 +102,7 @@ class Pretends:
             files = [_hole(folder, layout.part(number), _PART, job.slice.rows - 1)]
             files.append(_hole(folder, layout.rejected(number), _SMALL, 1))
             by_source = {job.name: Counts(job.slice.rows, job.slice.rows - 1, {}, {"image_missing": 1})}
-            facts = {"scores": [], "unread": {}}
+            facts = {"scores": [], "turn_scores": [], "unread": {}}
         elif isinstance(job, SketchJob):
             files = [_hole(folder, f"sketches-{number:05d}.parquet", _SMALL, job.amount)]
             by_source = {}
@@ -117,6 +117,7 @@ class Pretends:
         elif isinstance(job, JudgeJob | VerdictJob):
             files = [_hole(folder, layout.verdict(number), _SMALL, job.part.rows)]
             by_source = {job.part.source: Counts(job.part.rows, job.part.rows)}
+            facts = {"turns": {}}
         elif isinstance(job, RowsJob):
             kept = job.part.rows - _LONG
             files = [_hole(folder, layout.rows(number), kept * 2000, kept)]

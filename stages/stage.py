@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from schemas.manifest import Counts
 from schemas.verdict import verdict_schema
+from stages.turn_ledger import check_turns, removes_turns
 
 # Tables are made and written in groups of so many rows and bytes, whatever the rows hold: that bounds a worker's
 # memory. Few rows also keep nested binary under the 2 GiB that can be read back in one piece (arrow#44164).
@@ -51,7 +52,7 @@ class Filter:
     evidence  schema of the columns it adds to VERDICT; tells_of_kept: whether it says anything of samples it keeps
     load      builds what `judge` needs once per worker (a model, an index); `assets` names the files it may open
     check     before anything runs: raises ValueError for parameters that the files it may open can't serve
-    scores    names of the ratings that its parameters ask for, by the key that does
+    scores, turn_scores  names of the ratings (of the row, of its turns) that its parameters ask for, by their key
     against_benchmarks   whether it reads the benchmarks' samples
     """
 
@@ -66,6 +67,7 @@ class Filter:
     check: Callable[[Any, Assets], None] = lambda params, assets: None
     assets: tuple[str, ...] = ()
     scores: Callable[[Any], Mapping[str, Iterable[str]]] = lambda params: {}
+    turn_scores: Callable[[Any], Mapping[str, Iterable[str]]] = lambda params: {}
     against_benchmarks: bool = False
     tells_of_kept: bool = True
 
@@ -101,6 +103,8 @@ def check_verdict(verdict: pa.Table, sample_ids: pa.ChunkedArray, reasons: Itera
     if verdict.num_rows != len(sample_ids) or not verdict["sample_id"].equals(sample_ids):
         raise ValueError(f"{stage}: {verdict.num_rows} verdicts don't match {len(sample_ids)} samples row by row")
     check_reasons(verdict["reason"].unique().to_pylist(), reasons, stage)
+    if removes_turns(verdict.schema):
+        check_turns(verdict, reasons, stage)
     return verdict
 
 

@@ -23,6 +23,7 @@ from schemas.identity import fingerprint
 from schemas.manifest import Counts, Manifest, ManifestError
 
 Makes = Literal["tokenizer", "files", "images", "samples", "pairs", "verdicts", "shards"]
+TURNS = "turns"  # the fact of a filter that may remove turns: the ledger of those that it saw, by source
 
 
 @dataclass(eq=False)

@@ -25,7 +25,7 @@ from pipeline.steps.samples import Part, parts_of
 from pipeline.storage import layout
 from pipeline.storage.part_reader import read, row_groups
 from pipeline.storage.part_writer import PartWriter
-from schemas.manifest import Counts
+from schemas.manifest import Counts, Manifest
 from stages.duplicates.choice import CHOICE, REASONS, VERDICT, chosen, verdicts
 from stages.duplicates.pairs import MEMBERS, PAIRS
 from stages.duplicates.params import DedupeParams
@@ -109,6 +109,10 @@ def _judge(job: VerdictJob, writer: PartWriter) -> Done:
     return Done({job.part.source: counts(verdict)} if verdict.num_rows else {job.part.source: Counts()})
 
 
+def _verify(folder: Path, manifest: Manifest) -> None:
+    filters.verify(folder, manifest)
+
+
 DEDUPE = Stage(
     name="dedupe",
     number=7,
@@ -118,5 +122,5 @@ DEDUPE = Stage(
     steps=_steps,
     phases=(Phase(_split, _choose, name=_CHOICE), Phase(_split_parts, _judge)),
     absent="no section data.dedupe",
-    verify=filters.verify,
+    verify=_verify,
 )

@@ -127,7 +127,8 @@ def test_a_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     code = {p.relative_to(ROOT).as_posix() for name in PACKAGES for p in (ROOT / name).rglob("*.py")}
     pages = {p.relative_to(ROOT).as_posix() for p in (ROOT / "pipeline").rglob("*.j2")}
     configs = {f"pipeline/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / "configs").rglob("*.yaml")}
-    assert names == code | pages | configs and configs
+    data = {p.relative_to(ROOT).as_posix() for p in (ROOT / "stages").rglob("*.yaml")}
+    assert names == code | pages | configs | data and configs and data
 
 
 @pytest.mark.parametrize("how", ["wheel", "editable"])

@@ -32,8 +32,10 @@ def test_quality_without_numbers_drops_empty_answers_alone() -> None:
     assert quality(sample("a", image_info=sides, scores=scores, answer="x" * 100_000))["reason"] is None
 
 
-def test_a_conversation_without_an_answer_has_an_empty_one() -> None:
-    assert quality(sample("a", messages=talk(("system", "s"), ("user", "q"))))["reason"] == "empty_answer"
+def test_a_conversation_without_an_answer_or_a_turn_is_dropped() -> None:
+    assert quality(sample("a", messages=talk(("system", "s"), ("user", "q"))))["reason"] == "no_last_answer"
+    assert quality(sample("a", messages=talk(("system", "s"))))["reason"] == "few_turns"
+    assert quality(sample("a", messages=[]))["reason"] == "few_turns"
 
 
 def test_the_length_of_an_answer_is_that_of_all_its_blocks() -> None:
@@ -42,7 +44,9 @@ def test_the_length_of_an_answer_is_that_of_all_its_blocks() -> None:
     )
     one["messages"][1]["content"] += [{"type": "image", "text": None}, {"type": "text", "text": "cd "}]
     found = quality(one)
-    assert found["shortest_answer"] == len("ab cd") and found["characters"] == len("question" + "abcd " + "?long one")
+    assert found["shortest_answer"] == [len("ab cd"), 8] and found["characters"] == len(
+        "question" + "abcd " + "?long one"
+    )
 
 
 class Says:
