@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import strict
@@ -116,6 +116,7 @@ def conversation(talk: Any, name: str = "a") -> dict[str, Any]:
     return sample(name, messages=messages)
 
 
+@settings(max_examples=50)
 @given(talks=st.lists(TALK, min_size=1, max_size=5), chosen=st.sets(st.sampled_from(OF_TURNS)))
 def test_of_any_conversations_what_is_kept_is_valid_and_stays_when_judged_again(talks: Any, chosen: set[str]) -> None:
     removing = {"alternating": True, "no_copies": True, "remove": sorted(chosen), "max": 3}
