@@ -39,8 +39,12 @@ class Block(NamedTuple):
     left: str | None
     right: str | None
 
+    @property
+    def as_it_is(self) -> bool:
+        return self.left == self.right == ""
+
     def printed(self, text: str) -> str:
-        return text if self.left == self.right == "" else text.lstrip(self.left).rstrip(self.right)
+        return text.lstrip(self.left).rstrip(self.right)
 
 
 Layout = tuple[Block | str, ...]

@@ -54,11 +54,20 @@ class Shown:
 @dataclass(frozen=True)
 class Said:
     """A stretch with the texts of a conversation. `target`: whether it is one, None: in part. `head`: the ids of its
-    first part, where they tell what of it is target: all but them."""
+    first part, where they tell what of it is target: all but them. `around`: where it is one text as it is, its number
+    and what stands before and after it."""
 
     parts: tuple[Part, ...]
     target: bool | None
     head: list[int] | None
+    around: tuple[str, int, str] | None = None
+
+    def text(self, texts: Sequence[str | None]) -> str:
+        """It with the texts of its blocks."""
+        if self.around is not None:
+            before, number, after = self.around
+            return f"{before}{texts[number]}{after}"
+        return "".join(spoken(self.parts, texts))
 
 
 Step = Fixed | Shown | Said
@@ -153,10 +162,20 @@ class Plans:
 
     def _said(self, parts: Sequence[Part]) -> Said:
         if len(kinds := {target for _, target in parts}) == 1:
-            return Said(tuple(parts), kinds.pop(), None)
+            return Said(tuple(parts), kinds.pop(), None, _around(parts))
         (head, first), *others = parts
         headed = isinstance(head, str) and not first and all(target for _, target in others)
-        return Said(tuple(parts), None, self._plain.head(head) if isinstance(head, str) and headed else None)
+        known = self._plain.head(head) if isinstance(head, str) and headed else None
+        return Said(tuple(parts), None, known, _around(parts))
+
+
+def _around(parts: Sequence[Part]) -> tuple[str, int, str] | None:
+    blocks = [place for place, (part, _) in enumerate(parts) if isinstance(part, Block)]
+    block = parts[blocks[0]][0] if len(blocks) == 1 else None
+    if not isinstance(block, Block) or not block.as_it_is:
+        return None
+    before, after = ("".join(spoken(some, ())) for some in (parts[: blocks[0]], parts[blocks[0] + 1 :]))
+    return before, block.number, after
 
 
 def spoken(parts: Sequence[Part], texts: Sequence[str | None]) -> list[str]:

@@ -24,20 +24,22 @@ _TEXT: tuple[str, ...] = ("text",)
 class Turns:
     """What a layout is chosen by, and the texts that it is filled with: None for an image."""
 
+    texts: list[str | None]
+    shape: Shape
+
     def __init__(self, messages: Sequence[Message]) -> None:
-        self.texts: list[str | None] = []
-        shape, bearing = [], []
+        texts, shape, bearing = [], [], []
         for message in messages:
             role, content = message["role"], message["content"]
             if len(content) == 1 and content[0]["type"] == "text":
-                self.texts.append(content[0]["text"])
+                texts.append(content[0]["text"])
                 shape.append((role, _TEXT))
             else:
                 said = joined(content)
-                self.texts += said
+                texts += said
                 shape.append((role, tuple("image" if text is None else "text" for text in said)))
             bearing.append(role == "assistant" and message.get("loss") is not False)
-        self.shape: Shape = tuple(shape)
+        self.texts, self.shape = texts, tuple(shape)
         self.bearing = tuple(bearing)
         self.num_answers: int = sum(role == "assistant" for role, _ in shape)
         self.num_characters = sum(len(text) for text in self.texts if text is not None)
@@ -65,7 +67,7 @@ class Conversation:
     def __init__(self, messages: Sequence[Message], means: Means) -> None:
         self._messages, self._means = messages, means
         self._turns = Turns(means.given(messages))
-        self._known: dict[tuple[str, bool], list[int]] = {}
+        self._known: dict[tuple[str, bool], list[int]] | None = None
 
     def at_least(self, images: Sequence[np.ndarray]) -> int:
         """A number of tokens that it surely has, without laying it out or encoding it."""
@@ -83,9 +85,10 @@ class Conversation:
         blocks = ([block for block in message["content"] if block["type"] == "text"] for message in self._messages)
         bare = [{**message, "content": content} for message, content in zip(self._messages, blocks, strict=True)]
         turns, count = Turns(self._means.given(bare)), 0
+        self._known = {}  # the ids will be asked for next
         for step in self._plan(turns, prompt):
             if isinstance(step, Said):
-                count += len(self._ids("".join(spoken(step.parts, turns.texts)), not count))
+                count += len(self._ids(step.text(turns.texts), not count))
             elif isinstance(step, Fixed):
                 count += len(step.ids)
         return count
@@ -112,8 +115,7 @@ class Conversation:
 
     def _said(self, step: Said, first: bool) -> tuple[list[int], Sequence[Span]]:
         """The ids of a stretch, and its targets."""
-        said = spoken(step.parts, self._turns.texts)
-        text = "".join(said)
+        text = step.text(self._turns.texts)
         if step.target is not None:
             ids = self._ids(text, first)
             return ids, [(0, len(ids))] if step.target and text else ()
@@ -121,10 +123,13 @@ class Conversation:
             ids, length = self._ids(text, first), len(step.head)
             if ids[:length] == step.head:
                 return ids, [(length, len(ids))]
-        return self._means.plain.divided(text, first, targets(step.parts, said))
+        ranges = targets(step.parts, spoken(step.parts, self._turns.texts))
+        return self._means.plain.divided(text, first, ranges)
 
     def _ids(self, text: str, first: bool) -> list[int]:
         """The ids of a text; asked twice, they are encoded once."""
+        if self._known is None:
+            return self._means.plain.ids(text, first)
         ids = self._known.get((text, first))
         if ids is None:
             ids = self._known[text, first] = self._means.plain.ids(text, first)
