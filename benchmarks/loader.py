@@ -88,7 +88,7 @@ def bilinear(image: Image.Image, grid: Grid, side: int) -> Resized:
     made = []
     for size in ((side, side), (grid.rows * 266 + 112, grid.cols * 266 + 112)):
         found = torch.nn.functional.interpolate(pixels, size, mode="bilinear", align_corners=False)
-        made.append(found[0].round_().to(torch.uint8).permute(1, 2, 0).numpy())
+        made.append(found[0].round_().to(torch.uint8).permute(1, 2, 0).contiguous().numpy())
     return [(made[0], [(0, 0)]), (made[1], places(grid, 266))]
 
 
