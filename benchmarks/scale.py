@@ -48,6 +48,8 @@ from pipeline.graph.task import Job, Record, Task, do
 from pipeline.recipe.load import load
 from pipeline.run import runner
 from pipeline.run.runner import Take
+from pipeline.steps.compare import PairsJob, SketchJob
+from pipeline.steps.dedupe import VerdictJob
 from pipeline.steps.filters import JudgeJob
 from pipeline.steps.hash_files import HashJob
 from pipeline.steps.ingest import IngestJob
@@ -58,6 +60,7 @@ from pipeline.storage import layout
 from pipeline.storage.part_writer import write_parquet
 from schemas.manifest import Counts, FileEntry, describe
 from schemas.shard import COUNTS, INDEX
+from stages.duplicates.pairs import MEMBERS, PAIRS
 from stages.pretokenise import totals
 from stages.stage import GROUP_ROWS
 
@@ -99,15 +102,22 @@ class Pretends:
             files = [_hole(folder, layout.part(number), _PART, job.slice.rows - 1)]
             files.append(_hole(folder, layout.rejected(number), _SMALL, 1))
             by_source = {job.name: Counts(job.slice.rows, job.slice.rows - 1, {}, {"image_missing": 1})}
-            facts = {"scores": [], "unread": {}}
-        elif isinstance(job, JudgeJob):
-            numbers = range(number, number + len(job.samples))
-            files = [
-                _hole(folder, layout.verdict(n), _SMALL, p.rows) for n, p in zip(numbers, job.samples, strict=True)
-            ]
+            facts = {"scores": [], "turn_scores": [], "unread": {}}
+        elif isinstance(job, SketchJob):
+            files = [_hole(folder, f"sketches-{number:05d}.parquet", _SMALL, job.amount)]
             by_source = {}
             for part in job.samples:
                 by_source[part.source] = by_source.get(part.source, Counts()) + Counts(part.rows, part.rows)
+            facts = {"buckets": [[n, len(range(n, job.amount, job.buckets))] for n in range(job.buckets)]}
+        elif isinstance(job, PairsJob):
+            for name, schema in (("pairs", PAIRS), ("members", MEMBERS)):
+                write_parquet([], schema, folder / f"{name}-{number:05d}.parquet")
+            files = [describe(folder, f"{name}-{number:05d}.parquet", 0) for name in ("pairs", "members")]
+            by_source = {job.sources[0]: Counts(job.amount, job.amount)}
+        elif isinstance(job, JudgeJob | VerdictJob):
+            files = [_hole(folder, layout.verdict(number), _SMALL, job.part.rows)]
+            by_source = {job.part.source: Counts(job.part.rows, job.part.rows)}
+            facts = {"turns": {}}
         elif isinstance(job, RowsJob):
             kept = job.part.rows - _LONG
             files = [_hole(folder, layout.rows(number), kept * 2000, kept)]
@@ -321,7 +331,7 @@ def run_of_parts(top: Path, parts: int, sources: int, rows: int) -> Lines:
     for name, kind in (("ingest", IngestJob), ("language", JudgeJob), ("rows", RowsJob), ("shards", ShardJob)):
         tasks = -(-parts // _PARTS) if kind is ShardJob else parts
         half = tasks // 2
-        go_on(recipe, kind, half + (kind is JudgeJob))  # before language comes dedupe, which is one task
+        go_on(recipe, kind, half)
         if kind is IngestJob:
             yield "`plan`, half done", measure("plan", recipe)
         yield f"resume {name}", measure(name, recipe)

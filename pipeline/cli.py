@@ -211,18 +211,24 @@ def _probe(given: argparse.Namespace) -> int:
 
 
 def _verify(given: argparse.Namespace) -> int:
-    checked = {}
-    published = [path for path in given.paths if publication.is_one(path)]
-    for path in published:
-        print(f"{publishing.said(publication.check(path), path)}; sound")
-    given.paths = [path for path in given.paths if path not in published]
-    for path in [found for given_path in given.paths for found in verify.folders(given_path)]:
-        checked[path] = manifest = verify.check(path)
+    checked, faults = {}, 0
+    published = {path for path in given.paths if publication.is_one(path)}
+    folders = [found for path in given.paths for found in ([path] if path in published else verify.folders(path))]
+    for path in folders:
+        try:
+            if path in published:
+                print(f"{publishing.said(publication.check(path), path)}; sound")
+                continue
+            checked[path] = manifest = verify.check(path)
+        except ManifestError as error:
+            faults += 1
+            print(shown(f"error: {error}"), file=sys.stderr)
+            continue
         counts = manifest.counts
         ledger = f"{counts.rows_in:,} in, {counts.kept:,} kept"
         print(f"{shown(str(path))}: sound. {manifest.stage}, {len(manifest.files)} files, {ledger}")
     for path in [found for given_path in given.paths for found in verify.unfinished(given_path)]:
         print(f"{shown(str(path))}: not finished; run its recipe again to go on")
-    for line in verify.sources(checked) if given.sources else ():
+    for line in verify.sources(checked) if given.sources and checked else ():
         print(shown(line))
-    return 0
+    return 1 if faults else 0

@@ -25,6 +25,8 @@ Parquet. Text columns are zstd-compressed; image bytes are stored as they came (
                      of one luminance (these three check matches: stages/images/hashes.py); frames: > 1 for
                      animations, of which the first frame counts
   scores             what the source rates (FineVision's ratings: `<name>_min`)
+  turn_scores        what it rates turn by turn (FineVision's `<name>_ratings`): value k is of the k-th round, that is
+                     question with answer; null where that one is not rated
   declared_language  what the source says, if it says
 """
 
@@ -60,6 +62,7 @@ IMAGE_INFO = pa.list_(
 
 # A list and not a map: `datasets` has no type for Arrow's map and would refuse the file
 SCORES = pa.list_(pa.struct([("name", pa.string()), ("value", pa.float32())]))
+TURN_SCORES = pa.list_(pa.struct([("name", pa.string()), ("values", pa.list_(pa.float32()))]))
 
 SAMPLE = pa.schema(
     [
@@ -71,6 +74,7 @@ SAMPLE = pa.schema(
         ("images", IMAGES),
         ("image_info", IMAGE_INFO),
         ("scores", SCORES),
+        ("turn_scores", TURN_SCORES),
         ("declared_language", pa.string()),
     ]
 )

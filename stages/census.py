@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from schemas.shard import COUNTS
 from stages.chat import ChatFormat
+from stages.kept_turns import cut, kept_turns
 from stages.pretokenise import REASONS, first_drop
 from stages.shard_rows import Dropped, PretokeniseParams, rows_of
 from stages.stage import check_reasons
@@ -135,8 +136,10 @@ def _count(samples: pa.Table, rows: Sequence[dict[str, Any]], start: int, model:
     """Add some samples, the first of which is number `start` of its part."""
     mine = {name: verdict.slice(start, samples.num_rows) for name, verdict in model.verdicts.items()}
     languages = _languages(samples, mine)
-    for row, language, (judge, reason) in zip(rows, languages, first_drop(samples["sample_id"], mine), strict=True):
-        group, (why, made) = tally.group(Place(row["source"], language)), _made(row, model)
+    drops, kept = first_drop(samples["sample_id"], mine), kept_turns(samples.num_rows, mine)
+    for row, language, (judge, reason), turns in zip(rows, languages, drops, kept, strict=True):
+        group = tally.group(Place(row["source"], language))
+        why, made = _made(row if reason is not None else cut(row, turns), model)
         if judge is not None and reason is not None:
             group.drop((judge, reason), _amount(made))
         elif why is not None:

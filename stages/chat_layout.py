@@ -39,6 +39,10 @@ class Block(NamedTuple):
     left: str | None
     right: str | None
 
+    @property
+    def as_it_is(self) -> bool:
+        return self.left == self.right == ""
+
     def printed(self, text: str) -> str:
         return text.lstrip(self.left).rstrip(self.right)
 
@@ -72,7 +76,7 @@ class Layouts:
             found: Layout | TemplateRefuses = self._laid_out(shape, prompt)
         except TemplateRefuses as error:
             found = error
-        new = self._known[shape, prompt] = found, _size(shape, found)
+        new = self._known[shape, prompt] = found, size(shape, found)
         self.held += new[1]
         while self.held > MEMORY:
             self.held -= self._known.popitem(last=False)[1][1]
@@ -129,7 +133,7 @@ def any_of(words: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(re.escape(word) for word in sorted(words, key=len, reverse=True)) or "(?!)")
 
 
-def _size(shape: Shape, found: Layout | TemplateRefuses) -> int:
+def size(shape: Shape, found: Layout | TemplateRefuses) -> int:
     """The bytes that it takes to remember what was found for a shape, about."""
     keys = sum(sys.getsizeof(turn) + sys.getsizeof(turn[1]) for turn in shape)
     return keys + sum(sys.getsizeof(entry) + 8 for entry in (found if isinstance(found, tuple) else (str(found),)))

@@ -1,52 +1,71 @@
-"""A conversation between its layout and its ids: pieces of plain text, what stands between them, spans of targets."""
+"""What comes of a conversation's pieces: ids in parts, and the spans of what bears loss and of what images own."""
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+Span = tuple[int, int]
 
 
-@dataclass
-class Piece:
-    """A stretch of plain text between control ids, with the character ranges in it that are targets."""
+class Encoded(NamedTuple):
+    """Token ids of one conversation; spans are half-open, image_spans are (start, num_tokens) with framing.
 
-    texts: list[str] = field(default_factory=list)
-    length: int = 0
-    targets: list[tuple[int, int]] = field(default_factory=list)
+    `label_changes`: (position, id) of the targets that are labelled as another token than they are.
+    """
 
-    def add(self, text: str, target: bool = False) -> None:
-        start, self.length = self.length, self.length + len(text)
-        self.texts.append(text)
-        if target:
-            add_span(self.targets, start, self.length)
+    input_ids: list[int]
+    target_spans: list[Span]
+    image_spans: list[Span]
+    label_changes: list[Span]
 
 
-Item = Piece | tuple[str, int]
-"""A piece of text; or ("image", its number), or a control id by what it is for the labels: `id`, `header`, `end`."""
+class Joined:
+    """The same while it is put together, with the ids in parts: lists of texts' and arrays of images', in turn."""
+
+    def __init__(self) -> None:
+        self._parts: list[list[int] | np.ndarray] = []
+        self._text: list[int] = []
+        self.length = 0
+        self.target_spans: list[Span] = []
+        self.image_spans: list[Span] = []
+        self.label_changes: list[Span] = []
+
+    def add(self, ids: Sequence[int], targets: Sequence[Span], changes: Sequence[Span] = ()) -> None:
+        """Append ids of text, with the targets and the label changes among them."""
+        start = self.length
+        self._text.extend(ids)
+        self.length = start + len(ids)
+        for begin, end in targets:
+            add_span(self.target_spans, start + begin, start + end)
+        for position, label in changes:
+            self.label_changes.append((start + position, label))
+
+    def show(self, ids: np.ndarray) -> None:
+        """Append an image."""
+        self.image_spans.append((self.length, len(ids)))
+        self._parts += [self._text, ids]
+        self._text = []
+        self.length += len(ids)
+
+    def array(self) -> np.ndarray:
+        """The ids, int32."""
+        found, at = np.empty(self.length, np.int32), 0
+        for part in (*self._parts, self._text):
+            found[at : at + len(part)] = part
+            at += len(part)
+        return found
+
+    def encoded(self) -> Encoded:
+        ids: list[int] = []
+        for part in (*self._parts, self._text):
+            ids += part.tolist() if isinstance(part, np.ndarray) else part
+        return Encoded(ids, self.target_spans, self.image_spans, self.label_changes)
 
 
-def open_piece(items: list[Item]) -> Piece:
-    """The open piece at the end of `items`, or a new one."""
-    if not items or not isinstance(items[-1], Piece):
-        items.append(Piece())
-    last = items[-1]
-    assert isinstance(last, Piece)
-    return last
-
-
-def token_ranges(offsets: Sequence[tuple[int, int]], targets: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Of each character range the tokens whose first character lies in it; ranges come in order and don't overlap."""
-    begins = [begin for begin, _ in targets]
-    inside: dict[int, tuple[int, int]] = {}
-    for i, (first, _) in enumerate(offsets):
-        number = bisect.bisect_right(begins, first) - 1
-        if number >= 0 and first < targets[number][1]:
-            inside[number] = (inside.get(number, (i, i))[0], i + 1)
-    yield from (inside[number] for number in sorted(inside))
-
-
-def add_span(spans: list[tuple[int, int]], start: int, end: int) -> None:
+def add_span(spans: list[Span], start: int, end: int) -> None:
     """Append a span, joined to the previous one where they touch."""
     if start == end:
         return

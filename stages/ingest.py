@@ -26,7 +26,7 @@ from stages.sources.shapes import draft
 from stages.sources.shapes.draft import BadRow, Draft, ImageRef
 from stages.stage import check_reasons, grouped
 
-VERSION = 7
+VERSION = 8
 
 REASONS = {**draft.REASONS, **rules.REASONS}
 
@@ -170,6 +170,7 @@ def _sample(
         "images": [stored for stored, _ in opened],
         "image_info": [info for _, info in opened],
         "scores": _scores(found),
+        "turn_scores": [{"name": name, "values": values} for name, values in sorted(found.turn_scores.items())],
         "declared_language": found.declared_language,
     }, size
 

@@ -3,9 +3,10 @@
 Every count is arithmetic on the text and on (width, height): the grid is chosen from the size, its tokens are counted,
 and placeholders are expanded to exactly what the model will see (stages/shard_rows.py). Image bytes are not even read:
 they join the rows when a shard is written (stages/shard_images.py). A sample that any filter dropped is counted under
-that filter's name; an over-long one or one without targets gets a verdict here. The ledger counts samples, not rows: a
-sample that is cut is kept once, and its verdict says how many rows it gives. Samples come and rows go in pieces, so
-that the size of a part is no matter of memory.
+that filter's name; an over-long one or one without targets gets a verdict here; one of which a filter keeps some turns
+is cut to these first (stages/kept_turns.py). The ledger counts samples, not rows: a sample that is cut to pieces is
+kept once, and its verdict says how many rows it gives. Samples come and rows go in pieces, so that the size of a part
+is no matter of memory.
 """
 
 from __future__ import annotations
@@ -21,16 +22,19 @@ from schemas.manifest import Counts
 from schemas.shard import COUNTS, ROWS
 from schemas.verdict import verdict_schema
 from stages.chat import ChatFormat
+from stages.kept_turns import Kept, cut, kept_turns
 from stages.shard_rows import Dropped, PretokeniseParams, rows_of
 from stages.stage import check_reasons, grouped
 
-VERSION = 7
+VERSION = 8
 
 # What is read of SAMPLE, in parquet's names
 COLUMNS = (
     *("sample_id", "source", "subset", "licence", "messages", "scores", "declared_language"),
     *(f"image_info.list.element.{name}" for name in ("sha256", "size", "width", "height")),
 )
+
+_LEAST = 1 << 20  # bytes of a batch that small shards are not cut below
 
 REASONS = {
     "too_long": "more than max_tokens tokens",
@@ -79,7 +83,8 @@ def pretokenise(
     `pieces`: the samples' COLUMNS; `verdicts`: filter name -> VERDICT rows of this part. Raises ValueError if a verdict
     does not speak of exactly these samples.
     """
-    for group in grouped(_judged(pieces, verdicts, chat, params), lambda judged: judged.size):
+    most = max(params.shard_bytes, _LEAST)
+    for group in grouped(_judged(pieces, verdicts, chat, params), lambda judged: judged.size, most):
         rows = pa.Table.from_pylist([judged.row for judged in group if judged.row is not None], ROWS)
         judged = [judged.verdict for judged in group if judged.verdict is not None]
         size = sum(judged.size or 0 for judged in group)
@@ -93,11 +98,14 @@ def _judged(
     for samples in pieces:
         mine = {stage: verdict.slice(start, samples.num_rows) for stage, verdict in verdicts.items()}
         dropped = first_drop(samples["sample_id"], mine)
-        known = zip(_languages(samples, mine), _evidence(samples, mine), dropped, strict=True)
-        for number, (row, (language, scores, drop)) in enumerate(zip(samples.to_pylist(), known, strict=True), start):
+        kept = kept_turns(samples.num_rows, mine)
+        known = zip(_languages(samples, mine), _evidence(samples, mine), dropped, kept, strict=True)
+        for number, (row, (language, scores, drop, turns)) in enumerate(
+            zip(samples.to_pylist(), known, strict=True), start
+        ):
             origin = {name: row[name] for name in ("subset", "licence")}
             beside = {**origin, "language": language, "scores": scores, "sample": number}
-            yield from _judge(row, beside, drop, chat, params)
+            yield from _judge(row, beside, drop, turns, chat, params)
         start += samples.num_rows
     for stage, verdict in verdicts.items():
         if verdict.num_rows != start:
@@ -108,10 +116,14 @@ def _judge(
     row: dict[str, Any],
     beside: Mapping[str, Any],
     drop: tuple[str | None, str | None],
+    turns: Kept,
     chat: ChatFormat,
     params: PretokeniseParams,
 ) -> Iterator[_Judged]:
-    """A sample's rows with what is known `beside` the sample, or why there is none; `drop`: by which filter, why."""
+    """A sample's rows with what is known `beside` the sample, or why there is none.
+
+    `drop`: by which filter, why; `turns`: the rounds that stay.
+    """
     stage, reason = drop
     verdict = {"sample_id": row["sample_id"], "stage": stage, "reason": reason}
     if reason is not None:
@@ -119,7 +131,7 @@ def _judge(
         return
     sizes = [info["size"] for info in row["image_info"]]
     try:
-        found, detail = rows_of({**row, "images": range(len(sizes))}, chat, params)
+        found, detail = rows_of(cut({**row, "images": range(len(sizes))}, turns), chat, params)
     except Dropped as dropped:
         own = {"reason": dropped.reason, "detail": dropped.detail, "num_tokens": dropped.num_tokens}
         yield _Judged({**verdict, "stage": "pretokenise", **own})

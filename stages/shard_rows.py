@@ -8,13 +8,17 @@ or cut between its rounds into several rows (stages/split.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 from stages import split
-from stages.chat import ChatFormat, Encoded, ImageTokens, TemplateRefuses
+from stages.chat import ChatFormat, ImageTokens, TemplateRefuses
+from stages.chat_pieces import Joined
 from stages.chat_rules import ChatRules
+from stages.conversation import Conversation
 from stages.plain_text import ControlText
 from stages.tiles.internvl import InternVL
 from stages.tiles.scheme import Grid, NoGrid
@@ -25,7 +29,8 @@ from stages.tiles.table import TileScheme
 class PretokeniseParams:
     """How images become tiles and tokens, and turns a chat with labels; the longest sample that stays.
 
-    shard_bytes    how large a shard may be: a new one begins before it is passed
+    shard_bytes    how large a shard may be: a new one begins before it is passed; only a batch (of up to 128 rows and
+                   1 MiB) or a row that is larger makes a larger one
     keep_messages  whether the shards hold, beside the ids, what they were made of
     """
 
@@ -102,19 +107,20 @@ def _encode(
     """A row of the shard. Raises Dropped; `targets`: for one without any, too."""
     sizes = [(info["width"], info["height"]) for info in row["image_info"]]
     try:
-        _refuse_far_too_long(chat.at_least(row["messages"], []), params)
-        grids = params.tiles.grids_of(sizes, lambda: chat.count_text(row["messages"]))
-        lengths = [params.tiles.runs(grid, *size) for grid, size in zip(grids, sizes, strict=True)]
-        if lengths:
-            _refuse_far_too_long(chat.at_least(row["messages"], lengths), params)
-        encoded = chat.encode(row["messages"], lengths)
+        talk = chat.conversation(row["messages"])
+        _refuse_far_too_long(talk, [], params)
+        grids = params.tiles.grids_of(sizes, lambda: talk.count_text(prompt=False))
+        images = [chat.image_ids(params.tiles.runs(grid, *size)) for grid, size in zip(grids, sizes, strict=True)]
+        if images:
+            _refuse_far_too_long(talk, images, params)
+        encoded = talk.encode(images, prompt=False)
     except NoGrid as error:
         raise Dropped("no_grid", str(error)) from None
     except TemplateRefuses as error:
         raise Dropped("template_refuses", str(error)) from None
     except ControlText as error:
         raise Dropped("control_text", str(error)) from None
-    num_tokens = len(encoded.input_ids)
+    num_tokens = encoded.length
     if num_tokens > params.max_tokens:
         raise Dropped("too_long", f"{num_tokens:,} tokens, at most {params.max_tokens:,}", num_tokens)
     if targets and not encoded.target_spans:
@@ -122,7 +128,7 @@ def _encode(
     return {
         "sample_id": row["sample_id"],
         "source": row["source"],
-        "input_ids": encoded.input_ids,
+        "input_ids": encoded.array(),
         "target_spans": encoded.target_spans,
         "label_changes": [{"position": position, "id": label} for position, label in encoded.label_changes],
         "image_numbers": list(row["images"]),
@@ -133,13 +139,13 @@ def _encode(
     }
 
 
-def _refuse_far_too_long(least: int, params: PretokeniseParams) -> None:
-    if least > _FAR * params.max_tokens:
+def _refuse_far_too_long(talk: Conversation, images: Sequence[np.ndarray], params: PretokeniseParams) -> None:
+    if (least := talk.surely_beyond(_FAR * params.max_tokens, images)) is not None:
         raise Dropped("too_long", f"at least {least:,} tokens, at most {params.max_tokens:,}")
 
 
 def _tiles(
-    sizes: list[tuple[int, int]], grids: list[Grid], encoded: Encoded, scheme: str
+    sizes: list[tuple[int, int]], grids: list[Grid], encoded: Joined, scheme: str
 ) -> list[dict[str, int | str | bool]]:
     return [
         {
@@ -156,11 +162,11 @@ def _tiles(
     ]
 
 
-def _counts(encoded: Encoded, grids: list[Grid]) -> dict[str, int]:
+def _counts(encoded: Joined, grids: list[Grid]) -> dict[str, int]:
     num_image_tokens = sum(length for _, length in encoded.image_spans)
     return {
-        "num_tokens": len(encoded.input_ids),
-        "num_text_tokens": len(encoded.input_ids) - num_image_tokens,
+        "num_tokens": encoded.length,
+        "num_text_tokens": encoded.length - num_image_tokens,
         "num_image_tokens": num_image_tokens,
         "num_target_tokens": sum(end - start for start, end in encoded.target_spans),
         "num_tiles": sum(grid.num_tiles for grid in grids),

@@ -17,12 +17,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from schemas.manifest import Counts
 from schemas.verdict import verdict_schema
+from stages.turn_ledger import check_turns, removes_turns
 
 # Tables are made and written in groups of so many rows and bytes, whatever the rows hold: that bounds a worker's
 # memory. Few rows also keep nested binary under the 2 GiB that can be read back in one piece (arrow#44164).
@@ -49,10 +50,9 @@ class Filter:
 
     columns   what of SAMPLE it reads; never `images`
     evidence  schema of the columns it adds to VERDICT; tells_of_kept: whether it says anything of samples it keeps
-    scope     "part": rows of one part are enough; "all": it must see the rows of every part at once
     load      builds what `judge` needs once per worker (a model, an index); `assets` names the files it may open
     check     before anything runs: raises ValueError for parameters that the files it may open can't serve
-    scores    names of the ratings that its parameters ask for, by the key that does
+    scores, turn_scores  names of the ratings (of the row, of its turns) that its parameters ask for, by their key
     against_benchmarks   whether it reads the benchmarks' samples
     """
 
@@ -63,11 +63,11 @@ class Filter:
     columns: tuple[str, ...]
     evidence: pa.Schema
     judge: Callable[[pa.Table, Any, Any], tuple[list[str | None], pa.Table]]
-    scope: Literal["part", "all"] = "part"
     load: Callable[[Any, Assets], Any] | None = None
     check: Callable[[Any, Assets], None] = lambda params, assets: None
     assets: tuple[str, ...] = ()
     scores: Callable[[Any], Mapping[str, Iterable[str]]] = lambda params: {}
+    turn_scores: Callable[[Any], Mapping[str, Iterable[str]]] = lambda params: {}
     against_benchmarks: bool = False
     tells_of_kept: bool = True
 
@@ -81,14 +81,16 @@ class Filter:
         return check_verdict(verdict, table["sample_id"], self.reasons, self.name)
 
 
-def grouped(rows: Iterable[Row], size: Callable[[Row], int | None]) -> Iterator[list[Row]]:
-    """Rows in groups of at most GROUP_ROWS and GROUP_BYTES; a larger row is alone. Size None: it takes no room."""
+def grouped(rows: Iterable[Row], size: Callable[[Row], int | None], most: int | None = None) -> Iterator[list[Row]]:
+    """Rows in groups of at most GROUP_ROWS and GROUP_BYTES, or `most` bytes if that is less; a larger row is alone.
+    Size None: it takes no room."""
+    limit = min(GROUP_BYTES, most or GROUP_BYTES)
     group: list[Row] = []
     count = held = 0
     for row in rows:
         more = size(row)
         if more is not None:
-            if count and (count == GROUP_ROWS or held + more > GROUP_BYTES):
+            if count and (count == GROUP_ROWS or held + more > limit):
                 yield group
                 group, count, held = [], 0, 0
             count, held = count + 1, held + more
@@ -101,6 +103,8 @@ def check_verdict(verdict: pa.Table, sample_ids: pa.ChunkedArray, reasons: Itera
     if verdict.num_rows != len(sample_ids) or not verdict["sample_id"].equals(sample_ids):
         raise ValueError(f"{stage}: {verdict.num_rows} verdicts don't match {len(sample_ids)} samples row by row")
     check_reasons(verdict["reason"].unique().to_pylist(), reasons, stage)
+    if removes_turns(verdict.schema):
+        check_turns(verdict, reasons, stage)
     return verdict
 
 

@@ -21,11 +21,20 @@ from stages.tokenizer_folder import ChatError, opened
 _RESERVED = re.compile(r"\W*(reserved|unused|extra|placeholder|dummy|special|control)\w*?_?\d+\W*", re.IGNORECASE)
 _BRACKETS = re.compile(r"\W*[<\[].*[>\]]\W*")
 _FILLED = 4096  # free ids that are filled to reach a wanted one; embeddings are padded by a few hundred
-_CURE = "take the tokenizer of the system that has these ids, or change `tokens.ids`"
+_CURE = (
+    "take the tokenizer of the system that has these ids, or change `tokens.ids` in a copy of the recipe "
+    "(without it the next free ones serve)"
+)
 
 
 def bound(tokenizer: Any, names: Iterable[str], ids: Mapping[str, int]) -> Any:
     """The tokenizer with these special tokens, those in `ids` at their ids. Raises ChatError."""
+    names = list(names)
+    if words := [name for name in names if name not in ids and _is_word(tokenizer, name)]:
+        raise ChatError(
+            f"the token {words[0]!r} is a word of texts to this tokenizer; name one that is none, such as <image>, or "
+            "give its id in `tokens.ids` if it is to be this one"
+        )
     renamed, new = _plan(tokenizer, ids)
     if renamed:
         tokenizer = _rename(tokenizer, renamed)
@@ -67,6 +76,12 @@ def _reserved(tokenizer: Any, holder: str) -> bool:
     """Whether a token is one that the tokenizer's makers keep free: by its name, and no word of a text."""
     no_word = holder in tokenizer.get_added_vocab() or _BRACKETS.fullmatch(holder)
     return bool(no_word and _RESERVED.fullmatch(holder))
+
+
+def _is_word(tokenizer: Any, name: str) -> bool:
+    """Whether a token stands for text, and for nothing else: as a control token it would be cut out of every text."""
+    known = name in tokenizer.get_vocab() and name not in tokenizer.get_added_vocab()
+    return known and not _BRACKETS.fullmatch(name)
 
 
 def _free(tokenizer: Any) -> int:

@@ -11,9 +11,12 @@ import pytest
 
 from pipeline.steps.table import STAGES
 from stages import download, fetch_images, hash_files, ingest, pretokenise
+from stages.filters.rules.table import NO_TURN_LEFT, RULES
 
 ROOT = Path(__file__).parents[1]
 TREES = [ast.parse(path.read_bytes()) for name in ("stages", "pipeline") for path in (ROOT / name).rglob("*.py")]
+# A row of a table declares and gives its reason at once; that each is given, the tests of the rules show
+TABLED = {NO_TURN_LEFT} | {rule.reason for rule in RULES}
 # what carries a reason -> the lists that it may come from
 CARRIERS = {
     "BadRow": ingest.REASONS,
@@ -43,4 +46,4 @@ def test_every_declared_reason_is_given_somewhere_and_explained(stage: str) -> N
     texts = Counter(node.value for tree in TREES for node in ast.walk(tree) if isinstance(node, ast.Constant))
     for reason, explanation in STAGES[stage].reasons.items():
         assert re.fullmatch("[a-z]+(_[a-z]+)*", reason) and explanation
-        assert texts[reason] > 1, f"{stage} declares {reason}, and nothing gives it"
+        assert texts[reason] > 1 or reason in TABLED, f"{stage} declares {reason}, and nothing gives it"

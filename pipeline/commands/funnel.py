@@ -15,7 +15,7 @@ from rich.text import Text
 
 from pipeline.commands.terminal import plain
 from pipeline.graph.context import Context
-from pipeline.graph.stage import Step
+from pipeline.graph.stage import TURNS, Step
 from pipeline.storage import layout
 from schemas.manifest import Counts, ManifestError
 from schemas.shown import shown
@@ -27,7 +27,8 @@ _BESIDE = 6  # so many sources have a column each
 class Funnel:
     """`sources`: per source the whole way as one ledger; every reason is `stage.reason`.
 
-    `meanings`: what each reason says, in the order of the stages.
+    `meanings`: what each reason says, in the order of the stages. `turns`: of each filter that may remove some, the
+    ledger of the turns that it saw.
     """
 
     sources: dict[str, Counts]
@@ -35,6 +36,7 @@ class Funnel:
     num_shards: int
     shards: str
     meanings: Mapping[str, str] = field(default_factory=dict)
+    turns: Mapping[str, Counts] = field(default_factory=dict)
 
     @property
     def all(self) -> Counts:
@@ -59,7 +61,14 @@ def funnel(steps: Sequence[Step], context: Context) -> Funnel:
         sources[step.label] = Counts(start.rows_in, rest.kept, rest.dropped, rejected)
     shards = sum(layout.is_a("shard", file.name) for file in end.files)
     meanings = {f"{step.stage.name}.{r}": text for step in steps for r, text in step.stage.reasons.items()}
-    return Funnel(sources, end.facts["totals"], shards, str(context.out / last.folder), meanings)
+    turns = {step.stage.name: counted for step in last.making("verdicts") if (counted := _turns(step, context))}
+    return Funnel(sources, end.facts["totals"], shards, str(context.out / last.folder), meanings, turns)
+
+
+def _turns(step: Step, context: Context) -> Counts | None:
+    """The turns that a filter saw, of all sources. Raises ManifestError where turns are lost."""
+    by_source = context.finished(step).facts.get(TURNS)
+    return None if by_source is None else sum((Counts(**counted) for counted in by_source.values()), Counts())
 
 
 def rows(funnel: Funnel) -> list[tuple[str, list[int]]]:
@@ -98,6 +107,9 @@ def show(funnel: Funnel, console: Console | None = None) -> None:
         _print(console, "Sources", ["rows in", "rejected", "dropped", "kept"], _by_source(funnel))
     lines = [(what, numbers[-1:] if many else numbers) for what, numbers in rows(funnel)]
     _print(console, "Samples", ["all"] if many else [*funnel.sources, "all"], lines)
+    for name, counted in funnel.turns.items():
+        lost = "".join(f" + {count:,} {name}.{reason}" for reason, count in counted.dropped.items())
+        console.print(f"{counted.rows_in:,} turns = {counted.kept:,} kept by {name}{lost}", soft_wrap=True)
     t = funnel.totals
     console.print(
         f"{t['num_text_tokens']:,} text + {t['num_image_tokens']:,} image = {t['num_tokens']:,} tokens, "

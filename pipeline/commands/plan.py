@@ -1,11 +1,12 @@
 """What a run would do: each step with its folder, whether it is done, and if not, what changed since it last was.
 
-The reason is found by comparing the step's parameters and inputs with the newest other finished folder of the same
-stage and source: the keys that moved are named.
+The reason is found by comparing the step's parameters and inputs with other finished folders of the same stage and
+source, of which the newest few are looked at: the keys that moved are named, of the folder that is nearest.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,8 @@ from pipeline.graph.stage import Step
 from pipeline.storage import layout
 from schemas.manifest import MANIFEST, Manifest, ManifestError, read
 from schemas.shown import shown
+
+_COMPARED = 8  # folders of a stage and source, for the reason why one is to do
 
 
 def state(step: Step, context: Context) -> tuple[str, str]:
@@ -44,8 +47,8 @@ def state(step: Step, context: Context) -> tuple[str, str]:
     begun = sum(len(layout.records(place)) for place in places)
     if begun:
         return "to do", f"interrupted: {begun:,} parts are done and stay"
-    older = _older(step, context.out)
-    return "to do", f"changed: {', '.join(_moved(step, older, context))}" if older else "never run"
+    moved = min((_moved(step, older, context) for older in _older(step, context.out)), key=len, default=None)
+    return "to do", f"changed: {', '.join(moved)}" if moved else "never run"
 
 
 def show(steps: Sequence[Step], context: Context, console: Console | None = None) -> None:
@@ -68,15 +71,12 @@ def show(steps: Sequence[Step], context: Context, console: Console | None = None
             console.print(Text(shown(f"note: {step.name}: {note}")), soft_wrap=True)
 
 
-def _older(step: Step, out: Path) -> Manifest | None:
-    """The newest finished folder of the same stage and source with another identity."""
+def _older(step: Step, out: Path) -> Iterator[Manifest]:
+    """Finished folders of the same stage and source with another identity, the newest ones first."""
     found = [p for p in out.glob(f"{step.prefix}-*/{MANIFEST}") if p.parent.name[: -len("-12345678")] == step.prefix]
-    for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
-        try:
-            return read(path.parent)
-        except ManifestError:
-            continue  # not comparable; `verify` is what reports a broken manifest
-    return None
+    for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)[:_COMPARED]:
+        with contextlib.suppress(ManifestError):  # not comparable; `verify` is what reports a broken manifest
+            yield read(path.parent)
 
 
 def _moved(step: Step, older: Manifest, context: Context) -> list[str]:

@@ -42,11 +42,13 @@ def content(
         {"what": what, "numbers": numbers, "share": numbers[-1] / total} for what, numbers in rows(of)
     ]
     used = of.all.dropped.keys() | of.all.rejected.keys()
+    used |= {f"{name}.{reason}" for name, counted in of.turns.items() for reason in counted.dropped}
     return {
         "sources": list(of.sources),
         "all": asdict(of.all),
         "by_source": {name: asdict(counts) for name, counts in of.sources.items()},
         "rows": lines,
+        "turns": {name: asdict(counted) for name, counted in of.turns.items()},
         "totals": of.totals,
         "num_shards": of.num_shards,
         "shards": of.shards,

@@ -153,7 +153,11 @@ class Content:
         """The tokenizer's files of a model's repository; the rest of it is of no matter."""
         assert self._server is not None
         repository = Repository(self._server, self._server.web(), "data.tokenizer", hub, "model")
-        found = [file for file in self._listed(TOKENIZER, repository) if tokenizer_files.is_part(file.file)]
+        try:
+            listed = self._listed(TOKENIZER, repository)
+        except (RecipeError, DataError) as error:
+            raise type(error)(f"{error}; or give its folder: --set run.locations.tokenizer=FOLDER") from None
+        found = [file for file in listed if tokenizer_files.is_part(file.file)]
         if not any(file.file == "tokenizer.json" for file in found):
             some = ", ".join(file.file for file in found) or "nothing of a tokenizer"
             raise RecipeError(f"data.tokenizer.model: {hub.model} has no tokenizer.json, only {some}; name another")

@@ -22,7 +22,8 @@ from pipeline.storage.part_writer import PartWriter
 from schemas.identity import fingerprint
 from schemas.manifest import Counts, Manifest, ManifestError
 
-Makes = Literal["tokenizer", "files", "images", "samples", "verdicts", "shards"]
+Makes = Literal["tokenizer", "files", "images", "samples", "pairs", "verdicts", "shards"]
+TURNS = "turns"  # the fact of a filter that may remove turns: the ledger of those that it saw, by source
 
 
 @dataclass(eq=False)
@@ -115,7 +116,7 @@ class Phase:
     split: Callable[[Step, Context, Sequence[Record]], Sequence[Job]]
     do: Callable[[Any, PartWriter], Done]
     name: str = "parts"
-    word: Literal["parts", "files", "shards"] = "parts"
+    word: Literal["parts", "files", "buckets", "shards"] = "parts"
     unit: Literal["samples", "bytes"] = "samples"
     failed: str = "could not be read"
     keep: Callable[[Any, Record], bool] = lambda job, record: True

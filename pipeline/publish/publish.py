@@ -48,6 +48,8 @@ def publish(steps: Sequence[Step], context: Context, recipe: Path, to: Path, fil
     before = _before(target)
     if before is not None and before.identity == identity and _all_there(target, before):
         return before
+    if before is not None and before.identity != identity:
+        print(f"note: {shown(str(target))}: another publication is there, and is replaced", file=sys.stderr)
     temporary = target.with_name(f"{TEMPORARY}{publication.MAKER}-{target.name}")
     with lock(temporary):
         manifest = _written(temporary, steps, context, found, identity, made)

@@ -23,6 +23,7 @@ from schemas.manifest import ManifestError
 from schemas.published import EVIDENCE, LANGUAGE, PUBLISHED, with_evidence
 from schemas.shard import COUNTS
 from stages.filters.table import FILTERS
+from stages.kept_turns import cut, kept_turns
 
 _COPIED = ("sample_id", "source", "subset", "licence", "messages", "images", "scores", "declared_language")
 
@@ -39,7 +40,7 @@ class Kept:
     @classmethod
     def of(cls, last: Step, context: Context) -> Kept:
         folders = {judge.stage.name: context.out / judge.folder for judge in last.making("verdicts")}
-        telling = {name: folder for name, folder in folders.items() if FILTERS[name].tells_of_kept}
+        telling = {name: folder for name, folder in folders.items() if name in FILTERS and FILTERS[name].tells_of_kept}
         parts = parts_of(last.making("samples"), context)
         detected = next((folder for name, folder in telling.items() if LANGUAGE in FILTERS[name].evidence.names), None)
         return cls(parts, context.out / last.folder, telling, detected)
@@ -68,7 +69,7 @@ class Kept:
             evidence = {judge: table.slice(start, group.num_rows) for judge, table in judged.items()}
             keep = pc.is_null(mine["reason"])
             start += group.num_rows
-            yield self._rows(group, mine, found, evidence).filter(keep).combine_chunks()
+            yield self._rows(_cut(group, keep, evidence), mine, found, evidence).filter(keep).combine_chunks()
         if start != verdict.num_rows:
             raise ManifestError(f"{path}: {start:,} samples, and {verdict.num_rows:,} verdicts; run its stage again")
 
@@ -83,6 +84,19 @@ class Kept:
             kinds = [_struct(table, FILTERS[name].evidence) for name, table in evidence.items()]
             columns[EVIDENCE] = pa.StructArray.from_arrays(kinds, names=list(evidence))
         return pa.table({name: columns[name] for name in self.schema.names}).cast(self.schema)
+
+
+def _cut(samples: pa.Table, keep: pa.ChunkedArray, evidence: dict[str, pa.Table]) -> pa.Table:
+    """The samples with the turns that the filters keep of the kept ones; the others are as they were."""
+    kept = [
+        turns if stays else None for turns, stays in zip(kept_turns(len(keep), evidence), keep.to_pylist(), strict=True)
+    ]
+    if all(turns is None for turns in kept):
+        return samples
+    names = ("messages", "images", "image_info")
+    rows = [dict(cut(row, turns)) for row, turns in zip(samples.select(names).to_pylist(), kept, strict=True)]
+    made = pa.Table.from_pylist(rows, samples.select(names).schema)
+    return pa.table({name: made[name] if name in names else samples[name] for name in samples.column_names})
 
 
 def _is_document(roles: list[str]) -> bool:

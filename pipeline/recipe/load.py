@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.recipe.bundled import find
-from pipeline.recipe.types import Recipe
+from pipeline.recipe.types import RESERVED, Recipe
 from schemas import strict, yaml_file
 from schemas.strict import RecipeError
 
@@ -37,6 +37,13 @@ def load(path: Path | str, out: str | None = None, address: str | None = None, s
             f"run.out: {recipe.run.out!r} is relative, and a Ray job's folder is deleted after it; give a full path"
         )
     return recipe
+
+
+def located(path: Path | str) -> set[str]:
+    """What a recipe has locations for: its sources, its benchmarks, and what every recipe may have."""
+    data = yaml_file.read(path).get("data")
+    sections = [data.get(name) for name in ("sources", "benchmarks")] if isinstance(data, dict) else []
+    return {*RESERVED, *(name for section in sections if isinstance(section, dict) for name in section)}
 
 
 def _refuse_empty(data: dict[str, Any]) -> None:

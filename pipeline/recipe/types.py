@@ -16,8 +16,8 @@ from typing import Literal
 from pipeline.net.fetch_many import Crowd
 from pipeline.net.http_client import Patience
 from schemas import strict
+from stages.duplicates.params import DedupeParams
 from stages.filters.decontaminate import DecontaminateParams
-from stages.filters.dedupe import DedupeParams
 from stages.filters.language import LanguageParams
 from stages.filters.quality import QualityParams
 from stages.ingest import IngestParams
@@ -55,6 +55,9 @@ class Data:
         for name in (*self.sources, *self.benchmarks):
             if not _NAME.fullmatch(name) or name in RESERVED:
                 raise ValueError(f"{name!r} can't name a source; use a-z, 0-9, _ and none of {', '.join(RESERVED)}")
+        for name in self.language.sources if self.language else ():
+            if name not in self.sources:
+                raise ValueError(strict.unknown("language.sources", name, self.sources))
         both = set(self.sources) & set(self.benchmarks)
         if both:
             raise ValueError(f"{', '.join(sorted(both))}: a source and a benchmark of one name; rename one")

@@ -1,13 +1,13 @@
 """The steps of the filters: parts of samples in, a verdict for every row out, in the same order.
 
-A part is a task; of a filter that must see all rows at once there is one task. What a filter loads (a model, an index
-of the benchmarks) is loaded once in every worker and remembered.
+A part is a task. What a filter loads (a model, an index of the benchmarks) is loaded once in every worker and
+remembered.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from pipeline.graph.context import Context
 from pipeline.graph.proof import same_facts, same_rows
-from pipeline.graph.stage import Phase, Stage, Step, all_of
-from pipeline.graph.task import Done, Job, Record
+from pipeline.graph.stage import TURNS, Ending, Facts, Phase, Stage, Step, all_of
+from pipeline.graph.task import Done, Job, Record, records_in
 from pipeline.steps.samples import Part, parts_of
 from pipeline.storage import layout
 from pipeline.storage.part_reader import read
@@ -26,17 +26,18 @@ from schemas.manifest import Counts, Manifest
 from schemas.strict import RecipeError
 from stages.download import role
 from stages.filters.table import FILTERS
-from stages.sources.rating_check import may_rate
+from stages.sources.rating_check import may_rate, may_rate_turns
 from stages.stage import Assets, Filter, counts
+from stages.turn_ledger import COLUMNS, removes_turns, turn_counts
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeJob(Job):
-    """Parts to be judged by a filter. `assets`: files that it needs; `benchmarks`: parts of theirs."""
+    """A part to be judged by a filter. `assets`: files that it needs; `benchmarks`: parts of theirs."""
 
     filter: str
     params: Any
-    samples: tuple[Part, ...]
+    part: Part
     assets: tuple[tuple[str, str], ...]
     benchmarks: tuple[str, ...]
 
@@ -51,9 +52,10 @@ def row(judge: Filter, number: int) -> Stage:
         reasons=judge.reasons,
         steps=functools.partial(_steps, judge),
         phases=(Phase(functools.partial(_split, judge), _do),),
+        finish=functools.partial(_finish, judge),
         absent=f"no section data.{judge.name}, or it is off",
         foresee=functools.partial(_foresee, judge),
-        verify=_verify,
+        verify=functools.partial(_verify, judge),
         require=functools.partial(_require, judge),
     )
 
@@ -75,36 +77,42 @@ def _steps(judge: Filter, stage: Stage, context: Context, before: Sequence[Step]
 
 
 def _split(judge: Filter, step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
-    parts = parts_of(step.making("samples"), context)
     benchmarks = tuple(part.path for part in parts_of(step.benchmarks, context))
     assets = tuple((name, str(context.content.asset(name)[0])) for name in judge.assets)
-    shares = [tuple(parts)] if judge.scope == "all" and parts else [(part,) for part in parts]
     return [
         JudgeJob(
-            amount=sum(part.rows for part in share),
+            amount=part.rows,
             filter=judge.name,
             params=step.params,
-            samples=share,
+            part=part,
             assets=assets,
             benchmarks=benchmarks,
         )
-        for share in shares
+        for part in parts_of(step.making("samples"), context)
     ]
 
 
 def _do(job: JudgeJob, writer: PartWriter) -> Done:
     judge = FILTERS[job.filter]
-    tables = [read(part.path, ["sample_id", *judge.columns]) for part in job.samples]
+    table = read(job.part.path, ["sample_id", *judge.columns])
     loaded = _loaded(job.filter, job.params, job.assets, job.benchmarks) if judge.load else None
-    verdict = judge.verdicts(pa.concat_tables(tables).combine_chunks(), job.params, loaded)
-    by_source: dict[str, Counts] = {}
-    start = 0
-    for number, part in enumerate(job.samples, writer.number):
-        rows = verdict.slice(start, part.rows)
-        start += part.rows
-        writer.write(layout.verdict(number), rows.schema, [rows])
-        by_source[part.source] = by_source.get(part.source, Counts()) + counts(rows)
-    return Done(by_source)
+    verdict = judge.verdicts(table.combine_chunks(), job.params, loaded)
+    writer.write(layout.verdict(writer.number), verdict.schema, [verdict])
+    turns = {job.part.source: asdict(turn_counts(verdict))} if removes_turns(judge.evidence) else {}
+    return Done({job.part.source: counts(verdict)}, {TURNS: turns})
+
+
+def _finish(judge: Filter, ending: Ending, writer: PartWriter) -> Facts:
+    return Facts(_turns(judge, ending.records))
+
+
+def _turns(judge: Filter, records: Iterable[Record]) -> dict[str, Any]:
+    """The ledger of turns by source as a fact, of a filter that may remove some."""
+    turns: dict[str, Counts] = {}
+    for record in records:
+        for source, counted in record.facts.get(TURNS, {}).items():
+            turns[source] = turns.get(source, Counts()) + Counts(**counted)
+    return {TURNS: {name: asdict(counted) for name, counted in turns.items()}} if removes_turns(judge.evidence) else {}
 
 
 _models: dict[Any, Any] = {}
@@ -126,13 +134,21 @@ def _loaded(name: str, params: Any, assets: tuple[tuple[str, str], ...], benchma
 def _foresee(judge: Filter, step: Step, context: Context) -> None:
     """A score that no source can give."""
     sources = context.recipe.data.sources
-    for key, names in judge.scores(step.params).items():
-        for name in names:
-            listed = {label: functools.partial(_record_files, label, context) for label in sources}
-            if not any(may_rate(name, source, listed[label]) for label, source in sources.items()):
-                there = sorted({column for source in sources.values() for column in source.scores})
-                why = f"no source rates its rows under that name; its declaration lists {', '.join(there) or 'none'}"
-                raise RecipeError(f"data.{judge.name}.{key}.{name}: {why}, and `texts` has columns that end in _min")
+    listed = {label: functools.partial(_record_files, label, context) for label in sources}
+    for key, name in _asked(judge.scores, step):
+        if not any(may_rate(name, source, listed[label]) for label, source in sources.items()):
+            there = sorted({column for source in sources.values() for column in source.scores})
+            why = f"no source rates its rows under that name; its declaration lists {', '.join(there) or 'none'}"
+            raise RecipeError(f"data.{judge.name}.{key}.{name}: {why}, and `texts` has columns that end in _min")
+    for key, name in _asked(judge.turn_scores, step):
+        if not any(may_rate_turns(name, source, listed[label]) for label, source in sources.items()):
+            why = "no source rates its turns under that name; `texts` alone does, in columns that end in _ratings"
+            raise RecipeError(f"data.{judge.name}.{key}.{name}: {why}")
+
+
+def _asked(scores: Callable[[Any], Mapping[str, Iterable[str]]], step: Step) -> Iterator[tuple[str, str]]:
+    """(key, name) of every rating that a step's parameters ask for."""
+    return ((key, name) for key, names in scores(step.params).items() for name in names)
 
 
 def _record_files(label: str, context: Context) -> list[Path] | None:
@@ -143,19 +159,30 @@ def _record_files(label: str, context: Context) -> list[Path] | None:
     return [context.place(label) / file.file for file in found if role(file.file, source) == "records"]
 
 
-def _verify(folder: Path, manifest: Manifest) -> None:
-    """The ledger is that of the verdicts."""
+def _verify(judge: Filter, folder: Path, manifest: Manifest) -> None:
+    """The ledgers, of samples and of turns, are those of the verdicts."""
+    told = _turns(judge, records_in(folder, manifest.identity))
+    names = verify(folder, manifest, told)
+    if told:
+        said = sum((Counts(**counted) for counted in told[TURNS].values()), Counts())
+        verdicts = (read(folder / name, list(COLUMNS)) for name in names)
+        same_rows(folder, "turns", said, sum(map(turn_counts, verdicts), Counts()))
+
+
+def verify(folder: Path, manifest: Manifest, facts: Mapping[str, Any] | None = None) -> list[str]:
+    """The ledger is that of the verdicts; the names of their files. `facts`: what else the manifest must say."""
     names = [file.name for file in manifest.files if layout.is_a("verdict", file.name)]
     found = sum((counts(read(folder / name, ["reason"])) for name in names), Counts())
-    same_facts(folder, manifest, {})
+    same_facts(folder, manifest, facts or {})
     same_rows(folder, "counts", manifest.counts, found)
+    return names
 
 
 def _require(judge: Filter, step: Step, context: Context) -> None:
     """A minimum for a score that no sample has would filter nothing, silently."""
-    known = {name for s in step.making("samples") for name in context.finished(s).facts["scores"]}
-    for key, names in judge.scores(step.params).items():
-        for name in names:
+    for column, scores in (("scores", judge.scores), ("turn_scores", judge.turn_scores)):
+        known = {name for s in step.making("samples") for name in context.finished(s).facts[column]}
+        for key, name in _asked(scores, step):
             if name not in known:
                 there = ", ".join(sorted(known)) or "none"
                 where = f"data.{judge.name}.{key}.{name}"

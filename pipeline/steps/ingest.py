@@ -38,6 +38,7 @@ from stages.sources.records.slices import read as read_slice
 from stages.sources.records.streams import DataError
 
 _LISTING = "listing-{}.arrow"  # by the step that listed the files: another run's may be another
+_RATED = ("scores", "turn_scores")  # SAMPLE's columns of ratings; a fact by this name tells their names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +127,8 @@ def _do(job: IngestJob, writer: PartWriter) -> Done:
 
 
 def _ingested(job: IngestJob, writer: PartWriter) -> Done:
-    counts, rejects, ratings = [], [], set()
+    counts, rejects = [], []
+    rated: dict[str, set[str]] = {column: set() for column in _RATED}
     passed = unread.of_file(path_of(job.root, job.slice.file), job.slice.rows, job.source)
 
     def samples() -> Iterator[pa.Table]:
@@ -134,7 +136,8 @@ def _ingested(job: IngestJob, writer: PartWriter) -> Done:
             counts.append(piece.counts)
             rejects.append(piece.rejects)
             passed.update(piece.unread)
-            ratings.update(piece.samples["scores"].combine_chunks().flatten().field("name").to_pylist())
+            for column, names in rated.items():
+                names.update(_names(piece.samples[column]))
             yield piece.samples
 
     writer.write(layout.part(writer.number), SAMPLE, samples())
@@ -142,7 +145,13 @@ def _ingested(job: IngestJob, writer: PartWriter) -> Done:
     total = sum(counts, Counts())
     if total.rows_in != job.slice.rows:
         raise ValueError(f"{job.slice.file}: {total.rows_in} rows read, {job.slice.rows} listed; run again")
-    return Done({job.name: total}, {"scores": sorted(ratings), "unread": unread.counted([passed])})
+    facts = {column: sorted(names) for column, names in rated.items()}
+    return Done({job.name: total}, {**facts, "unread": unread.counted([passed])})
+
+
+def _names(rated: pa.ChunkedArray) -> list[str]:
+    """The names of the ratings in a column of theirs."""
+    return list(rated.combine_chunks().flatten().field("name").to_pylist())
 
 
 def _pieces(job: IngestJob) -> Iterator[Ingested]:
@@ -168,28 +177,26 @@ def _finish(ending: Ending, writer: PartWriter) -> Facts:
         path.unlink()
     passed = unread.counted(record.facts["unread"] for record in ending.records)
     told = unread.told(passed, ending.step.params[0])
-    scores = sorted({name for record in ending.records for name in record.facts["scores"]})
+    rated = {column: sorted({n for record in ending.records for n in record.facts[column]}) for column in _RATED}
     rejected = sum((record.counts for record in ending.records), Counts())
     missing = rejected.rejected.get("image_missing", 0)
     lost = (
         f"{missing:,} rows name images that are not there: is `images` right?" if 2 * missing > rejected.rows_in else ""
     )
     note = "".join(f"; {text}" for text in (lost, told) if text)
-    return Facts({"scores": scores, "unread": passed}, note=note)
+    return Facts({**rated, "unread": passed}, note=note)
 
 
 def _verify(folder: Path, manifest: Manifest) -> None:
     """Samples, rejects and the names of ratings are those of the parts."""
     names = [file.name for file in manifest.files]
-    ratings = [
-        read(folder / name, ["scores"])["scores"].combine_chunks() for name in names if layout.is_a("part", name)
-    ]
+    parts = [read(folder / name, list(_RATED)) for name in names if layout.is_a("part", name)]
     rejected = [read(folder / name, schema=REJECT)["reason"] for name in names if layout.is_a("rejected", name)]
-    scores = {name for rated in ratings for name in rated.flatten().field("name").to_pylist()}
+    rated = {column: sorted({name for part in parts for name in _names(part[column])}) for column in _RATED}
     reasons = Counter(reason for column in rejected for reason in column.to_pylist())
     passed = unread.counted(record.facts["unread"] for record in records_in(folder, manifest.identity))
-    same_facts(folder, manifest, {"scores": sorted(scores), "unread": passed})
-    same_rows(folder, "samples", manifest.counts.kept, sum(map(len, ratings)))
+    same_facts(folder, manifest, {**rated, "unread": passed})
+    same_rows(folder, "samples", manifest.counts.kept, sum(part.num_rows for part in parts))
     same_rows(folder, "rejects", Counter(manifest.counts.rejected), reasons)
 
 

@@ -154,7 +154,7 @@ def _verify(folder: Path, manifest: Manifest) -> None:
 
 PRETOKENISE = Stage(
     name="pretokenise",
-    number=7,
+    number=8,
     version=pretokenise.VERSION,
     makes="shards",
     reasons=pretokenise.REASONS,

@@ -41,6 +41,12 @@ def row_groups(path: str | Path, columns: list[str] | None = None, first: int = 
             yield table
 
 
+def row_group(path: str | Path, number: int, columns: list[str] | None = None) -> pa.Table:
+    """One row group. Raises ManifestError for a damaged file."""
+    with _whole(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        return file.read_row_group(number, columns)
+
+
 def row_groups_from(path: str | Path, columns: list[str], row: int) -> tuple[int, Iterator[pa.Table]]:
     """The row groups from the one that holds a row on, and the number of the first one's first row."""
     with _whole(path), pq.ParquetFile(path) as file:

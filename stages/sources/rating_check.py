@@ -14,7 +14,7 @@ from stages.sources.declaration import Source
 from stages.sources.records import parquet
 from stages.sources.records.slices import kind
 from stages.sources.records.streams import DataError
-from stages.sources.shapes.texts import is_rating
+from stages.sources.shapes.texts import is_rating, rates_turns
 
 _OWN = "scores"  # of our own samples
 _SCHEMAS = 256  # files that are looked into
@@ -30,6 +30,15 @@ def may_rate(name: str, source: Source, listed: Callable[[], Sequence[Path] | No
     files = listed()
     if not own:
         return _OWN in source.scores if files is None else any(_named(path, source.scores) for path in files[:_SCHEMAS])
+    return _has_column(name, files)
+
+
+def may_rate_turns(name: str, source: Source, listed: Callable[[], Sequence[Path] | None]) -> bool:
+    """Whether the turns of a source may be rated under `name`, which FineVision's shape alone does."""
+    return source.format == "texts" and rates_turns(name) and _has_column(name, listed())
+
+
+def _has_column(name: str, files: Sequence[Path] | None) -> bool:
     if files is None or len(files) > _SCHEMAS or any(kind(path.name) != "parquet" for path in files):
         return True
     return any(name in _columns(path, name) for path in files)

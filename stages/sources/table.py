@@ -40,7 +40,7 @@ FORMATS = {
         ("texts",),
         turns=("texts",),
         turn_keys=("user", "assistant"),
-        also=texts.is_rating,
+        also=texts.rates,
     ),
     "conversations": Format(
         conversations.adapt,

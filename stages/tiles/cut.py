@@ -1,4 +1,4 @@
-"""Crops of an image by its grid, as schemes share them."""
+"""Crops of an image by its grid, as schemes share them: each pixel is resized once and copied once, into its tile."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from PIL import Image
 from stages.tiles.scheme import Grid
 
 
-def stretched(image: Image.Image, grid: Grid, side: int) -> np.ndarray:
-    """uint8 [num_tiles, side, side, 3] of an RGB image that is stretched onto its grid, whatever that does to its
-    aspect ratio; row by row, thumbnail last; bicubic."""
-    tiles = cells(resized(image, grid.cols * side, grid.rows * side), side)
+def stretch(tiles: np.ndarray, image: Image.Image, grid: Grid) -> None:
+    """Fill the tiles of an RGB image that is stretched onto its grid, whatever that does to its aspect ratio; row by
+    row, thumbnail last; bicubic."""
+    side = tiles.shape[1]
+    place(tiles[: grid.rows * grid.cols], resized(image, grid.cols * side, grid.rows * side))
     if grid.thumbnail:
-        tiles = np.concatenate([tiles, resized(image, side, side)[None]])
-    return np.ascontiguousarray(tiles)
+        tiles[-1] = resized(image, side, side)
 
 
-def cells(canvas: np.ndarray, side: int) -> np.ndarray:
-    """[rows * side, cols * side, 3] -> [rows * cols, side, side, 3], row by row."""
+def place(tiles: np.ndarray, canvas: np.ndarray) -> None:
+    """Fill tiles from the canvas that they are of, row by row."""
+    side = tiles.shape[1]
     rows, cols = canvas.shape[0] // side, canvas.shape[1] // side
-    return canvas.reshape(rows, side, cols, side, 3).swapaxes(1, 2).reshape(-1, side, side, 3)
+    tiles.reshape(rows, cols, side, side, 3)[:] = canvas.reshape(rows, side, cols, side, 3).swapaxes(1, 2)
 
 
 def resized(image: Image.Image, width: int, height: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from stages.tiles.cut import stretched
+from stages.tiles.cut import stretch
 from stages.tiles.nearest import all_nearest, nearest
 from stages.tiles.scheme import EqualTiles, Grid, Grids, check_size
 
@@ -44,5 +44,5 @@ class InternVL(EqualTiles):
         rows, cols = all_nearest(widths, heights, self.tile, self.max_tiles)
         return self._all(rows, cols, (rows * cols > 1) & self.thumbnail)
 
-    def cut(self, image: Image.Image, grid: Grid) -> np.ndarray:
-        return stretched(image, grid, self.tile)
+    def cut_into(self, tiles: np.ndarray, image: Image.Image, grid: Grid) -> None:
+        stretch(tiles, image, grid)

@@ -20,6 +20,7 @@ jinaai/jina-vlm, image_processing_jvlm.py.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
@@ -92,16 +93,17 @@ class Jina(Scheme):
     def runs(self, grid: Grid, width: int, height: int) -> Runs:
         return _blocks((self._lines(1),) * 2, (self._lines(grid.rows), self._lines(grid.cols)))
 
-    def cut(self, image: Image.Image, grid: Grid) -> np.ndarray:
+    def cut_into(self, tiles: np.ndarray, image: Image.Image, grid: Grid) -> None:
         stride = self._window * self.patch
-        pixels = np.array(rgb(image))
+        pixels = np.asarray(rgb(image), np.float32)
         size = self._first(*image.size)
         if size != image.size:
-            pixels = _bilinear(pixels, *size)
+            pixels = _bilinear(pixels, *size).astype(np.float32)
+        tiles[0] = _bilinear(pixels, self.tile, self.tile)
         canvas = _bilinear(pixels, grid.cols * stride + self._around, grid.rows * stride + self._around)
-        starts = [(top * stride, left * stride) for top in range(grid.rows) for left in range(grid.cols)]
-        tiles = [canvas[top : top + self.tile, left : left + self.tile] for top, left in starts]
-        return np.stack([_bilinear(pixels, self.tile, self.tile), *tiles])
+        starts = itertools.product(range(0, grid.rows * stride, stride), range(0, grid.cols * stride, stride))
+        for tile, (top, left) in zip(tiles[1:], starts, strict=True):
+            tile[:] = canvas[top : top + self.tile, left : left + self.tile]
 
     def _first(self, width: int, height: int) -> Size:
         """The size that an image has before its grid is chosen."""
@@ -172,10 +174,10 @@ def _tilings(max_tiles: int) -> np.ndarray:
 
 
 def _bilinear(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    """uint8 [height, width, 3], by the very function that the reference's resize ends in."""
+    """uint8 [height, width, 3] of float32, by the very function that the reference's resize ends in."""
     import torch  # what cuts tiles trains or answers; what counts them does without
 
-    image: Any = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+    image: Any = torch.from_numpy(pixels).permute(2, 0, 1)[None]
     found = torch.nn.functional.interpolate(image, (height, width), mode="bilinear", align_corners=False)
-    done: np.ndarray = found[0].round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    done: np.ndarray = found[0].round_().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     return done

@@ -44,15 +44,16 @@ class Llava15Square(_OneTile):
     patch: int = 14
     merge: int = 1
 
-    def cut(self, image: Image.Image, grid: Grid) -> np.ndarray:
+    def cut_into(self, tiles: np.ndarray, image: Image.Image, grid: Grid) -> None:
         long = int(self.tile * max(image.size) / min(image.size))
         start = (long - self.tile) // 2
         if long > _RATIO * self.tile:
-            return _middle(image, start / long, (start + self.tile) / long, self.tile)[None]
+            tiles[0] = _middle(image, start / long, (start + self.tile) / long, self.tile)
+            return
         wide = image.width > image.height
         whole = resized(image, long if wide else self.tile, self.tile if wide else long)
         middle = slice(start, start + self.tile)
-        return np.ascontiguousarray(whole[:, middle] if wide else whole[middle])[None]
+        tiles[0] = whole[:, middle] if wide else whole[middle]
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Llava15Pad(_OneTile):
     patch: int = 14
     merge: int = 1
 
-    def cut(self, image: Image.Image, grid: Grid) -> np.ndarray:
+    def cut_into(self, tiles: np.ndarray, image: Image.Image, grid: Grid) -> None:
         image = rgb(image)
         if max(image.size) > _LONGEST:
             image = image.reduce(-(-max(image.size) // _LONGEST))
@@ -77,7 +78,7 @@ class Llava15Pad(_OneTile):
             canvas.paste(strip, (left, 0))
             square.paste(canvas.resize((self.tile, strip.height), Image.Resampling.BICUBIC), (0, top))
             top += strip.height
-        return resized(square, self.tile, self.tile)[None]
+        tiles[0] = resized(square, self.tile, self.tile)
 
 
 def _strips(image: Image.Image, side: int) -> list[Image.Image]:

@@ -25,7 +25,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from stages.tiles.cut import cells, resized
+from stages.tiles.cut import place, resized
 from stages.tiles.scheme import Grid, Grids, Kind, Runs, Scheme, check_size
 
 
@@ -74,7 +74,7 @@ class LlavaAnyres(Scheme):
         line: list[tuple[Kind, int]] = [("patch", across), ("row", 1)] if across else [("row", 1)]
         return (("start", 1), ("patch", self._base**2), *line * down, ("end", 1))
 
-    def cut(self, image: Image.Image, grid: Grid) -> np.ndarray:
+    def cut_into(self, tiles: np.ndarray, image: Image.Image, grid: Grid) -> None:
         width, height = grid.cols * self.tile, grid.rows * self.tile
         across, down = width / image.width, height / image.height
         if across < down:
@@ -84,8 +84,8 @@ class LlavaAnyres(Scheme):
         left, top = (width - fitted[0]) // 2, (height - fitted[1]) // 2
         canvas = np.zeros((height, width, 3), np.uint8)
         canvas[top : top + fitted[1], left : left + fitted[0]] = resized(image, *fitted)
-        tiles = [resized(image, self.tile, self.tile)[None], cells(canvas, self.tile)]
-        return np.ascontiguousarray(np.concatenate(tiles))
+        tiles[0] = resized(image, self.tile, self.tile)
+        place(tiles[1:], canvas)
 
     @property
     def _base(self) -> int:

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from stages.tiles.cut import stretched
+from stages.tiles.cut import stretch
 from stages.tiles.nearest import all_nearest, nearest
 from stages.tiles.scheme import EqualTiles, Grid, Grids, Size, check_size
 
@@ -69,8 +69,8 @@ class LlmJp4VL(EqualTiles):
             rows[some], cols[some] = all_nearest(widths[some], heights[some], self.tile, tiles)
         return self._all(rows, cols, rows * cols > 1)
 
-    def cut(self, image: Image.Image, grid: Grid) -> np.ndarray:
-        return stretched(image, grid, self.tile)
+    def cut_into(self, tiles: np.ndarray, image: Image.Image, grid: Grid) -> None:
+        stretch(tiles, image, grid)
 
     def _within(self, width: int, height: int, most: int) -> Grid:
         check_size(width, height)

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from stages.tiles.cut import stretched
+from stages.tiles.cut import stretch
 from stages.tiles.scheme import Grid, Grids, Runs, Scheme, check_size, framed
 from stages.tiles.smart_resize import all_smart_resize, check_pixels, smart_resize
 
@@ -52,5 +52,5 @@ class QwenNative(Scheme):
     def runs(self, grid: Grid, width: int, height: int) -> Runs:
         return framed(grid.num_tiles)
 
-    def cut(self, image: Image.Image, grid: Grid) -> np.ndarray:
-        return stretched(image, grid, self.side)
+    def cut_into(self, tiles: np.ndarray, image: Image.Image, grid: Grid) -> None:
+        stretch(tiles, image, grid)

@@ -81,8 +81,18 @@ class Scheme(ABC):
         """The tokens of an image of so many pixels on its grid."""
 
     @abstractmethod
+    def cut_into(self, tiles: np.ndarray, image: Image.Image, grid: Grid) -> None:
+        """Fill uint8 [num_tiles, side, side, 3] from an upright RGB image: row by row, the thumbnail last or first."""
+
     def cut(self, image: Image.Image, grid: Grid) -> np.ndarray:
-        """uint8 [num_tiles, side, side, 3] of an upright RGB image: row by row, the thumbnail last or first."""
+        """The tiles of an image as an array of their own."""
+        tiles = self.room(grid.num_tiles)
+        self.cut_into(tiles, image, grid)
+        return tiles
+
+    def room(self, num_tiles: int) -> np.ndarray:
+        """uint8 [num_tiles, side, side, 3], to be filled."""
+        return np.empty((num_tiles, self.side, self.side, 3), np.uint8)
 
     def grids_of(self, sizes: Sequence[Size], count_text: Callable[[], int]) -> list[Grid]:
         """The grids of a conversation's images; `count_text` gives the tokens of its text to a scheme that asks."""

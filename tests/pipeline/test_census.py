@@ -81,7 +81,7 @@ def assert_equal_to_the_shards(found: dict[str, Any], context: Context, steps: l
 def test_a_finished_run_has_the_numbers_of_its_shards(tiny_run: Finished, tmp_path: Path) -> None:
     path, context, steps = tiny_run
     found = census(path, json_file=tmp_path / "c.json")[0]
-    assert "after dedupe, decontaminate, language, quality" in found["basis"]
+    assert "after decontaminate, language, quality, dedupe" in found["basis"]
     assert_equal_to_the_shards(found, context, steps)
     manifests = [read(context.out / step.folder) for step in steps[-1].making("samples")]
     assert found["rejected"] == sum(sum(m.counts.rejected.values()) for m in manifests) == 2
@@ -157,9 +157,9 @@ def test_before_the_filters_have_run_nothing_is_filtered(
     assert "is not finished; run `python -m pipeline run" in error and error.count("\n") == 1
     do(path, None, ("hash", "ingest"))
     found = census(path, json_file=tmp_path / "c.json")[0]
-    assert "before any filter (dedupe, decontaminate, language, quality: not all finished)" in found["basis"]
+    assert "before any filter (decontaminate, language, quality, dedupe: not all finished)" in found["basis"]
     assert not any("." in reason for reason in found["dropped"])
-    do(path, None, ("hash", "ingest", "dedupe"))
+    do(path, None, ("hash", "ingest", "quality"))
     assert census(path, json_file=tmp_path / "d.json")[0] == found
     run(path)
     after = census(path, json_file=tmp_path / "e.json")[0]

@@ -127,7 +127,8 @@ def test_a_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     code = {p.relative_to(ROOT).as_posix() for name in PACKAGES for p in (ROOT / name).rglob("*.py")}
     pages = {p.relative_to(ROOT).as_posix() for p in (ROOT / "pipeline").rglob("*.j2")}
     configs = {f"pipeline/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / "configs").rglob("*.yaml")}
-    assert names == code | pages | configs and configs
+    data = {p.relative_to(ROOT).as_posix() for p in (ROOT / "stages").rglob("*.yaml")}
+    assert names == code | pages | configs | data and configs and data
 
 
 @pytest.mark.parametrize("how", ["wheel", "editable"])
@@ -139,7 +140,7 @@ def test_the_commands_work_from_any_folder(
     assert done(bin / "tessera-train", "--help", cwd=elsewhere).startswith("usage: tessera-train ")
     sets = [word for name, place in corpus.places.items() for word in ("--set", f"run.locations.{name}={place}")]
     planned = done(bin / "tessera", "plan", "configs/quickstart.yaml", *sets, cwd=elsewhere)
-    assert planned.count("to do") == 13
+    assert planned.count("to do") == 14
 
 
 def test_a_run_from_any_folder_writes_the_same_bytes(

@@ -63,6 +63,10 @@ WRONG: dict[str, tuple[Edit, str]] = {
         lambda m: m["data"]["language"].update(keep=["en", "jp"]),
         "data.language.keep: 'jp' is no language of the model; did you mean 'ja'?",
     ),
+    "rules for no source": (
+        lambda m: m["data"]["language"].update(sources={"fien": {"mixed": "drop"}}),
+        "language.sources.fien: unknown key; did you mean 'fine'?",
+    ),
     "three letters": (lambda m: m["data"]["language"].update(keep=["deu"]), "did you mean 'de'?"),
     "no language": (lambda m: m["data"]["language"].update(keep=["xx"]), "'xx' is no language of the model"),
     "quality": (lambda m: m["data"].update(quality="of"), "did you mean 'off'?"),

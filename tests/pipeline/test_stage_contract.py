@@ -201,7 +201,7 @@ def test_every_command_knows_its_verdicts_by_what_it_makes(
     assert lines["dropped crowd.crowded"][-1] == count > 0
     # in running order: after the filters before it, before what the shards' own stage drops
     order = [what.split(".")[0].removeprefix("dropped ") for what in lines if what.startswith("dropped")]
-    assert list(dict.fromkeys(order)) == [n for n in crowd.TABLE if n in order] and order[-2:] == ["quality", "crowd"]
+    assert list(dict.fromkeys(order)) == [n for n in crowd.TABLE if n in order] and order[-2:] == ["dedupe", "crowd"]
     assert report.content(made, [])["reasons"]["crowd.crowded"] == crowd.REASONS["crowded"]
     shown = {one: _shown(steps, context, one) for one in (min(gone), max(gone))}
     assert all("crowd          drop: crowded  key " in text for text in shown.values())

@@ -100,7 +100,7 @@ def test_sources_in_another_order_rename_what_reads_all_of_them(tiny_run: Finish
         mapping["data"]["sources"] = dict(reversed(mapping["data"]["sources"].items()))
 
     _, turned = opened(tiny_recipe(turn), context.out)
-    assert moved(steps, turned) == {"dedupe", "decontaminate", "language", "quality", "pretokenise"}
+    assert moved(steps, turned) == {"compare", "decontaminate", "language", "quality", "dedupe", "pretokenise"}
 
 
 def test_another_benchmark_renames_what_reads_it_for_that(tiny_run: Finished, tiny_recipe: MakeRecipe) -> None:
@@ -110,7 +110,7 @@ def test_another_benchmark_renames_what_reads_it_for_that(tiny_run: Finished, ti
         mapping["data"]["benchmarks"]["exam"]["prompt"] = "What number is it?"
 
     _, other = opened(tiny_recipe(ask), context.out)
-    assert moved(steps, other) == {"ingest exam", "decontaminate", "pretokenise"}
+    assert moved(steps, other) == {"ingest exam", "decontaminate", "dedupe", "pretokenise"}
 
 
 def test_a_manifest_names_what_its_step_has_read(tiny_run: Finished) -> None:
@@ -125,5 +125,5 @@ def test_a_manifest_names_what_its_step_has_read(tiny_run: Finished) -> None:
             assert inputs.pop(read.folder if by_identity else read.prefix) == read.stage.content(manifest)
             assert not by_identity or manifest.identity == read.identity
         assert not inputs
-    assert sum(bool(step.needs) for step in steps) == 8
+    assert sum(bool(step.needs) for step in steps) == 9
     assert {step.stage.named_by for step in steps} == {"identity", "content"}

@@ -107,6 +107,13 @@ EDITED: dict[str, tuple[str, Edit, str]] = {
         lambda m: next(f for f in m["files"] if f["name"] == "index.parquet").update(rows=3),
         "index.parquet has 3 rows in it, and 29 in truth",
     ),
+    "turns": ("quality", lambda m: m["facts"]["turns"]["talks"].update(kept=1), "facts.turns is"),
+    "turns of nobody": ("quality", lambda m: m["facts"].clear(), "facts.turns is 'missing'"),
+    "turn ratings": (
+        "ingest",
+        lambda m: m["facts"].update(turn_scores=["x_ratings"]),
+        "facts.turn_scores is ['x_ratings']",
+    ),
     "ratings": ("ingest", lambda m: m["facts"].update(scores=["relevance_min"]), "facts.scores is ['relevance_min']"),
     "content": ("hash", lambda m: m["facts"].update(content="0" * 64), "facts.content"),
     "counts of a source": (

@@ -53,6 +53,7 @@ def sample(number: int, images: list[bytes]) -> dict[str, Any]:
         "images": [{"bytes": data, "path": None if number else "x.png"} for data in images],
         "image_info": [INFO for _ in images],
         "scores": [{"name": "relevance_min", "value": 4.5}] if number else [],
+        "turn_scores": [{"name": "relevance_ratings", "values": [4.5, None]}] if number else [],
         "declared_language": None if number else "ja",
     }
 

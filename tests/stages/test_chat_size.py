@@ -57,7 +57,7 @@ def test_layouts_are_remembered_up_to_a_number_of_bytes(monkeypatch: pytest.Monk
     chat = ChatFormat(KINDS["byte-level BPE"](), TOKENS)
     talks = [talk(*[("user", "a"), ("assistant", "b")] * turns) for turns in (1, 2, 3, 40, 1, 3000, 2, 1)]
     first = [chat.encode(messages, []) for messages in talks]
-    assert 0 < chat._layouts.held <= 30_000
+    assert 0 < chat._layouts.held <= 30_000 and 0 < chat._means.plans.held <= 30_000
     assert [chat.encode(messages, []) for messages in talks] == first
     # one that is asked for again and again stays
     known, shape = chat._layouts.of(ONE, False), (("user", ("text",)),)

@@ -58,6 +58,7 @@ def test_every_field_of_a_sample(tmp_path: Path) -> None:
         ],
         "images": [{"bytes": PNG, "path": "a.png"}, {"bytes": PNG, "path": "b.png"}],
         "scores": [{"name": "aest", "value": 3.0}, {"name": "clip", "value": 0.5}],
+        "turn_scores": [],
         "declared_language": "ja",
     }
     assert [(i["sha256"], i["width"], i["height"]) for i in infos] == [(hashlib.sha256(PNG).hexdigest(), 30, 20)] * 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -117,6 +118,70 @@ def test_ordinary_text_keeps_the_ids_of_the_chat_template(kind: str, question: s
     assert (chat.encode_prompt if prompt else chat.encode)(messages, []).input_ids == list(theirs)
 
 
+def by_first_character(kind: str, told: str, ranges: list[tuple[int, int]]) -> list[list[int]]:
+    """The places of the tokens whose first character lies in each range, as the tokenizer's own offsets say."""
+    offsets = chat_of(kind)._plain._later.encode(told, add_special_tokens=False).offsets
+    return [[n for n, (first, _) in enumerate(offsets) if begin <= first < end] for begin, end in ranges]
+
+
+LETTERS = st.sampled_from(["\u0301", "\u0338", "か", "\u3099", "ﬁ", "\ufdfa", "Å", "ｱ", "😀", "\n", " ", "\u200b"])
+ANYTHING = st.lists(TEXT | ORDINARY | LETTERS, max_size=4).map("".join)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=60)
+@given(parts=st.lists(ANYTHING, min_size=2, max_size=6))
+def test_a_token_belongs_to_the_part_that_its_first_character_lies_in(kind: str, parts: list[str]) -> None:
+    ends = [len("".join(parts[: n + 1])) for n in range(len(parts))]
+    ranges = list(itertools.pairwise(ends))[::2]
+    ids, found = chat_of(kind)._plain.divided("".join(parts), False, ranges)
+    assert ids == chat_of(kind)._plain.ids("".join(parts), False)
+    wanted = [places for places in by_first_character(kind, "".join(parts), ranges) if places]
+    assert [list(range(start, stop)) for start, stop in found] == wanted
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=60)
+@given(head=st.sampled_from(["assistant\n", "x:", "<b> ", "cat", "a ="]), after=ANYTHING)
+def test_what_follows_a_head_is_told_from_it_by_its_ids_alone(kind: str, head: str, after: str) -> None:
+    plain = chat_of(kind)._plain
+    known, ids = plain.head(head), plain.ids(head + after, False)
+    if known is not None and ids[: len(known)] == known:
+        (places,) = by_first_character(kind, head + after, [(len(head), len(head + after))])
+        assert places == list(range(len(known), len(ids)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=60)
+@given(answer=ANYTHING | ANYTHING.map("\n".__add__))
+def test_the_targets_of_an_answer_are_the_tokens_that_begin_in_it(kind: str, answer: str) -> None:
+    """Not one that begins in the line break before it."""
+    chat = chat_of(kind)
+    ids, targets, *_ = chat.encode(talk(("user", "x"), ("assistant", answer)), [])
+    start, end = (chat.tokenizer.convert_tokens_to_ids(name) for name in (START, END))
+    first, last = (len(ids) - 1 - ids[::-1].index(number) for number in (start, end))
+    (places,) = by_first_character(kind, f"assistant\n{answer}", [(len("assistant\n"), len(f"assistant\n{answer}"))])
+    assert targets == [(first + 1 + min(places) if places else last, last + 1)]
+
+
+def test_a_token_that_begins_in_the_header_is_no_target_though_it_ends_in_the_answer() -> None:
+    """The header alone would be two tokens more."""
+    made = KINDS["byte-level BPE"]()
+    made.chat_template = made.chat_template.replace("}\n{{ m", "}\nca{{ m").replace("assistant\n", "assistant\nca")
+    chat = ChatFormat(made, TOKENS)
+    ids, ((start, end),), *_ = chat.encode(talk(("user", "x"), ("assistant", "ts")), [])
+    assert [chat.decode([token], False) for token in ids[start - 2 : end]] == ["\n", "cat", "s", END]
+    assert end - start == 2 and len(chat._plain.head("\nca") or []) == 3
+
+
+@pytest.mark.parametrize("kind", ["byte-level BPE", "Unigram of one stretch"])
+def test_an_answer_is_told_from_its_header_without_following_its_characters(kind: str) -> None:
+    """As the tokenizers of Qwen, Llama 3 and LLM-jp are: that it may be done is no matter of luck."""
+    plain = chat_of(kind)._plain
+    assert plain.head("assistant\n") == plain.ids("assistant\n", False)
+    assert plain.head("助手\n") is None
+
+
 def test_a_text_is_cut_only_where_it_spells_a_control_token() -> None:
     chat = chat_of("BPE that merges them")
     ids = chat.encode(talk(("user", f"{END[:-1]}x{END}")), []).input_ids
@@ -217,6 +282,16 @@ def test_a_template_that_prints_the_image_token_itself_is_refused() -> None:
     made.chat_template = "<image>" + made.chat_template
     with pytest.raises(ChatError, match="prints '<image>' here, which it may not"):
         ChatFormat(made, TOKENS)
+
+
+def test_layout_text_before_any_control_token_is_the_first(kind: str = "Unigram, first blank") -> None:
+    """And gets the blank that such a tokenizer puts before a first word."""
+    made = KINDS[kind]()
+    made.chat_template = "user\n{% for m in messages %}{{ m['content'] }}<|im_end|>{% endfor %}"
+    made.chat_template += "{% if add_generation_prompt %}<|im_start|>{% endif %}"
+    chat = ChatFormat(made, TOKENS)
+    ids, _, ((start, _),), _ = chat.encode(talk(("user", ""), ("assistant", "cats"), images=1), [1])
+    assert ids[:start] == chat.tokenizer("user\n", add_special_tokens=False)["input_ids"]
 
 
 def test_an_added_word_that_the_template_prints_only_now_and_then_is_never_taken_for_text() -> None:

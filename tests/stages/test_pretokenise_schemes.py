@@ -50,6 +50,15 @@ def test_images_are_taken_out_of_a_text_that_is_counted(chat: ChatFormat) -> Non
     assert chat.count_text(apart[:1], prompt=True) == len(chat.encode_prompt(whole[:1], []).input_ids)
 
 
+def test_a_text_that_is_counted_is_not_encoded_again(chat: ChatFormat, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for the one that an image stands in: counted without it, it is another."""
+    seen: list[str] = []
+    ids = chat._plain.ids
+    monkeypatch.setattr(chat._plain, "ids", lambda text, first: (seen.append(text), ids(text, first))[1])
+    made(chat, LlmJp4VL(), row("a", ((1024, 768),)))
+    assert len(seen) == len(set(seen)) and sum("assistant" in told for told in seen) == 1
+
+
 def test_rows_and_frames_get_ids_of_their_own(chat: ChatFormat) -> None:
     """jina-vlm: two framed blocks, each line ended by its token."""
     (found,) = made(chat, Jina(), row("a", ((800, 600),))).rows.to_pylist()

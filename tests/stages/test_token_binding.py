@@ -136,3 +136,13 @@ def test_a_word_that_only_sounds_reserved_is_nobodys_to_take() -> None:
 def test_a_token_has_an_id_of_its_own(ids: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="wanted a number of its own for each token"):
         ImageTokens(ids=ids)
+
+
+def test_a_word_of_texts_is_no_image_token_unless_its_id_says_so() -> None:
+    with pytest.raises(ChatError, match="'▁cats' is a word of texts to this tokenizer"):
+        ChatFormat(llmjp(), ImageTokens("▁cats"))
+
+
+def test_tokens_of_one_text_are_refused() -> None:
+    with pytest.raises(ValueError, match="'<image>' is the text of two of image, start, end and row"):
+        ImageTokens("<image>", "<image>", "</img>")

@@ -63,12 +63,14 @@ def collate(samples: Sequence[Sample], facts: Facts) -> Pack:
 
 def cut_tiles(samples: Sequence[Sample], scheme: TileScheme) -> np.ndarray:
     """uint8 [N, S, S, 3], in the order of the image tokens."""
-    tiles = [
-        scheme.cut(_opened(sample, number), span.grid)
-        for sample in samples
-        for number, span in enumerate(sample.image_spans)
-    ]
-    return np.concatenate(tiles) if tiles else np.empty((0, scheme.side, scheme.side, 3), np.uint8)
+    tiles = scheme.room(sum(span.grid.num_tiles for sample in samples for span in sample.image_spans))
+    start = 0
+    for sample in samples:
+        for number, span in enumerate(sample.image_spans):
+            end = start + span.grid.num_tiles
+            scheme.cut_into(tiles[start:end], _opened(sample, number), span.grid)
+            start = end
+    return tiles
 
 
 def _opened(sample: Sample, number: int) -> Image.Image:

@@ -202,11 +202,11 @@ def _check_sizes(folder: Path, of: Manifest) -> None:
         path = f"{folder}/{entry.name}"  # of tens of thousands, so no Path for each
         try:
             found = os.stat(path)  # noqa: PTH116
-            size = found.st_size if stat.S_ISREG(found.st_mode) else 0
+            size = f"{found.st_size:,} bytes" if stat.S_ISREG(found.st_mode) else "no file"
         except OSError:
-            size = 0
-        if size != entry.size:
-            raise ManifestError(f"{path}: {size:,} bytes, the manifest promises {entry.size:,}; write the shards again")
+            size = "missing"
+        if size != f"{entry.size:,} bytes":
+            raise ManifestError(f"{path}: {size}, the manifest promises {entry.size:,} bytes; write the shards again")
 
 
 def _sample(row: Row) -> Sample:

@@ -18,7 +18,7 @@ from pipeline.commands.census.told import to_json
 from pipeline.graph.build import build
 from pipeline.graph.content import Content, check_places
 from pipeline.graph.context import Context
-from pipeline.recipe.load import load
+from pipeline.recipe.load import load, located
 from pipeline.recipe.types import Recipe
 from pipeline.steps.table import STAGES
 from pipeline.storage.commit import commit_text
@@ -64,7 +64,7 @@ def run(given: argparse.Namespace) -> int:
         raise RecipeError(f"--from: got {brief(given.basis)}, wanted {', '.join(FROM)} or a file that ends in .csv")
     if given.assume is not None and not is_table:
         raise RecipeError("--assume: is for a census --from TABLE.csv; all others assume nothing")
-    recipes = [load(path, given.out, None, given.sets) for path in given.recipes]
+    recipes = _loaded(given.recipes, given.out, given.sets)
     assumed = subsets.assumptions(given.assume) if is_table else None
     if assumed is None:
         found = _counted(recipes, given.recipes, given.basis)
@@ -75,6 +75,26 @@ def run(given: argparse.Namespace) -> int:
         print(f"an estimate, not a count; assumed: {canonical(assumed.told())}")
     _write(given, found, plan, assumed)
     return 0
+
+
+def _loaded(paths: Sequence[str], out: str | None, sets: Sequence[str]) -> list[Recipe]:
+    """The recipes; a location that is set is one of those that have such a source. Raises RecipeError."""
+    if len(paths) == 1:
+        return [load(paths[0], out, None, sets)]
+    prefix = "run.locations."
+    places = {text: text.partition("=")[0].removeprefix(prefix) for text in sets if text.startswith(prefix)}
+    known = [located(path) for path in paths]
+    for text, name in places.items():
+        if not any(name in names for names in known):
+            raise RecipeError(f"--set {text}: none of the recipes has a source {name}")
+    recipes = []
+    for path, names in zip(paths, known, strict=True):
+        mine = [text for text in sets if places.get(text) is None or places[text] in names]
+        try:
+            recipes.append(load(path, out, None, mine))
+        except RecipeError as error:
+            raise RecipeError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
+    return recipes
 
 
 def _names(paths: Sequence[str]) -> list[str]:

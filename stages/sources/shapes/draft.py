@@ -75,7 +75,10 @@ class ImageRef:
 
 @dataclass
 class Draft:
-    """One record on its way to SAMPLE. `document`: a text to learn as it is, one assistant turn without a question."""
+    """One record on its way to SAMPLE. `document`: a text to learn as it is, one assistant turn without a question.
+
+    `turn_scores`: each list has a value for every round.
+    """
 
     messages: list[dict[str, Any]]
     images: list[ImageRef]
@@ -83,6 +86,7 @@ class Draft:
     licence: str | None = None
     declared_language: str | None = None
     scores: dict[str, float] = field(default_factory=dict)
+    turn_scores: dict[str, list[float | None]] = field(default_factory=dict)
     document: bool = False
 
 
@@ -159,7 +163,7 @@ def check(draft: Draft) -> int:
         _stored(image.path, "an image's path")
         if image.data is not None and not isinstance(image.data, bytes):
             raise BadRow("malformed_record", f"an image's bytes are {what_is(image.data)}")
-    for name in draft.scores:
+    for name in (*draft.scores, *draft.turn_scores):
         _stored(name, "a score's name")
     blocks = [block for message in draft.messages for block in message["content"]]
     size = sum(_stored(block["text"], "a turn's text") for block in blocks)

@@ -92,7 +92,7 @@ def test_a_filter_needs_only_the_columns_it_names(name: str) -> None:
     assert filter.verdicts(SAMPLES.slice(0, 0), params, loaded).num_rows == 0
 
 
-@pytest.mark.parametrize("name", [name for name, filter in FILTERS.items() if filter.scope == "part"])
+@pytest.mark.parametrize("name", FILTERS)
 def test_a_part_is_judged_alike_alone_or_with_others(name: str) -> None:
     params, loaded = settings_of(name)
     judge = FILTERS[name].verdicts

@@ -88,14 +88,31 @@ def test_characters_of_all_turns_count() -> None:
 def test_evidence_is_what_the_rules_saw_and_the_first_reason_wins() -> None:
     bad = sample("a", image_info=[info(10, 40)], messages=talk(("user", "abc"), ("assistant", ""), images=1))
     rows = judged(bad, sample("b"), min_image_side=20, max_characters=1)
-    assert rows[0] == {
+    assert {name: value for name, value in rows[0].items() if value is not None} == {
         "sample_id": "a",
         "reason": "empty_answer",
+        "turns": 1,
         "characters": 3,
-        "shortest_question": None,
-        "shortest_answer": 0,
-        "last_role": "assistant",
         "smallest_side": 10,
         "largest_aspect": 4.0,
+        "fewest_pixels": 400,
+        "most_pixels": 400,
+        "turn_characters": [3],
+        "shortest_question": [None],
+        "question_characters": [3],
+        "shortest_answer": [0],
+        "answer_characters": [0],
+        "asked": [True],
+        "answered": [True],
+        "out_of_order": [0],
+        "echo": [False],
+        "copy": [False],
     }
     assert (rows[1]["reason"], rows[1]["smallest_side"], rows[1]["largest_aspect"]) == ("long_text", None, None)
+
+
+def test_a_limit_that_is_no_number_in_binary_is_met_by_what_equals_it() -> None:
+    assert reason(rated(clip=0.7), min_scores={"clip": 0.7}) is None
+    assert reason(rated(clip=0.7), min_scores={"clip": 0.71}) == "low_rating"
+    wide = sample("a", image_info=[info(270, 100)])
+    assert reason(wide, max_aspect=2.7) is None and reason(wide, max_aspect=2.69) == "extreme_aspect"

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.sources.declaration import Source
-from stages.sources.rating_check import may_rate
+from stages.sources.rating_check import may_rate, may_rate_turns
 from stages.sources.shapes.draft import BadRow, ratings
 
 TEXTS = Source(format="texts", files=("*.parquet",))
@@ -36,6 +36,17 @@ def test_what_cannot_be_known_is_perhaps(files: list[Path], tmp_path: Path) -> N
     (tmp_path / "broken.parquet").write_bytes(b"no parquet")
     assert may_rate("other_min", TEXTS, lambda: [*files, tmp_path / "broken.parquet"])
     assert not may_rate("other", TEXTS, lambda: None)
+
+
+def test_turns_are_rated_by_lists_of_one_shape_alone(tmp_path: Path) -> None:
+    path = tmp_path / "rated.parquet"
+    pq.write_table(pa.table({"texts": [1], "relevance_ratings": [[1]], "relevance_min": [1]}), path)
+    assert may_rate_turns("relevance_ratings", TEXTS, lambda: [path])
+    assert may_rate_turns("relevance_ratings", TEXTS, lambda: None)
+    assert not may_rate_turns("relevance_min", TEXTS, lambda: [path])
+    assert not may_rate_turns("other_ratings", TEXTS, lambda: [path])
+    listing = Source(format="messages", files=("*",), scores=("relevance_ratings",))
+    assert not may_rate_turns("relevance_ratings", listing, lambda: [path])
 
 
 def test_other_shapes_rate_by_what_they_declare() -> None:

@@ -49,7 +49,12 @@ def test_texts_put_images_before_the_first_user_turn() -> None:
         "images": [{"bytes": b"1", "path": None}, {"path": "b.png", "bytes": None}],
         "relevance_min": 4,
         "formatting_min": 3.5,
-        "relevance_ratings": [4],
+        "relevance_ratings": [4, None],
+        "short_ratings": [4],
+        "wordy_ratings": [4, "good"],
+        "flag_ratings": [True, False],
+        "nan_ratings": [float("nan"), 2.5],
+        "no_ratings": None,
         "empty_min": None,
         "flag_min": True,
     }
@@ -62,6 +67,7 @@ def test_texts_put_images_before_the_first_user_turn() -> None:
     ]
     assert draft.images == [ImageRef(b"1", None), ImageRef(None, "b.png")]
     assert draft.scores == {"relevance_min": 4.0, "formatting_min": 3.5}
+    assert draft.turn_scores == {"relevance_ratings": [4.0, None], "nan_ratings": [None, 2.5]}
 
 
 @pytest.mark.parametrize("images", [{}, {"images": None}, {"images": []}, {"images": "none"}])
@@ -95,6 +101,7 @@ def test_a_literal_mark_in_texts_stays_text() -> None:
         ({"texts": [{"user": "a", "assistant": "b"}], "images": [3]}, "malformed_record"),
         ({"texts": [{"user": "a", "assistant": "b"}], "images": [None]}, "malformed_record"),
         ({"texts": [{"user": "a", "assistant": "b"}], "x_min": 10**400}, "malformed_record"),
+        ({"texts": [{"user": "a", "assistant": "b"}], "x_ratings": [10**400]}, "malformed_record"),
     ],
 )
 def test_texts_that_are_not_as_declared(record: dict[str, Any], reason: str) -> None:
@@ -370,7 +377,7 @@ def test_every_record_becomes_a_sample_or_a_reject_with_its_reason() -> None:
     talk = [{"user": "a", "assistant": "b"}]
     done = run(
         "texts",
-        {"texts": talk, "images": [PNG], "licence": "cc0", "x_min": 2},
+        {"texts": talk, "images": [PNG], "licence": "cc0", "x_min": 2, "x_ratings": [2], "a_ratings": [None]},
         {"texts": talk, "images": [PNG[:-30]]},
         {"texts": talk, "images": [b"<html>"]},
         {"texts": talk, "images": ["a.png"]},
@@ -386,6 +393,7 @@ def test_every_record_becomes_a_sample_or_a_reject_with_its_reason() -> None:
     first = done.samples.to_pylist()[0]
     assert first["images"] == [{"bytes": PNG, "path": None}]
     assert (first["subset"], first["licence"], first["scores"]) == ("sub", "cc0", [{"name": "x_min", "value": 2.0}])
+    assert first["turn_scores"] == [{"name": "a_ratings", "values": [None]}, {"name": "x_ratings", "values": [2.0]}]
     assert (first["image_info"][0]["width"], first["image_info"][0]["height"]) == (20, 10)
     assert [(r["row"], r["reason"]) for r in done.rejects.to_pylist()] == [
         (6, "image_truncated"),
@@ -509,6 +517,8 @@ _KEYS = [
     "language",
     "a_min",
     "\ud800_min",
+    "a_ratings",
+    "\ud800_ratings",
 ]
 _GOOD = st.sampled_from(
     [

@@ -1,0 +1,126 @@
+"""The step `dedupe`: of samples that are duplicates, who stays; a verdict for every sample.
+
+It follows every other filter and reads their verdicts, so that a duplicate is only ever dropped in favour of a sample
+that all of them keep. Two phases: the choice, one task over the pairs that `compare` found, which are few; then the
+verdicts of each part.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.graph.context import Context
+from pipeline.graph.stage import Phase, Stage, Step, all_of
+from pipeline.graph.task import Done, Job, Record
+from pipeline.steps import filters
+from pipeline.steps.samples import Part, parts_of
+from pipeline.storage import layout
+from pipeline.storage.part_reader import read, row_groups
+from pipeline.storage.part_writer import PartWriter
+from schemas.manifest import Counts, Manifest
+from stages.duplicates.choice import CHOICE, REASONS, VERDICT, chosen, verdicts
+from stages.duplicates.pairs import MEMBERS, PAIRS
+from stages.duplicates.params import DedupeParams
+from stages.stage import check_verdict, counts
+
+_CHOICE = "choice"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceJob(Job):
+    """The files of `compare`, and the folders of the other filters' verdicts."""
+
+    pairs: tuple[str, ...]
+    members: tuple[str, ...]
+    verdicts: tuple[str, ...]
+    params: DedupeParams
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerdictJob(Job):
+    """A part, and the file of the choice."""
+
+    part: Part
+    choice: str
+
+
+def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[Step]:
+    data = context.recipe.data
+    if data.dedupe is None:
+        return
+    others = tuple(step for step in before if step.stage.makes in ("pairs", "verdicts"))
+    inputs = (*all_of(before, "samples", data.sources), *others)
+    yield Step(stage, "", {"prefer": list(data.dedupe.prefer)}, data.dedupe, inputs)
+
+
+def _split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
+    (compared,) = step.making("pairs")
+    names = [file.name for file in context.finished(compared).files]
+    folder = context.out / compared.folder
+    found = {kind: [str(folder / name) for name in names if layout.is_a(kind, name)] for kind in ("pairs", "members")}
+    judges = tuple(str(context.out / judge.folder) for judge in step.making("verdicts"))
+    pairs, members = tuple(found["pairs"]), tuple(found["members"])
+    return [ChoiceJob(amount=len(pairs), pairs=pairs, members=members, verdicts=judges, params=step.params)]
+
+
+def _choose(job: ChoiceJob, writer: PartWriter) -> Done:
+    pairs = pa.concat_tables([PAIRS.empty_table(), *(read(path, schema=PAIRS) for path in job.pairs)])
+    members = pa.concat_tables([MEMBERS.empty_table(), *(read(path, schema=MEMBERS) for path in job.members)])
+    table = chosen(pairs, members, functools.partial(_gone, job.verdicts), job.params)
+    groups = (table.slice(start, 1 << 16) for start in range(0, table.num_rows, 1 << 16))
+    writer.write("choice-00000.parquet", CHOICE, groups)
+    return Done({})
+
+
+def _gone(folders: Iterable[str], part: int) -> np.ndarray:
+    """bool [rows of a part]: whether a filter drops the sample."""
+    dropped: list[Any] = [pc.is_valid(read(Path(f) / layout.verdict(part), ["reason"])["reason"]) for f in folders]
+    found = [column.to_numpy() for column in dropped]
+    return np.logical_or.reduce(found) if found else _Never()  # type: ignore[return-value]
+
+
+class _Never:
+    """No filter, nothing dropped."""
+
+    def __getitem__(self, row: int) -> bool:
+        return False
+
+
+def _split_parts(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
+    choice = str(context.out / step.folder / _CHOICE / "choice-00000.parquet")
+    parts = parts_of(step.making("samples"), context)
+    return [VerdictJob(amount=part.rows, part=part, choice=choice) for part in parts]
+
+
+def _judge(job: VerdictJob, writer: PartWriter) -> Done:
+    mine = [table.filter(pc.equal(table["part"], writer.number)) for table in row_groups(job.choice)]
+    ids = read(job.part.path, ["sample_id"])["sample_id"]
+    verdict = verdicts(ids, pa.concat_tables([CHOICE.empty_table(), *mine]))
+    check_verdict(verdict, ids, REASONS, "dedupe")
+    writer.write(layout.verdict(writer.number), VERDICT, [verdict])
+    return Done({job.part.source: counts(verdict)} if verdict.num_rows else {job.part.source: Counts()})
+
+
+def _verify(folder: Path, manifest: Manifest) -> None:
+    filters.verify(folder, manifest)
+
+
+DEDUPE = Stage(
+    name="dedupe",
+    number=7,
+    version=2,
+    makes="verdicts",
+    reasons=REASONS,
+    steps=_steps,
+    phases=(Phase(_split, _choose, name=_CHOICE), Phase(_split_parts, _judge)),
+    absent="no section data.dedupe",
+    verify=_verify,
+)

@@ -1,0 +1,1 @@
+"""Which samples say the same about the same pictures, and which of them stays."""
