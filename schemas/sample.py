@@ -21,8 +21,9 @@ Parquet. Text columns are zstd-compressed; image bytes are stored as they came (
   images             original bytes; loads as the `datasets` Image feature
   image_info         size: bytes of the file; width and height AFTER EXIF orientation; mode as stored;
                      orientation: EXIF tag (1 = upright); phash: 64-bit perceptual hash; grey: the 32 x 32
-                     luminance it is taken from (checks matches); frames: > 1 for animations, of which the
-                     first frame counts
+                     luminance it is taken from, detail: sums of its cells at higher resolution, plain: its share
+                     of one luminance (these three check matches: stages/images/hashes.py); frames: > 1 for
+                     animations, of which the first frame counts
   scores             what the source rates (FineVision's ratings: `<name>_min`)
   turn_scores        what it rates turn by turn (FineVision's `<name>_ratings`): value k is of the k-th round, that is
                      question with answer; null where that one is not rated
@@ -39,7 +40,7 @@ BLOCK = pa.struct([("type", pa.string()), ("text", pa.string())])
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.list_(BLOCK)), ("loss", pa.bool_())]))
 IMAGES = pa.list_(pa.struct([("bytes", pa.large_binary()), ("path", pa.string())]))
 
-GREY_SIDE = 32
+GREY_SIDE, DETAIL_SIDE = 32, 22
 IMAGE_INFO = pa.list_(
     pa.struct(
         [
@@ -53,6 +54,8 @@ IMAGE_INFO = pa.list_(
             ("frames", pa.int32()),
             ("phash", pa.uint64()),
             ("grey", pa.binary(GREY_SIDE * GREY_SIDE)),
+            ("detail", pa.binary(2 * DETAIL_SIDE * DETAIL_SIDE)),
+            ("plain", pa.uint8()),
         ]
     )
 )

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from schemas.sample import IMAGE_INFO
 from stages.duplicates.params import DedupeParams
 from stages.filters.text_key import conversation_key
 
-IMAGES = pa.list_(pa.struct([("sha256", pa.string()), ("phash", pa.uint64()), ("grey", pa.binary())]))
+LOOK = ("sha256", "width", "height", "phash", "grey", "detail", "plain")  # of image_info, what pictures are compared by
+IMAGES = pa.list_(pa.struct([IMAGE_INFO.value_type.field(name) for name in LOOK]))
 
 SKETCH = pa.schema(
     [
@@ -41,7 +43,7 @@ SKETCH = pa.schema(
 # What is read of SAMPLE, in parquet's names
 COLUMNS = (
     *("sample_id", "messages", "scores"),
-    *(f"image_info.list.element.{name}" for name in ("sha256", "width", "height", "phash", "grey")),
+    *(f"image_info.list.element.{name}" for name in LOOK),
 )
 
 _BITS = 64

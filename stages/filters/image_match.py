@@ -1,10 +1,18 @@
-"""Which images look alike: candidates by Hamming distance of 64-bit pHashes, proven on 32 x 32 luminance.
+"""Which images look alike: candidates by Hamming distance of 64-bit pHashes, judged by what ingest kept of the pixels.
 
 A pHash alone merges charts that differ only in their numbers (of 200 bar charts from one template, a third of all pairs
-lie within distance 4), so a candidate counts only if no pixel of the two 32 x 32 luminances differs by more than
-`tolerance` of 255. Re-encoding and resizing move a pixel by a few levels; a bar of another height moves some by dozens.
-Pairs are found by brute force (n x m popcounts), in blocks of a fixed size: pictures that look exactly the same are one
-picture (`distinct`), and nobody holds all pairs. That is meant for groups of up to some 10,000 pictures that differ.
+lie within distance 4). So a candidate is judged, from its signature alone:
+
+  OTHER  what is left over after the crop and the light between the two are fitted is too much for one picture; or they
+         are drawn (charts, tables, pages, windows) and many cells of `detail` are equal to the last bit while some are
+         far from it: one file was made from the other's template. No re-encoding leaves that. Or they are of one size,
+         in place, and have too little detail in common: another text in the same layout
+  SAME   photographs with little left over: a mark in a corner is allowed
+  LOOK   drawn pictures that are the same as far as 32 x 32 pixels tell. Whether a digit differs is seen in the files
+         only: stages/filters/same_picture.py. Where the files are out of reach (`matches`), no pixel may
+         differ by more than 18 levels, wherever it lies: re-encoded and resized copies are found, crops are not
+
+Thresholds were chosen on the tuning half of benchmarks/pictures.py; its tables are measured on the other half.
 """
 
 from __future__ import annotations
@@ -15,41 +23,151 @@ from typing import NamedTuple
 
 import numpy as np
 
-_CELLS = 1 << 22  # hashes that are compared at a time: 32 MiB
-_PAIRS = 1 << 13  # luminances that are compared at a time: 8 MiB on each side
+from schemas.sample import DETAIL_SIDE, GREY_SIDE
+from stages.filters import image_align
+from stages.filters.crop_hashes import inner_hashes
+from stages.filters.near_hashes import crossing
+
+Array = np.ndarray
+OTHER, SAME, LOOK = 0, 1, 2
+
+_PAIRS = 1 << 13  # signatures that are compared at a time: 16 MiB on each side
+_FITTED = 1 << 10  # of these, as many are laid over each other at a time: 60 MiB
+_EQUAL = 0.2  # of the cells that show anything, in two files of which one was made from the other's template
+_TOUCHED, _SPREAD, _CHANGED = 4, 96, 600  # a cell is changed beyond the first + the second x most, or + the third
+DRAWN = 51  # 255ths of a picture that have one luminance, from which on it is drawn
+_FAINT = 8.0  # levels of contrast: fainter pictures count as having so much
+_ALIKE = 0.05  # left over, as a part of the picture's contrast, that needs no fitting of the place
+_LEFT, _LEFT_DRAWN = 0.25, 0.5  # beyond which it is another picture; the files of drawn ones have the last word
+_COMMON = 0.9  # of the detail of one size: the correlation below which it is another text
+_LEVELS = 18  # by which no pixel of 32 x 32 may differ in drawn pictures whose files nobody looks at
+_ROUNDS = 5
 
 
 @dataclass(frozen=True)
 class Match:
-    """When two images count as the same picture: pHash distance in bits (0-64), luminance difference (0-255)."""
+    """When two images count as the same picture: pHash distance in bits (0-64); in files, the difference allowed
+    anywhere in units of the noise between the two (from 0; see same_picture.py)."""
 
     radius: int = 10
-    tolerance: int = 18
+    leeway: float = 2.5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.radius <= 64 or not 0 <= self.tolerance <= 255:
-            raise ValueError(
-                f"radius must lie in 0..64 and tolerance in 0..255, got {self.radius} and {self.tolerance}"
-            )
+        if not 0 <= self.radius <= 64 or not 0 <= self.leeway <= 100:
+            raise ValueError(f"radius must lie in 0..64 and leeway in 0..100, got {self.radius} and {self.leeway}")
 
 
 class Pictures(NamedTuple):
-    """uint64 [n] perceptual hashes and uint8 [n, 1024] luminances of n images."""
+    """Of n images uint64 [n] phash, uint8 [n, 1024] grey, int16 [n, 484] detail, uint8 [n] plain, int32 [n, 2] size."""
 
-    phash: np.ndarray
-    grey: np.ndarray
+    phash: Array
+    grey: Array
+    detail: Array
+    plain: Array
+    size: Array
 
     @classmethod
-    def of(cls, infos: list[dict[str, object]]) -> Pictures:
-        phash = np.array([info["phash"] for info in infos], dtype=np.uint64)
-        grey = np.frombuffer(b"".join(info["grey"] for info in infos), dtype=np.uint8)  # type: ignore[misc]
-        return cls(phash, grey.reshape(len(infos), -1) if infos else np.zeros((0, 1024), np.uint8))
+    def of(cls, infos: Sequence[dict[str, object]]) -> Pictures:
+        def pixels(name: str, kind: str, side: int) -> Array:
+            data = b"".join(info[name] for info in infos)  # type: ignore[misc]
+            return np.frombuffer(data, kind).reshape(len(infos), side * side)
 
-    def take(self, rows: np.ndarray | slice) -> Pictures:
-        return Pictures(self.phash[rows], self.grey[rows])
+        return cls(
+            np.array([info["phash"] for info in infos], np.uint64),
+            pixels("grey", "u1", GREY_SIDE),
+            pixels("detail", "<i2", DETAIL_SIDE),
+            np.array([info["plain"] for info in infos], np.uint8),
+            np.array([(info["width"], info["height"]) for info in infos], np.int32).reshape(len(infos), 2),
+        )
+
+    def take(self, rows: Array | slice) -> Pictures:
+        return Pictures(*(column[rows] for column in self))
 
 
-def distinct(positions: Sequence[Pictures]) -> tuple[np.ndarray, np.ndarray]:
+def judged(left: Pictures, right: Pictures) -> tuple[Array, Array]:
+    """Of n pairs: OTHER, SAME or LOOK (int8), and what is left over as a part of the contrast (float32)."""
+    verdict, rest = np.zeros(len(left.phash), np.int8), np.zeros(len(left.phash), np.float32)
+    for start in range(0, len(verdict), _PAIRS):
+        some = slice(start, start + _PAIRS)
+        verdict[some], rest[some] = _judged(left.take(some), right.take(some))
+    return verdict, rest
+
+
+def _judged(left: Pictures, right: Pictures) -> tuple[Array, Array]:
+    drawn = np.minimum(left.plain, right.plain) >= DRAWN
+    rest = np.ones(len(drawn), np.float32)
+    open_ = np.flatnonzero(~(drawn & _edited(left.detail, right.detail)))
+    for start in range(0, len(open_), _FITTED):
+        rows = open_[start : start + _FITTED]
+        rest[rows], moved = left_over(left.grey[rows], right.grey[rows])
+        rest[rows[drawn[rows] & ~moved & _rewritten(left.take(rows), right.take(rows))]] = 1
+    verdict = np.where(drawn, np.where(rest <= _LEFT_DRAWN, LOOK, OTHER), np.where(rest <= _LEFT, SAME, OTHER))
+    return verdict.astype(np.int8), rest
+
+
+def _edited(left: Array, right: Array) -> Array:
+    """bool [n]: of the cells that show anything many are equal to the last bit, and some differ far more than most."""
+    apart = np.abs((left - right).astype(np.int32))
+    shown = (left != 0) | (right != 0)
+    count = np.maximum(shown.sum(1), 1)
+    equal = (shown & (apart == 0)).sum(1) >= _EQUAL * count
+    ranked = np.sort(np.where(shown, apart, -1), axis=1)  # cells that show nothing come first
+    most = ranked[np.arange(len(ranked)), ranked.shape[1] - 1 - count // 5]
+    return np.asarray(equal & (ranked[:, -1] > _TOUCHED + np.minimum(_SPREAD * np.maximum(most, 0), _CHANGED)))
+
+
+def _rewritten(left: Pictures, right: Pictures) -> Array:
+    """bool [n]: of one size, and their details have too little in common for one picture: a page of other text."""
+    a, b = left.detail.astype(np.float32), right.detail.astype(np.float32)
+    common = (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1) + 1)
+    shown = np.maximum((a * a).sum(1), (b * b).sum(1)) > 0
+    return np.asarray(shown & (common < _COMMON) & (left.size == right.size).all(1))
+
+
+def left_over(left: Array, right: Array) -> tuple[Array, Array]:
+    """Of uint8 [n, 1024] luminances, the difference that no crop and no light explains (RMS), as a part of the contrast
+    (float32, at most 1); and whether a crop explains half of it (bool). It does not matter which is left."""
+    a, b = _ordered(left, right)
+    a, b = _soft(a), _soft(b)
+    contrast = np.maximum(np.minimum(a.std((1, 2)), b.std((1, 2))), _FAINT)
+    still = _unexplained(a, b, _light(a, b)) / contrast
+    found = still.copy()
+    far = np.flatnonzero((found > _ALIKE) & (found < 1))
+    if len(far):
+        fit = image_align.fitted(a[far], b[far], _light(a[far], b[far]), _ROUNDS)
+        fitted = np.where(image_align.is_crop(fit), _unexplained(a[far], b[far], fit) / contrast[far], 1)
+        found[far] = np.minimum(found[far], fitted)
+    return np.minimum(found, 1).round(3).astype(np.float32), found < still / 2  # beyond, machines differ
+
+
+def _unexplained(a: Array, b: Array, fit: image_align.Fit) -> Array:
+    rest, inside = image_align.left_over(a, b, fit)
+    return np.asarray(np.sqrt((rest * rest).sum((1, 2)) / np.maximum(inside.sum((1, 2)), 1)))
+
+
+def _light(a: Array, b: Array) -> image_align.Fit:
+    """Nothing moved; the gain and offset that least squares give."""
+    fit = image_align.start(len(a))
+    mean_a, mean_b = a.mean((1, 2)), b.mean((1, 2))
+    off = a - mean_a[:, None, None]
+    gain = ((off * (b - mean_b[:, None, None])).mean((1, 2)) + 1) / ((off * off).mean((1, 2)) + 1)  # of nothing: 1
+    return fit._replace(light=image_align.light(gain, mean_b - np.clip(gain, *image_align.GAIN) * mean_a))
+
+
+def _ordered(left: Array, right: Array) -> tuple[Array, Array]:
+    """Each pair in an order of its own, whichever came as left: where they first differ, the darker one first."""
+    first = (left != right).argmax(1)
+    rows = np.arange(len(left))
+    swap = (left[rows, first] > right[rows, first])[:, None]
+    return np.where(swap, right, left), np.where(swap, left, right)
+
+
+def _soft(grey: Array) -> Array:
+    """float32 [n, 32, 32], each pixel with a half of its neighbours, so that parts of a pixel can be moved."""
+    return image_align.softened(grey.reshape(-1, GREY_SIDE, GREY_SIDE).astype(np.float32))
+
+
+def distinct(positions: Sequence[Pictures]) -> tuple[Array, Array]:
     """Rows that look exactly the same in every position: (the first row of each look, the look of each row)."""
     looks: dict[tuple[bytes, ...], int] = {}
     firsts: list[int] = []
@@ -62,7 +180,7 @@ def distinct(positions: Sequence[Pictures]) -> tuple[np.ndarray, np.ndarray]:
     return np.array(firsts, np.int64), which
 
 
-def clusters(positions: Sequence[Pictures], match: Match) -> np.ndarray:
+def clusters(positions: Sequence[Pictures], match: Match) -> Array:
     """int [n]: of each row the first row that it is connected with by matches, each in every position."""
     firsts, which = distinct(positions)
     looks = [pictures.take(firsts) for pictures in positions]
@@ -75,7 +193,7 @@ def clusters(positions: Sequence[Pictures], match: Match) -> np.ndarray:
     return np.asarray(firsts[first[labels]][which])
 
 
-def nearest(left: Pictures, right: Pictures, match: Match) -> tuple[np.ndarray, np.ndarray]:
+def nearest(left: Pictures, right: Pictures, match: Match) -> tuple[Array, Array]:
     """Of each left picture the right one that matches it best, the first of equals (-1: none), and the distance."""
     best, bits = np.full(len(left.phash), -1, np.int64), np.full(len(left.phash), 65, np.uint8)
     for i, j in _pairs([left], [right], match):
@@ -83,53 +201,70 @@ def nearest(left: Pictures, right: Pictures, match: Match) -> tuple[np.ndarray, 
         order = np.lexsort((j, distance, i))
         i, j, distance = i[order], j[order], distance[order]
         i, at = np.unique(i, return_index=True)
-        closer = distance[at] < bits[i]
-        best[i[closer]], bits[i[closer]] = j[at][closer], distance[at][closer]
+        j, distance = j[at], distance[at]
+        closer = (distance < bits[i]) | ((distance == bits[i]) & (j < best[i]))
+        best[i[closer]], bits[i[closer]] = j[closer], distance[closer]
     return best, bits
 
 
-def apart(left: Pictures, right: Pictures) -> np.ndarray:
-    """uint8 [n]: the Hamming distances of n pictures to n others."""
-    return np.asarray(np.bitwise_count(left.phash ^ right.phash))
+def apart(left: Pictures, right: Pictures) -> Array:
+    """uint8 [n]: the Hamming distances of n pictures to n others, or to their middles, whichever is nearest."""
+    whole = np.bitwise_count(left.phash ^ right.phash)
+    cropped = (
+        np.bitwise_count(inner_hashes(left.grey) ^ right.phash),
+        np.bitwise_count(left.phash ^ inner_hashes(right.grey)),
+    )
+    return np.asarray(np.minimum(whole, np.minimum(*cropped)))
 
 
-def matches(left: Sequence[Pictures], right: Sequence[Pictures], match: Match) -> np.ndarray:
-    """bool [n]: whether row n of the left matches row n of the right in every position."""
-    found = np.ones(len(left[0].phash), bool)
-    for a, b in zip(left, right, strict=True):
-        for start in range(0, len(found), _PAIRS):
-            some = slice(start, start + _PAIRS)
-            near = apart(a.take(some), b.take(some)) <= match.radius
-            found[some] &= near & (_largest_difference(a.grey[some], b.grey[some]) <= match.tolerance)
-    return found
-
-
-def _pairs(
-    left: Sequence[Pictures], right: Sequence[Pictures], match: Match
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(i, j) of all pairs left[i] ~ right[j], a few at a time; i ascends from one lot to the next, then j."""
-    rows = max(1, _CELLS // max(1, len(right[0].phash)))
-    for start in range(0, len(left[0].phash), rows):
-        near = np.bitwise_count(left[0].phash[start : start + rows, None] ^ right[0].phash[None, :]) <= match.radius
-        for some in _few(near):
-            i, j = start + some[0], some[1]
-            same = matches([p.take(i) for p in left], [p.take(j) for p in right], match)
-            yield i[same], j[same]
-
-
-def _few(near: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Where `near` holds, _PAIRS places at a time."""
-    flat = np.flatnonzero(near)
-    for start in range(0, len(flat), _PAIRS):
-        yield np.divmod(flat[start : start + _PAIRS], near.shape[1])
-
-
-def _largest_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _largest_difference(a: Array, b: Array) -> Array:
     # |a - b| without leaving uint8: max - min
     return np.asarray((np.maximum(a, b) - np.minimum(a, b)).max(axis=1, initial=0))
 
 
-def _connected(labels: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+def near(left: Pictures, right: Pictures, radius: int) -> Iterator[tuple[Array, Array]]:
+    """(i, j) of all left[i] and right[j] at most `radius` apart, lot by lot; each pair once. None is missed."""
+    hashes = [(left.phash, right.phash)]
+    hashes += [(inner_hashes(left.grey), right.phash), (left.phash, inner_hashes(right.grey))]
+    for number, (a, b) in enumerate(hashes):
+        for i, j in crossing(a, b, radius):
+            new = np.ones(len(i), bool)
+            for c, d in hashes[:number]:
+                new &= np.bitwise_count(c[i] ^ d[j]) > radius
+            yield i[new], j[new]
+
+
+def matches(left: Sequence[Pictures], right: Sequence[Pictures], match: Match) -> Array:
+    """bool [n]: whether row n of the left matches row n of the right in every position, as far as signatures tell."""
+    found = np.arange(len(left[0].phash))
+    for a, b in zip(left, right, strict=True):
+        found = found[apart(a.take(found), b.take(found)) <= match.radius]
+        verdict, _ = judged(a.take(found), b.take(found))
+        unseen = _largest_difference(a.grey[found], b.grey[found]) <= _LEVELS
+        found = found[(verdict == SAME) | ((verdict == LOOK) & unseen)]
+    result = np.zeros(len(left[0].phash), bool)
+    result[found] = True
+    return result
+
+
+def within(pictures: Pictures, radius: int) -> Iterator[tuple[Array, Array]]:
+    """(i, j), i < j, of all pairs at most `radius` apart, lot by lot; each pair once."""
+    for i, j in near(pictures, pictures, radius):
+        yield i[i < j], j[i < j]
+
+
+def _pairs(left: Sequence[Pictures], right: Sequence[Pictures], match: Match) -> Iterator[tuple[Array, Array]]:
+    """(i, j) of all pairs left[i] ~ right[j], a few at a time."""
+    for near_i, near_j in near(left[0], right[0], match.radius):
+        for start in range(0, len(near_i), _PAIRS):
+            i, j = near_i[start : start + _PAIRS], near_j[start : start + _PAIRS]
+            if left is right:
+                i, j = i[i < j], j[i < j]
+            same = matches([p.take(i) for p in left], [p.take(j) for p in right], match)
+            yield i[same], j[same]
+
+
+def _connected(labels: Array, i: Array, j: Array) -> Array:
     """The labels of rows once the pairs (i, j) are connected too."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

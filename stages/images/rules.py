@@ -44,7 +44,6 @@ AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # a worker has one core
 
 _ORIENTATION = 0x0112
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
-_PHASH_DRAFT = 64
 _BAND_PIXELS = 1 << 22
 
 
@@ -80,6 +79,8 @@ class ImageInfo:
     frames: int
     phash: int
     grey: bytes
+    detail: bytes
+    plain: int
 
 
 Data = bytes | memoryview
@@ -100,8 +101,8 @@ def inspect(data: bytes, max_pixels: int) -> ImageInfo:
     mode, frames = image.mode, frames or _frames(image)
     orientation = _orientation(image)
     left, (width, height) = _left_to_turn(image, orientation), _upright_size(image)
-    image.draft("L", (_PHASH_DRAFT, _PHASH_DRAFT))
-    grey = hashes.grey(_upright(_flat(_load(image), "L"), left))
+    image.draft("L", (hashes.DRAFT_SIDE, hashes.DRAFT_SIDE))
+    scaled = image.size not in ((width, height), (height, width))
     return ImageInfo(
         hashes.sha256(data),
         len(data),
@@ -111,8 +112,7 @@ def inspect(data: bytes, max_pixels: int) -> ImageInfo:
         mode,
         orientation,
         frames,
-        hashes.phash(grey),
-        grey.tobytes(),
+        *hashes.look(_upright(_flat(_load(image), "L"), left), scaled),
     )
 
 
@@ -146,6 +146,14 @@ def open_rgb(data: Data) -> Image.Image:
     """The upright RGB image: what is tiled for training and inference. Raises BadImage."""
     image = _open(data)
     left = _left_to_turn(image, _orientation(image))
+    return _upright(_flat(_load(image), "RGB"), left)
+
+
+def open_scaled(data: Data, side: int) -> Image.Image:
+    """The upright RGB image, of a JPEG perhaps a part of its size, `side` or more. Raises BadImage."""
+    image = _open(data)
+    left = _left_to_turn(image, _orientation(image))
+    image.draft("RGB", (side, side))
     return _upright(_flat(_load(image), "RGB"), left)
 
 

@@ -34,6 +34,8 @@ INFO = {
     "frames": 1,
     "phash": 2**64 - 1,
     "grey": bytes(range(256)) * 4,
+    "detail": bytes(2 * 22 * 22),
+    "plain": 255,
 }
 
 
@@ -122,9 +124,10 @@ def test_a_sample_file_loads_as_images_in_datasets(tmp_path: Path) -> None:
     assert loaded[1]["sample_id"] == "日本/a/b.parquet#1"
 
 
-def test_a_luminance_of_another_size_is_refused() -> None:
+@pytest.mark.parametrize("name", ["grey", "detail"])
+def test_a_luminance_or_detail_of_another_size_is_refused(name: str) -> None:
     with pytest.raises(pa.ArrowInvalid):
-        pa.array([[{**INFO, "grey": b"short"}]], IMAGE_INFO)
+        pa.array([[{**INFO, name: b"short"}]], IMAGE_INFO)
 
 
 def test_shards_come_back_from_memory_mapped_ipc(tmp_path: Path) -> None:

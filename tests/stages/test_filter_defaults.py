@@ -119,7 +119,7 @@ def test_what_is_no_language_code_is_refused(code: str) -> None:
 
 
 def test_limits_of_a_match_include_their_ends() -> None:
-    assert Match(0, 0).radius == 0 and Match(64, 255).tolerance == 255
+    assert Match(0, 0).radius == 0 and Match(64, 100).leeway == 100
 
 
 def test_swapped_evidence_columns_of_one_type_are_refused() -> None:

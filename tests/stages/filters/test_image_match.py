@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.sample import SAMPLE
-from stages.filters import image_match
+from stages.filters import image_match, near_hashes
 from stages.filters.decontaminate import DECONTAMINATE, DecontaminateParams, load
-from stages.filters.image_match import Match, Pictures, clusters, distinct, nearest
+from stages.filters.image_match import Match, Pictures, apart, clusters, distinct, matches, nearest
 from stages.stage import Assets
 from tests.stages.deduped import deduped
 
@@ -23,11 +23,20 @@ def pictures(seed: int, count: int) -> Pictures:
     """Hashes and luminances in families, so that some are near in both, some in one only, whatever the seed."""
     families, rng = np.random.default_rng(0), np.random.default_rng(seed)
     base = families.integers(0, 2**63, 4, dtype=np.uint64)
-    grey = families.integers(0, 256, (3, 1024))
+    grey = np.kron(families.integers(0, 256, (3, 8, 8)), np.ones((4, 4), np.int64)).reshape(3, 1024)
+    detail = families.integers(-999, 999, (3, 484))
     flips = rng.integers(0, 2**63, (4, count), dtype=np.uint64)
     few = flips[0] & flips[1] & flips[2] & flips[3]  # about four bits of each
-    shifted = grey[rng.integers(0, 3, count)] + rng.integers(-12, 13, (count, 1))
-    return Pictures(base[rng.integers(0, 4, count)] ^ few, np.clip(shifted, 0, 255).astype(np.uint8))
+    kind = rng.integers(0, 3, count)
+    shifted = grey[kind] + rng.integers(-12, 13, (count, 1))
+    touched = detail[kind] * (1 - (rng.random((count, 484)) < 0.01) * rng.integers(0, 2, (count, 1)))
+    return Pictures(
+        base[rng.integers(0, 4, count)] ^ few,
+        np.clip(shifted, 0, 255).astype(np.uint8),
+        touched.astype("<i2"),
+        rng.integers(0, 2, count).astype(np.uint8) * np.uint8(200),
+        rng.integers(1, 3, (count, 2)).astype(np.int32),
+    )
 
 
 def brute(left: Pictures, right: Pictures, match: Match) -> dict[tuple[int, int], int]:
@@ -36,20 +45,21 @@ def brute(left: Pictures, right: Pictures, match: Match) -> dict[tuple[int, int]
         (i, j): bits
         for i in range(len(left.phash))
         for j in range(len(right.phash))
-        if (bits := (int(left.phash[i]) ^ int(right.phash[j])).bit_count()) <= match.radius
-        and max(abs(int(a) - int(b)) for a, b in zip(left.grey[i], right.grey[j], strict=True)) <= match.tolerance
+        if (bits := int(apart(left.take(slice(i, i + 1)), right.take(slice(j, j + 1)))[0])) <= match.radius
+        and matches([left.take(slice(i, i + 1))], [right.take(slice(j, j + 1))], match)[0]
     }
 
 
 SEED, COUNT = st.integers(0, 1000), st.integers(0, 14)
-MATCH = st.builds(Match, st.integers(0, 20), st.integers(0, 30))
+MATCH = st.builds(Match, st.integers(0, 20))
 
 
-@pytest.fixture(params=[(1, 1), (20, 3), (1 << 22, 1 << 13)], ids=str)
+@pytest.fixture(params=[(1, 1, 1), (20, 3, 2), (1 << 21, 1 << 13, 1 << 10)], ids=str)
 def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is compared at a time, the same is found."""
-    monkeypatch.setattr(image_match, "_CELLS", request.param[0])
+    monkeypatch.setattr(near_hashes, "_LOT", request.param[0])
     monkeypatch.setattr(image_match, "_PAIRS", request.param[1])
+    monkeypatch.setattr(image_match, "_FITTED", request.param[2])
 
 
 @given(SEED, COUNT, COUNT, MATCH)
@@ -82,10 +92,8 @@ def test_clusters_are_what_pairs_connect(
 def test_the_families_hold_pairs_that_match_and_pairs_that_miss_in_one_way() -> None:
     """Or the comparison with brute force would be one of nothing with nothing."""
     left, right = pictures(1, 20), pictures(2, 20)
-    wide, near, alike_only = (
-        len(brute(left, right, match)) for match in (Match(20, 255), Match(20, 15), Match(64, 15))
-    )
-    assert 0 < near < wide and near < alike_only
+    wide, near, alike_only = (len(brute(left, right, match)) for match in (Match(20), Match(10), Match(64)))
+    assert 0 < near < wide < alike_only < 20 * 20
 
 
 def test_rows_that_look_the_same_are_one_and_the_first_stands_for_them() -> None:
@@ -97,10 +105,14 @@ def test_rows_that_look_the_same_are_one_and_the_first_stands_for_them() -> None
     assert mixed[0].tolist() == list(range(6))
 
 
+BLANK = {"detail": bytes(2 * 22 * 22), "plain": 255}
+
+
 def white(count: int, flips: int) -> list[dict[str, Any]]:
     """Encodings of one picture: other bytes, the same hash and luminance; the last `flips` a little different."""
     infos = [
-        {"sha256": f"{n}", "width": 64, "height": 64, "phash": 7, "grey": bytes([255]) * 1024} for n in range(count)
+        {"sha256": f"{n}", "width": 64, "height": 64, "phash": 7, "grey": bytes([255]) * 1024, **BLANK}
+        for n in range(count)
     ]
     for n in range(count - flips, count):
         infos[n]["grey"] = bytes([255 - n % 9, *[254] * (1 + n % 50), *[255] * (1022 - n % 50)])
@@ -140,7 +152,7 @@ def test_a_benchmark_of_white_pictures_takes_little_memory() -> None:
     assert peak < 150 << 20, f"{peak >> 20} MiB"
 
 
-@pytest.mark.parametrize("options", [{"radius": 65}, {"radius": -1}, {"tolerance": 256}, {"tolerance": -1}])
-def test_limits_outside_their_scale_are_refused(options: dict[str, int]) -> None:
+@pytest.mark.parametrize("options", [{"radius": 65}, {"radius": -1}, {"leeway": 101}, {"leeway": -1}])
+def test_limits_outside_their_scale_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must lie in"):
         Match(**options)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import imagehash
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from stages.images.hashes import sha256
 from stages.images.rules import ImageInfo, inspect
 from tests.stages.pictures import bar_chart, encoded, photo
 
@@ -54,6 +55,42 @@ def test_the_hash_is_imagehashs_where_frequencies_tie() -> None:
 def test_a_picture_keeps_its_hash(picture: Image.Image, phash: int) -> None:
     """Pictures are compared across runs, and so across versions of Pillow, SciPy and imagehash."""
     assert inspect(encoded(picture), ANY_SIZE).phash == phash
+
+
+@pytest.mark.parametrize(
+    ("picture", "detail", "plain"),
+    [
+        (photo(4), "0d4f7afa6b4c2584", 22),
+        (bar_chart([10, 80, 45]), "60f9e5c26782d491", 202),
+        (Image.new("RGB", (40, 30), "white"), "a038ee252f6057f7", 255),
+    ],
+    ids=["photo", "chart", "white"],
+)
+def test_a_picture_keeps_its_detail(picture: Image.Image, detail: str, plain: int) -> None:
+    """Compared to the last bit, across runs and machines."""
+    info = inspect(encoded(picture), ANY_SIZE)
+    assert (sha256(info.detail)[:16], info.plain) == (detail, plain)
+
+
+def test_detail_shows_the_cells_that_were_touched_and_no_others() -> None:
+    """A point, an edge along a row, one along a column: each in a cell of its own."""
+    plain = Image.new("L", (484, 484), 200)
+    touched = plain.copy()
+    draw = ImageDraw.Draw(touched)
+    draw.point((30, 30), 190)
+    draw.rectangle((198, 195, 219, 219), 190)  # the whole width of a cell, from its middle down
+    draw.rectangle((401, 396, 417, 417), 190)  # the whole height, from its middle on
+    cells = [
+        np.frombuffer(inspect(encoded(image), ANY_SIZE).detail, "<i2").reshape(22, 22) for image in (plain, touched)
+    ]
+    assert not cells[0].any()
+    assert {(1, 1), (8, 9), (18, 18)} <= {(int(y), int(x)) for y, x in np.argwhere(cells[1])}
+    assert not cells[1][2:7].any() and not cells[1][11:17].any()
+
+
+def test_what_is_kept_of_a_picture_is_at_most_two_kibibytes() -> None:
+    info = inspect(encoded(photo(1, 3000, 500), "JPEG"), ANY_SIZE)
+    assert len(info.grey) + len(info.detail) + 8 + 1 <= 2048
 
 
 def test_different_pictures_have_far_hashes() -> None:

@@ -1,0 +1,155 @@
+"""The same picture after light edits is near, another of its template is far: by signature, and by the files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+import pytest
+from PIL import Image, ImageDraw, ImageEnhance
+
+from stages.filters import same_picture
+from stages.filters.image_match import LOOK, OTHER, SAME, Match, Pictures, judged, matches
+from stages.images.rules import BadImage, inspect
+from tests.stages.pictures import bar_chart, encoded, photo
+
+PHOTO = photo(3, 640, 480)
+
+
+def page(total: str, first: int = 0) -> Image.Image:
+    """A page of numbers with one sum in it."""
+    image = Image.new("RGB", (600, 800), "white")
+    draw = ImageDraw.Draw(image)
+    for line in range(30):
+        row = " ".join(f"{(first + line * 7919 + n * 104729) % 9973:05}" for n in range(8))
+        draw.text((40, 40 + 24 * line), total if line == 17 else row, "black", font_size=16)
+    return image
+
+
+def pictures(*files: bytes) -> Pictures:
+    return Pictures.of([asdict(inspect(data, 10**8)) for data in files])
+
+
+def verdict(left: bytes, right: bytes) -> int:
+    both = pictures(left, right)
+    one, other = both.take(slice(0, 1)), both.take(slice(1, 2))
+    (found,), (rest,) = judged(one, other)
+    assert (found, rest) == tuple(column[0] for column in judged(other, one))  # whichever comes first
+    return int(found)
+
+
+EDITS: dict[str, Callable[[Image.Image], bytes]] = {
+    "jpeg": lambda image: encoded(image, "JPEG", quality=30),
+    "small": lambda image: encoded(image.resize((image.width // 4, image.height // 4), Image.Resampling.LANCZOS)),
+    "large": lambda image: encoded(image.resize((image.width * 2, image.height * 2)), "JPEG"),
+    "crop": lambda image: encoded(image.crop((12, 9, image.width - 15, image.height - 5)), "JPEG", quality=90),
+    "darker": lambda image: encoded(ImageEnhance.Brightness(image).enhance(0.8), "JPEG", quality=90),
+    "brighter": lambda image: encoded(ImageEnhance.Brightness(image).enhance(1.2), "JPEG", quality=90),
+    "faint": lambda image: encoded(ImageEnhance.Contrast(image).enhance(0.8), "JPEG", quality=90),
+    "grey": lambda image: encoded(image.convert("L"), "WEBP"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_light_edits_leave_the_same_picture(edit: str) -> None:
+    assert verdict(encoded(PHOTO), EDITS[edit](PHOTO)) == SAME
+    original, edited = encoded(page("total 48213")), EDITS[edit](page("total 48213"))
+    assert verdict(original, edited) == LOOK
+    assert same_picture.distance(original, edited) < Match().leeway
+
+
+@pytest.mark.parametrize("other", ["total 48218", "total 48123", "total 43213"])
+def test_another_digit_is_another_page(other: str) -> None:
+    one, changed = page("total 48213"), page(other)
+    for format in ("PNG", "JPEG"):  # of one template, untouched: the signature tells
+        assert verdict(encoded(one, format), encoded(changed, format)) == OTHER
+    for edit in ("jpeg", "crop", "darker"):  # re-encoded: the files tell
+        assert same_picture.distance(encoded(one), EDITS[edit](changed)) > Match().leeway
+
+
+def test_a_bar_of_another_height_is_another_chart() -> None:
+    one, other = bar_chart([20, 50, 80, 40]), bar_chart([20, 53, 80, 40])
+    assert verdict(encoded(one), encoded(other)) == OTHER
+    assert same_picture.distance(encoded(one), EDITS["jpeg"](other)) > Match().leeway
+
+
+@pytest.mark.parametrize("colour", ["blue", (230, 40, 40), (40, 80, 130), (70, 200, 60)])
+def test_a_shape_of_another_colour_is_another_picture(colour: str) -> None:
+    one, other = (Image.new("RGB", (300, 200), "white") for _ in range(2))
+    ImageDraw.Draw(one).rectangle((60, 40, 180, 150), (20, 30, 25))
+    ImageDraw.Draw(other).rectangle((60, 40, 180, 150), colour)
+    assert same_picture.distance(encoded(one), encoded(other, "JPEG")) > Match().leeway
+
+
+def test_a_shape_that_moved_is_another_picture() -> None:
+    one, other = (Image.new("RGB", (300, 200), "white") for _ in range(2))
+    ImageDraw.Draw(one).rectangle((60, 40, 180, 150), "navy")
+    ImageDraw.Draw(other).rectangle((69, 40, 189, 150), "navy")
+    assert same_picture.distance(encoded(one), encoded(other, "JPEG")) > Match().leeway
+
+
+def test_a_page_of_other_numbers_in_the_same_layout_is_another_page() -> None:
+    """Their signatures tell, if they are of one size; of two sizes, their files."""
+    one, other = page("total", 0), page("total", 555)
+    for format in ("PNG", "JPEG"):
+        assert verdict(encoded(one), encoded(other, format)) == OTHER
+    assert verdict(encoded(one), EDITS["small"](other)) == LOOK
+    back = one.crop((12, 9, 590, 790)).resize(one.size)
+    assert verdict(encoded(one), encoded(back, "JPEG")) == LOOK  # cropped, and made as large as it was
+
+
+def test_a_page_of_other_numbers_is_another_page() -> None:
+    """All of it differs: that is no noise, however evenly it is spread."""
+    assert same_picture.distance(encoded(page("total", 0)), encoded(page("total", 555))) > 4
+
+
+def test_a_mark_in_a_corner_leaves_a_photograph_and_changes_a_page() -> None:
+    for image, expected in ((PHOTO, SAME), (page("total"), OTHER)):
+        marked = image.copy()
+        ImageDraw.Draw(marked).rectangle(
+            (image.width - 60, image.height - 40, image.width - 10, image.height - 10), "red"
+        )
+        assert verdict(encoded(image, "JPEG"), encoded(marked, "JPEG")) == expected
+
+
+def test_another_photograph_is_another() -> None:
+    assert verdict(encoded(PHOTO), encoded(photo(4, 640, 480))) == OTHER
+
+
+def test_a_crop_is_explained_by_where_it_lies_and_little_is_left_over() -> None:
+    """Of which nobody told: found from the pictures."""
+    both = pictures(encoded(PHOTO), EDITS["crop"](PHOTO))
+    _, (rest,) = judged(both.take(slice(0, 1)), both.take(slice(1, 2)))
+    assert rest < 0.1
+
+
+def test_black_is_not_white() -> None:
+    blank = [encoded(Image.new("RGB", (300, 200), colour)) for colour in ("black", "white", (250, 250, 250))]
+    assert verdict(blank[0], blank[1]) == OTHER
+    assert verdict(blank[1], blank[2]) == LOOK and same_picture.distance(blank[1], blank[2]) < 1
+
+
+def test_the_distance_is_the_same_when_swapped() -> None:
+    one, other = encoded(page("total 1")), EDITS["crop"](page("total 2"))
+    assert same_picture.distance(one, other) == same_picture.distance(other, one)
+    assert same_picture.distance(one, one) == 0
+
+
+def test_pictures_of_a_few_pixels_are_compared() -> None:
+    dot, line = encoded(Image.new("L", (1, 1))), encoded(Image.new("L", (3, 900)))
+    assert same_picture.distance(dot, dot) == 0 and same_picture.distance(line, line) == 0
+
+
+def test_what_is_no_image_is_refused() -> None:
+    with pytest.raises(BadImage, match="image_unreadable"):
+        same_picture.distance(encoded(PHOTO), b"nothing")
+
+
+def test_drawn_pictures_match_without_their_files_only_if_little_is_left_over() -> None:
+    """A page with a faint stroke: no more than a bad crop leaves at 32 x 32."""
+    one, other = page("total"), page("total")
+    ImageDraw.Draw(other).rectangle((430, 500, 450, 790), (200, 200, 200))
+    near = pictures(encoded(one, "JPEG"), encoded(one), EDITS["jpeg"](other))
+    first, again, changed = (near.take(slice(n, n + 1)) for n in range(3))
+    assert judged(first, changed)[0] == LOOK and not matches([first], [changed], Match(radius=64))[0]
+    assert judged(first, again)[0] == LOOK and matches([first], [again], Match(radius=64))[0]
