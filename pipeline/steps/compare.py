@@ -38,7 +38,7 @@ from schemas.manifest import Counts, Manifest
 from schemas.strict import RecipeError
 from stages.duplicates.candidates import text_candidates
 from stages.duplicates.near_misses import MISSES, smallest
-from stages.duplicates.pairs import found, repeated
+from stages.duplicates.pairs import PAIRS, found, repeated
 from stages.duplicates.params import DedupeParams
 from stages.duplicates.sketch import COLUMNS, SKETCH, sketches
 from stages.duplicates.text_sketch import BANDS, text_bands
@@ -192,22 +192,27 @@ def _split_found(step: Step, context: Context, records: Sequence[Record]) -> lis
 
 
 def _finish(ending: Ending, writer: PartWriter) -> Facts:
-    names = [file.name for record in ending.records for file in record.files if layout.is_a("misses", file.name)]
+    files = [file for record in ending.records for file in record.files]
+    names = [file.name for file in files if layout.is_a("misses", file.name) and file.rows]
     misses = smallest(read(writer.folder / name, schema=MISSES) for name in names)
     writer.write(layout.NEAR_MISSES, MISSES, [misses])
-    facts = _facts(ending.folder, [file.name for record in ending.records for file in record.files], misses.num_rows)
-    note = f"; {misses.num_rows:,} near misses in {ending.step.folder}/{layout.NEAR_MISSES}" if misses.num_rows else ""
-    return Facts(facts, note=f"; {facts['pairs']:,} pairs{note}")
+    pairs = sum(file.rows or 0 for file in files if layout.is_a("pairs", file.name))
+    return Facts({"pairs": pairs, "near_misses": misses.num_rows}, note=f"; {pairs:,} pairs")
 
 
-def _facts(folder: Path, names: Iterable[str], misses: int) -> dict[str, int]:
-    pairs = (read(folder / name, ["exact"]).num_rows for name in names if layout.is_a("pairs", name))
-    return {"pairs": sum(pairs), "near_misses": misses}
+def _notice(step: Step, context: Context) -> str:
+    manifest = context.manifest(step)
+    if manifest is None or not manifest.facts["near_misses"]:
+        return ""
+    place = context.out / step.folder / layout.NEAR_MISSES
+    return f"{manifest.facts['near_misses']:,} near misses, pairs that are almost duplicates, and why not: {place}"
 
 
 def _verify(folder: Path, manifest: Manifest) -> None:
+    names = [file.name for file in manifest.files if layout.is_a("pairs", file.name)]
+    pairs = sum(read(folder / name, schema=PAIRS).num_rows for name in names)
     misses = read(folder / layout.NEAR_MISSES, schema=MISSES).num_rows
-    same_facts(folder, manifest, _facts(folder, [file.name for file in manifest.files], misses))
+    same_facts(folder, manifest, {"pairs": pairs, "near_misses": misses})
 
 
 COMPARE = Stage(
@@ -224,5 +229,6 @@ COMPARE = Stage(
     ),
     absent="no section data.dedupe",
     finish=_finish,
+    notice=_notice,
     verify=_verify,
 )
