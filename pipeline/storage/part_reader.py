@@ -63,3 +63,22 @@ def _whole(path: str | Path) -> Iterator[None]:
     except (OSError, pa.ArrowException) as error:
         why = " ".join(str(error).split())
         raise ManifestError(f"{path}: damaged ({why}); delete the folder and run its stage again") from None
+
+
+def rows_of(path: str | Path, rows: Sequence[int], columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Some rows of a file, whose numbers ascend, of only those row groups that hold them: a table for each such group.
+
+    Raises ManifestError for a damaged file, or one that has no such row.
+    """
+    with _whole(path):
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+    with file:
+        sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+        ends = list(itertools.accumulate(sizes))
+        if rows and rows[-1] >= sum(sizes):
+            raise ManifestError(f"{path}: has {sum(sizes):,} rows, and row {rows[-1]:,} is asked for")
+        for number, some in itertools.groupby(rows, lambda row: bisect.bisect_right(ends, row)):
+            first = ends[number] - sizes[number]
+            with _whole(path):
+                table = file.read_row_group(number, list(columns))
+            yield table.take([row - first for row in some])

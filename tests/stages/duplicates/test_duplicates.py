@@ -185,5 +185,5 @@ def test_the_verdict_does_not_depend_on_the_order(order: list[int]) -> None:
 
 def test_verdict_columns_are_as_declared() -> None:
     verdict = deduped(table(*POOL))
-    assert verdict.schema.names == ["sample_id", "reason", "kept_id", "distance"]
+    assert verdict.schema.names == ["sample_id", "reason", "kept_id", "distance", "jaccard"]
     assert verdict.schema.field("distance").type == pa.int32()
