@@ -23,7 +23,7 @@ REASONS = {
     "near_duplicate": "the same, its pictures re-encoded or resized; or, without pictures, nearly the same text",
 }
 
-EVIDENCE = pa.schema([("kept_id", pa.string()), ("distance", pa.int32()), ("jaccard", pa.float32())])
+EVIDENCE = pa.schema([("kept_id", pa.string()), ("distance", pa.int32()), ("jaccard", pa.float64())])
 """Of samples with pictures the distance of their hashes, the largest; of texts the Jaccard similarity of the pair that
 joins the two, or the least of the pairs that do."""
 
@@ -116,7 +116,13 @@ def _verdict(member: Member, best: Member, jaccard: float | None) -> dict[str, A
     if not member["phashes"]:
         reason = "duplicate" if member["content"] == best["content"] else "near_duplicate"
         similarity = 1.0 if reason == "duplicate" else jaccard
-        return {**place, "reason": reason, "kept_id": best["sample_id"], "distance": None, "jaccard": similarity}
+        return {
+            **place,
+            "reason": reason,
+            "kept_id": best["sample_id"],
+            "distance": None,
+            "jaccard": similarity and round(similarity, 4),
+        }
     reason = "duplicate" if member["pictures"] == best["pictures"] else "near_duplicate"
     bits = [(left ^ right).bit_count() for left, right in zip(member["phashes"], best["phashes"], strict=True)]
     return {**place, "reason": reason, "kept_id": best["sample_id"], "distance": max(bits), "jaccard": None}

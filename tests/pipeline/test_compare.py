@@ -217,7 +217,7 @@ def test_show_and_report_lead_to_the_evidence(recipe: Make, tmp_path: Path, caps
     capsys.readouterr()
     assert main(["show", str(path), "talks/talks.jsonl#1", "--out", str(out)]) == 0
     told = capsys.readouterr().out
-    line = told[told.index("\ndedupe") :].split("\npretokenise")[0].replace("\n", " ")
+    line = " ".join(told[told.index("\ndedupe") :].split("\npretokenise")[0].split())
     assert "near_duplicate" in line and "kept_id talks/talks.jsonl#" in line and "jaccard 0.9" in line
     assert main(["report", str(path), "--out", str(out)]) == 0
     assert "near_misses.parquet" in (out / "report.html").read_text(encoding="utf-8")
