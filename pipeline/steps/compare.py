@@ -170,13 +170,13 @@ def _compare(job: PairsJob, writer: PartWriter) -> Done:
     for block in exchange.blocks(folder, "sketches", *mine, SKETCH):
         rows += block.filter(pa.array(twice[start : start + block.num_rows])).to_pylist()
         start += block.num_rows
-    pairs, members, misses = found(rows, job.params.match)
+    pairs, members, misses, looked_at = found(rows, job.params.match)
     near = text_candidates(exchange.read(folder, "bands", *mine, BANDS), job.params.text)
     for kind, table, part in (
         ("pairs", pairs, "right_part"),
         ("members", members, "part"),
         ("misses", misses, "right_part"),
-        ("candidates", near, "right_part"),
+        ("candidates", pa.concat_tables([looked_at, near]), "right_part"),
     ):
         exchange.write(writer, kind, table, table[part].to_numpy() // job.width, job.owners)
     at_home = pc.value_counts(heads.filter(heads["home"])["source"]).to_pylist()

@@ -117,7 +117,7 @@ def _decided(job: DecideJob, candidates: pa.Table) -> tuple[pa.Table, pa.Table, 
             at = int(rank(*(np.array([first_bits(rows[place]["content"])]) for place in (left, right)))[0])
             misses.append(miss(rows[left], rows[right], found.why, found.distance, found.jaccard, at))
         else:
-            pairs.append(pair_row(rows[left], rows[right], False, found.distance, True, found.jaccard))
+            pairs.append(pair_row(rows[left], rows[right], False, found.distance, found.jaccard))
             members |= {place: member(rows[place]) for place in (left, right)}
     return (
         pa.Table.from_pylist(pairs, PAIRS),

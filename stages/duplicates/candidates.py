@@ -10,6 +10,9 @@ one before it, not with all: n texts make less than 3 n pairs, and those that ar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
@@ -29,6 +32,15 @@ CANDIDATES = pa.schema(
 )
 
 _Columns = dict[str, np.ndarray]
+
+
+def picture_candidate(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
+    """The CANDIDATES row of two SKETCH rows, to be decided by the files of their pictures."""
+    sides = {
+        f"{side}_{name}": row[name] for side, row in (("left", left), ("right", right)) for name in ("part", "row")
+    }
+    bytes_ = sum(image["size"] for row in (left, right) for image in row["images"])
+    return {"kind": "picture", **sides, "weight": bytes_ // 8}
 
 
 def text_candidates(bands: pa.Table, match: TextMatch) -> pa.Table:

@@ -13,16 +13,15 @@ import numpy as np
 import pyarrow as pa
 
 from stages.duplicates.minhash import mixed
-from stages.duplicates.text_sketch import first_bits
 
 MOST = 1000
-_PICTURES = 2048  # of a group, those with the smallest hash of their content, are compared with each other
 
 WHY = {
     "jaccard": "too few n-grams in common",
     "numbers": "other numbers",
     "turns": "other roles, or other short turns",
-    "sight": "pictures whose hashes are near and which look different",
+    "sight": "pictures whose hashes are near and whose signatures differ",
+    "files": "pictures whose signatures are near and whose files differ",
 }
 
 _WHO = {"part": pa.int32(), "row": pa.int32(), "sample_id": pa.string()}
@@ -50,22 +49,24 @@ def smallest(tables: Iterable[pa.Table], most: int = MOST) -> pa.Table:
     return held
 
 
-def by_sight(
-    rows: Sequence[Mapping[str, Any]], phashes: Sequence[np.ndarray], heads: np.ndarray, radius: int
-) -> pa.Table:
-    """MISSES of SKETCH rows that were compared by sight: within the radius in every position, and not connected."""
-    contents = np.array([first_bits(row["content"]) for row in rows], np.uint64)
-    some = np.sort(np.argsort(contents, kind="stable")[:_PICTURES])
-    far = np.max([np.bitwise_count(hashes[some, None] ^ hashes[None, some]) for hashes in phashes], axis=0)
-    left, right = np.nonzero(np.triu(far <= radius, 1) & (heads[some, None] != heads[None, some]))
-    ranks = rank(contents[some[left]], contents[some[right]])
-    first = np.argsort(ranks, kind="stable")[:MOST]
-    found = zip(some[left[first]].tolist(), some[right[first]].tolist(), far[left, right][first].tolist(), strict=True)
-    told = [
-        miss(rows[a], rows[b], "sight", distance, None, place)
-        for (a, b, distance), place in zip(found, ranks[first].tolist(), strict=True)
-    ]
-    return pa.Table.from_pylist(told, MISSES)
+class Lowest:
+    """Of pairs those of the lowest rank, MOST of them. `contents`: uint64, a hash of each row's content."""
+
+    def __init__(self, contents: np.ndarray) -> None:
+        self._contents = contents
+        self._held = tuple(np.zeros(0, kind) for kind in (np.uint64, np.int64, np.int64, np.uint8))
+
+    def add(self, left: np.ndarray, right: np.ndarray, distance: np.ndarray) -> None:
+        ranks = rank(self._contents[left], self._contents[right])
+        both = [np.concatenate(pair) for pair in zip(self._held, (ranks, left, right, distance), strict=True)]
+        chosen = np.lexsort((both[2], both[1], both[0]))[:MOST]
+        self._held = tuple(column[chosen] for column in both)
+
+    def told(self, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+        """MISSES of SKETCH rows."""
+        listed = zip(*(column.tolist() for column in self._held), strict=True)
+        found = [miss(rows[a], rows[b], "sight", distance, None, at) for at, a, b, distance in listed]
+        return pa.Table.from_pylist(found, MISSES)
 
 
 def miss(

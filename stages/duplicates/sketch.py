@@ -22,7 +22,16 @@ from stages.duplicates.params import DedupeParams
 from stages.duplicates.text_sketch import content_hash
 from stages.filters.text_key import conversation_key
 
-LOOK = ("sha256", "width", "height", "phash", "grey", "detail", "plain")  # of image_info, what pictures are compared by
+LOOK = (
+    "sha256",
+    "size",
+    "width",
+    "height",
+    "phash",
+    "grey",
+    "detail",
+    "plain",
+)  # of image_info, what pictures are compared by
 IMAGES = pa.list_(pa.struct([IMAGE_INFO.value_type.field(name) for name in LOOK]))
 
 SKETCH = pa.schema(

@@ -10,9 +10,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from PIL import Image
+
 from stages.duplicates import minhash
 from stages.duplicates.params import DedupeParams
 from stages.duplicates.text_sketch import Text
+from stages.filters import same_picture
+from stages.filters.image_match import LOOK, OTHER, Pictures, apart, judged
+from stages.images.rules import open_scaled
+
+_OPENED = 16  # pictures of at most 1,536 pixels a side: 110 MiB
 
 Sample = Mapping[str, Any]
 Place = tuple[int, int]
@@ -32,6 +39,7 @@ class Verifier:
 
     params: DedupeParams
     _texts: dict[Place, Text] = field(default_factory=dict)
+    _pictures: dict[str, Image.Image] = field(default_factory=dict)
 
     def texts(self, left: tuple[Place, Sample], right: tuple[Place, Sample]) -> Outcome:
         a, b = self._text(*left), self._text(*right)
@@ -48,6 +56,31 @@ class Verifier:
             self._texts[place] = Text.of(sample["messages"], self.params.text.ngram)
         return self._texts[place]
 
+    def pictures(self, left: tuple[Place, Sample], right: tuple[Place, Sample]) -> Outcome:
+        """Position by position: what the signatures can't tell is told from the files."""
+        infos = [sample["image_info"] for _, sample in (left, right)]
+        signatures = [Pictures.of(listed) for listed in infos]
+        distance = int(apart(*signatures).max())
+        verdicts, _ = judged(*signatures)
+        looked_at = [place for place, verdict in enumerate(verdicts.tolist()) if verdict == LOOK]
+        far = OTHER in verdicts or any(self._far(left[1], right[1], place) for place in looked_at)
+        return Outcome("files" if far else "", distance=distance)
+
+    def _far(self, left: Sample, right: Sample, place: int) -> bool:
+        if left["image_info"][place]["sha256"] == right["image_info"][place]["sha256"]:
+            return False
+        opened = [self._opened(sample, place) for sample in (left, right)]
+        return same_picture.distance_of(*opened) > self.params.match.leeway
+
+    def _opened(self, sample: Sample, place: int) -> Image.Image:
+        """The picture, of which the last few that were opened are kept: a sample's candidates follow each other."""
+        name = sample["image_info"][place]["sha256"]
+        if name not in self._pictures:
+            if len(self._pictures) >= _OPENED:
+                del self._pictures[next(iter(self._pictures))]
+            self._pictures[name] = open_scaled(sample["images"][place]["bytes"], same_picture.SIDE)
+        return self._pictures[name]
+
 
 class Kind(NamedTuple):
     """`columns`: what it reads of SAMPLE beside sketch.COLUMNS, in parquet's names."""
@@ -56,4 +89,7 @@ class Kind(NamedTuple):
     columns: tuple[str, ...] = ()
 
 
-KINDS: dict[str, Kind] = {"text": Kind(Verifier.texts)}
+KINDS: dict[str, Kind] = {
+    "text": Kind(Verifier.texts),
+    "picture": Kind(Verifier.pictures, ("images.list.element.bytes",)),
+}

@@ -27,8 +27,11 @@ def deduped(
     rows = [row for table in drawn for row in table.to_pylist()]
     compared = [found([row for row in rows if row["bucket"] == n], params.match) for n in range(buckets)]
     near = near_texts(*parts, params=params, buckets=buckets)
-    pairs = pa.concat_tables([PAIRS.empty_table(), *(one.pairs for one in compared), near.pairs])
-    members = pa.concat_tables([MEMBERS.empty_table(), *(one.members for one in compared), near.members])
+    looked_at = decided(*parts, params=params, candidates=pa.concat_tables([one.candidates for one in compared]))
+    pairs = pa.concat_tables([PAIRS.empty_table(), *(one.pairs for one in compared), near.pairs, looked_at.pairs])
+    members = pa.concat_tables(
+        [MEMBERS.empty_table(), *(one.members for one in compared), near.members, looked_at.members]
+    )
 
     def gone(part: int) -> np.ndarray:
         return np.isin(parts[part]["sample_id"].to_pylist(), list(dropped))
@@ -53,6 +56,11 @@ def near_texts(*parts: pa.Table, params: DedupeParams, buckets: int = 1) -> Near
     bucket = every["key"].to_numpy() % np.uint64(buckets)
     found = [text_candidates(every.filter(pa.array(bucket == n)), params.text) for n in range(buckets)]
     candidates = pa.concat_tables([CANDIDATES.empty_table(), *(found if params.near_texts else ())])
+    return decided(*parts, params=params, candidates=candidates)
+
+
+def decided(*parts: pa.Table, params: DedupeParams, candidates: pa.Table) -> Near:
+    """What the samples themselves say of candidates."""
     samples = [part.to_pylist() for part in parts]
     outcomes, pairs, members, verifier = [], [], [], Verifier(params)
     for one in candidates.to_pylist():
@@ -62,7 +70,7 @@ def near_texts(*parts: pa.Table, params: DedupeParams, buckets: int = 1) -> Near
         if not outcomes[-1].why:
             keys = [conversation_key(sample["messages"]) for sample in mine]
             drawn = [sketch(s, k, *at, at[0]) for s, k, at in zip(mine, keys, (left, right), strict=True)]
-            pairs.append(pair_row(drawn[0], drawn[1], False, None, True, outcomes[-1].jaccard))
+            pairs.append(pair_row(drawn[0], drawn[1], False, outcomes[-1].distance, outcomes[-1].jaccard))
             members += map(member, drawn)
     return Near(candidates, outcomes, pa.Table.from_pylist(pairs, PAIRS), pa.Table.from_pylist(members, MEMBERS))
 
