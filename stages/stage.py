@@ -49,11 +49,13 @@ class Filter:
     """A stage that only judges. `judge(table, params, loaded)` gives (reasons, evidence), one entry per row.
 
     columns   what of SAMPLE it reads; never `images`
-    evidence  schema of the columns it adds to VERDICT; tells_of_kept: whether it says anything of samples it keeps
+    evidence  schema of the columns it adds to VERDICT; tells_of_kept: whether what it says of samples that it keeps is
+              worth publishing
     load      builds what `judge` needs once per worker (a model, an index); `assets` names the files it may open
     check     before anything runs: raises ValueError for parameters that the files it may open can't serve
     scores, turn_scores  names of the ratings (of the row, of its turns) that its parameters ask for, by their key
-    against_benchmarks   whether it reads the benchmarks' samples
+    benchmark_columns    what it reads of the benchmarks' samples; none: it doesn't know of them
+    named_files          the key of its parameters that lists files it may open; it goes by their content
     """
 
     name: str
@@ -68,7 +70,8 @@ class Filter:
     assets: tuple[str, ...] = ()
     scores: Callable[[Any], Mapping[str, Iterable[str]]] = lambda params: {}
     turn_scores: Callable[[Any], Mapping[str, Iterable[str]]] = lambda params: {}
-    against_benchmarks: bool = False
+    benchmark_columns: tuple[str, ...] = ()
+    named_files: str = ""
     tells_of_kept: bool = True
 
     def verdicts(self, table: pa.Table, params: Any, loaded: Any) -> pa.Table:
