@@ -41,10 +41,19 @@ def _of_one(name: str, samples: pa.Table, text: TextMatch | None) -> pa.Table:
     return pa.table(columns, schema=SKETCH)
 
 
-def write(sketches: pa.Table, text: TextMatch, path: Path) -> None:
-    """A file of sketches; the same rows give the same bytes."""
-    marked = sketches.replace_schema_metadata({_NAME: _VERSION.encode(), _NGRAM: str(text.ngram).encode()})
-    pq.write_table(marked, path, compression="zstd", row_group_size=4096)
+def write(sketches: Iterable[pa.Table], text: TextMatch | None, path: Path) -> int:
+    """A file of sketches, how many there are; the same rows give the same bytes."""
+    about = {_NAME: _VERSION.encode(), _NGRAM: _words(text).encode()}
+    rows = 0
+    with pq.ParquetWriter(path, SKETCH.with_metadata(about), compression="zstd") as writer:
+        for table in sketches:
+            writer.write_table(table.replace_schema_metadata(about), row_group_size=4096)
+            rows += len(table)
+    return rows
+
+
+def _words(text: TextMatch | None) -> str:
+    return "no" if text is None else str(text.ngram)
 
 
 def check(path: Path, text: TextMatch | None) -> None:
@@ -52,7 +61,7 @@ def check(path: Path, text: TextMatch | None) -> None:
     try:
         schema = pq.read_schema(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path}: not a readable parquet file ({error}); make it again") from None
+        raise ValueError(f"{path}: not a readable parquet file ({error}); fetch it again") from None
     about = schema.metadata or {}
     again = "make it with `sketch-benchmarks`"
     if _NAME not in about:
@@ -61,8 +70,8 @@ def check(path: Path, text: TextMatch | None) -> None:
     if version != _VERSION or not schema.remove_metadata().equals(SKETCH):
         raise ValueError(f"{path}: a sketch of version {version}, wanted {_VERSION} with its columns; {again}")
     found = about.get(_NGRAM, b"").decode("utf-8", "replace")
-    if text is not None and found != str(text.ngram):
-        raise ValueError(f"{path}: n-grams of {found} words, and text.ngram is {text.ngram}; {again}")
+    if text is not None and found != _words(text):
+        raise ValueError(f"{path}: a sketch with {found} words to an n-gram, and text.ngram is {text.ngram}; {again}")
 
 
 def read(paths: Iterable[Path], text: TextMatch | None) -> pa.Table:
@@ -70,5 +79,5 @@ def read(paths: Iterable[Path], text: TextMatch | None) -> pa.Table:
     tables = [SKETCH.empty_table()]
     for path in paths:
         check(path, text)
-        tables.append(pq.read_table(path, schema=SKETCH))
+        tables.append(pq.read_table(path).replace_schema_metadata())
     return pa.concat_tables(tables)
