@@ -82,3 +82,10 @@ def rows_of(path: str | Path, rows: Sequence[int], columns: Sequence[str]) -> It
             with _whole(path):
                 table = file.read_row_group(number, list(columns))
             yield table.take([row - first for row in some])
+
+
+def image_files(path: str | Path, rows: Sequence[int]) -> dict[int, list[bytes]]:
+    """The files of the images of some rows, whose numbers ascend."""
+    tables = rows_of(path, rows, ["images.list.element.bytes"])
+    found = (images for table in tables for images in table["images"].to_pylist())
+    return {row: [image["bytes"] for image in images] for row, images in zip(rows, found, strict=True)}

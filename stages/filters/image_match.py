@@ -223,7 +223,10 @@ class Lot(NamedTuple):
     apart: Array
 
     def of(self, verdict: int) -> Lot:
-        return Lot(*(column[self.verdict == verdict] for column in self))
+        return self.where(self.verdict == verdict)
+
+    def where(self, chosen: Array) -> Lot:
+        return Lot(*(column[chosen] for column in self))
 
 
 def compared(left: Sequence[Pictures], right: Sequence[Pictures], match: Match) -> Iterator[Lot]:
