@@ -6,8 +6,8 @@ from typing import Any
 
 from PIL import Image
 
-from stages.filters.decontaminate import DECONTAMINATE, DecontaminateParams, load
-from stages.stage import Assets
+from stages.filters.decontaminate import DecontaminateParams
+from tests.stages.decontaminated import decontaminated, indexed
 from tests.stages.pictures import bar_chart, encoded, photo, sample, table
 
 BENCHMARK = [photo(seed, 320, 240) for seed in range(50, 60)]
@@ -20,7 +20,7 @@ BENCH = table(
 
 def judged(*samples: dict[str, Any], benchmarks: Any = BENCH) -> list[tuple[Any, Any, Any]]:
     params = DecontaminateParams()
-    verdict = DECONTAMINATE.verdicts(table(*samples), params, load(params, Assets(benchmarks=benchmarks)))
+    verdict = decontaminated(table(*samples), params, indexed(params, benchmarks))
     return [(row["reason"], row["benchmark_id"], row["distance"]) for row in verdict.to_pylist()]
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from stages.filters.decontaminate import DECONTAMINATE, DecontaminateParams, load
+from stages.filters.decontaminate import DecontaminateParams
 from stages.filters.leaked_text import TextMatch
-from stages.stage import Assets
+from tests.stages.decontaminated import decontaminated, indexed
 from tests.stages.pictures import encoded, photo, sample, table, talk
 
 PROBLEM = (
@@ -44,7 +44,7 @@ SEEN = bench((SIGHT, "4"), (BOOK, "B"), images=(PICTURE,))
 
 def judged(*samples: dict[str, Any], benchmarks: Any = BENCH, **text: Any) -> list[tuple[Any, Any]]:
     params = DecontaminateParams(text=TextMatch(**text))
-    verdict = DECONTAMINATE.verdicts(table(*samples), params, load(params, Assets(benchmarks=benchmarks)))
+    verdict = decontaminated(table(*samples), params, indexed(params, benchmarks))
     return [(row["reason"], row["benchmark_id"] if row["reason"] else None) for row in verdict.to_pylist()]
 
 
@@ -83,13 +83,13 @@ def test_another_number_is_another_question() -> None:
 
 def test_a_share_of_a_long_question_is_enough_and_says_how_much() -> None:
     params = DecontaminateParams()
-    index = load(params, Assets(benchmarks=BENCH))
+    index = indexed(params, BENCH)
     part = asks(PROBLEM.replace("How many clips", "How many of them"))
-    (row,) = DECONTAMINATE.verdicts(table(part), params, index).to_pylist()
+    (row,) = decontaminated(table(part), params, index).to_pylist()
     assert (row["benchmark"], row["benchmark_id"], row["distance"]) == ("b", "b/x#0", None)
     assert row["overlap"] == pytest.approx(5 / 6) and row["words"] == 42
     assert judged(part, coverage=0.9) == [KEPT]
-    (near,) = DECONTAMINATE.verdicts(table(asks(STEM.replace("rivers", "roads"))), params, index).to_pylist()
+    (near,) = decontaminated(table(asks(STEM.replace("rivers", "roads"))), params, index).to_pylist()
     assert near["reason"] is None and near["overlap"] == 0.5 and near["benchmark_id"] == "b/x#2"
 
 
@@ -145,9 +145,9 @@ def test_of_equals_the_first_is_named_and_of_others_the_nearest() -> None:
 
 def test_text_can_be_switched_off() -> None:
     params = DecontaminateParams(text=None)
-    index = load(params, Assets(benchmarks=SEEN))
+    index = indexed(params, SEEN)
     rows = table(asks(SIGHT), asks("Other?", images=(PICTURE,)))
-    assert DECONTAMINATE.verdicts(rows, params, index)["reason"].to_pylist() == [None, "benchmark_image"]
+    assert decontaminated(rows, params, index)["reason"].to_pylist() == [None, "benchmark_image"]
 
 
 @pytest.mark.parametrize(
