@@ -179,10 +179,7 @@ BLANK = {"detail": bytes(2 * 22 * 22), "size": 99, "width": 64, "height": 64}
 
 def white(count: int, flips: int, plain: int = 0) -> list[dict[str, Any]]:
     """Encodings of one picture: other bytes, the same hash and luminance; the last `flips` a little different."""
-    infos = [
-        {"sha256": f"{n}", "phash": 7, "grey": bytes([255]) * 1024, "plain": plain, **BLANK}
-        for n in range(count)
-    ]
+    infos = [{"sha256": f"{n}", "phash": 7, "grey": bytes([255]) * 1024, "plain": plain, **BLANK} for n in range(count)]
     for n in range(count - flips, count):
         infos[n]["grey"] = bytes([255 - n % 9, *[254] * (1 + n % 50), *[255] * (1022 - n % 50)])
     return infos
@@ -207,7 +204,9 @@ def test_a_thousand_encodings_of_one_picture_take_little_memory(flips: int) -> N
 
 
 def test_a_benchmark_of_white_pictures_takes_little_memory() -> None:
-    rows = [{"sample_id": f"{n:05}", "messages": [], "image_info": [info]} for n, info in enumerate(white(2000, 0, 255))]
+    rows = [
+        {"sample_id": f"{n:05}", "messages": [], "image_info": [info]} for n, info in enumerate(white(2000, 0, 255))
+    ]
     table = pa.Table.from_pylist(rows, SAMPLE)
     tracemalloc.start()
     index = indexed(DecontaminateParams(), table)
