@@ -56,16 +56,19 @@ from pipeline.steps.ingest import IngestJob
 from pipeline.steps.part_rows import RowsJob
 from pipeline.steps.shard_files import ShardJob
 from pipeline.steps.table import STAGES
-from pipeline.storage import layout
+from pipeline.steps.verification import DecideJob
+from pipeline.storage import exchange, layout
 from pipeline.storage.part_writer import write_parquet
 from schemas.manifest import Counts, FileEntry, describe
 from schemas.shard import COUNTS, INDEX
+from stages.duplicates.near_misses import MISSES
 from stages.duplicates.pairs import MEMBERS, PAIRS
 from stages.pretokenise import totals
 from stages.stage import GROUP_ROWS
 
 _INDEXES = 64  # files of an index that differ
 _PARTS = 4  # of a shard: so many of their batches fill it
+_COMPARED = {"pairs": PAIRS, "members": MEMBERS, "misses": MISSES}  # what the last phase of compare leaves
 _PART, _SHARD, _SMALL = 150_000_000, 512 * 1024 * 1024, 20_000
 
 
@@ -104,16 +107,24 @@ class Pretends:
             by_source = {job.name: Counts(job.slice.rows, job.slice.rows - 1, {}, {"image_missing": 1})}
             facts = {"scores": [], "turn_scores": [], "unread": {}}
         elif isinstance(job, SketchJob):
-            files = [_hole(folder, f"sketches-{number:05d}.parquet", _SMALL, job.amount)]
+            files = [
+                _hole(folder, exchange.file_name(kind, number), _SMALL, job.amount) for kind in ("sketches", "bands")
+            ]
             by_source = {}
             for part in job.samples:
                 by_source[part.source] = by_source.get(part.source, Counts()) + Counts(part.rows, part.rows)
-            facts = {"buckets": [[n, len(range(n, job.amount, job.buckets))] for n in range(job.buckets)]}
+            facts = {"texts": job.amount}
         elif isinstance(job, PairsJob):
-            for name, schema in (("pairs", PAIRS), ("members", MEMBERS)):
-                write_parquet([], schema, folder / f"{name}-{number:05d}.parquet")
-            files = [describe(folder, f"{name}-{number:05d}.parquet", 0) for name in ("pairs", "members")]
+            kinds = ("pairs", "members", "misses", "candidates")
+            files = [_hole(folder, exchange.file_name(kind, number), _SMALL, 0) for kind in kinds]
             by_source = {job.sources[0]: Counts(job.amount, job.amount)}
+        elif isinstance(job, DecideJob):
+            for name, schema in _COMPARED.items():
+                write_parquet([], schema, folder / f"{name}-{number:05d}.parquet")
+            files = [describe(folder, f"{name}-{number:05d}.parquet", 0) for name in _COMPARED]
+            by_source = {}
+            for source, rows in job.rows:
+                by_source[source] = by_source.get(source, Counts()) + Counts(rows, rows)
         elif isinstance(job, JudgeJob | VerdictJob):
             files = [_hole(folder, layout.verdict(number), _SMALL, job.part.rows)]
             by_source = {job.part.source: Counts(job.part.rows, job.part.rows)}

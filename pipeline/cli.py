@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from pipeline.commands import funnel, plan, probe, rejects, report, show, verify
+from pipeline.commands import funnel, plan, probe, rejects, report, show, sketch, verify
 from pipeline.commands.census import command as census
 from pipeline.graph.build import build, foresee
 from pipeline.graph.content import Content, check_places
@@ -104,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     add("show", _show, "one sample: origin, messages, images, verdicts, tiles, tokens").add_argument("sample")
     table = add("rejects", _rejects, "every rejected row of every source as one table: which, why, what was seen")
     table.add_argument("--save", type=Path, metavar="FILE.parquet", help="write it there instead of to the terminal")
+    small = add("sketch-benchmarks", _sketch, sketch.HELP)
+    small.add_argument("--to", type=Path, required=True, metavar="FILE.parquet", help="where it is to lie")
     census.arguments(commands.add_parser("census", help=census.HELP, description=census.HELP))
     give = add(
         "publish", _publish, "the kept samples of a finished recipe as a dataset folder that the Hub would accept"
@@ -190,6 +192,22 @@ def _rejects(given: argparse.Namespace) -> int:
         rejects.show(steps, context)
     else:
         print(f"{shown(str(given.save))}: {rejects.save(steps, context, given.save):,} rejects")
+    return 0
+
+
+def _sketch(given: argparse.Namespace) -> int:
+    sketch.check(given.to)
+    context, steps = _open(given)
+    executor = RayExecutor(context.recipe.run.address, context.recipe.run.workers)
+    chosen = sketch.needed(steps)
+    try:
+        foresee(chosen, context)
+        with lock(context.out):
+            context.content.save()
+            runner.run(chosen, context, executor)
+    finally:
+        executor.close()
+    print(f"{shown(str(given.to))}: sketches of {sketch.save(steps, context, given.to):,} samples of benchmarks")
     return 0
 
 

@@ -14,7 +14,7 @@ proves that, and `counts` turns verdicts into the ledger: rows in = kept + dropp
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,22 +38,28 @@ class UndeclaredReason(Exception):
 
 @dataclass(frozen=True)
 class Assets:
-    """What a filter needs beside its rows: files by name (a model), and the benchmarks' narrow columns."""
+    """What a filter needs beside its rows: files by name (a model), and the benchmarks' narrow columns.
+
+    `images`: of benchmark samples, by their ids, the files of their images, of those that are at hand."""
 
     files: Mapping[str, Path] = field(default_factory=dict)
     benchmarks: pa.Table | None = None
+    images: Callable[[Iterable[str]], Mapping[str, Sequence[bytes]]] = lambda ids: {}
 
 
 @dataclass(frozen=True)
 class Filter:
     """A stage that only judges. `judge(table, params, loaded)` gives (reasons, evidence), one entry per row.
 
-    columns   what of SAMPLE it reads; never `images`
-    evidence  schema of the columns it adds to VERDICT; tells_of_kept: whether it says anything of samples it keeps
+    columns   what of SAMPLE it reads; never `images`, but with
+    opens_images   whether it may open some: `loaded` is then a pair, whose second gives files by the rows of the table
+    evidence  schema of the columns it adds to VERDICT; tells_of_kept: whether what it says of samples that it keeps is
+              worth publishing
     load      builds what `judge` needs once per worker (a model, an index); `assets` names the files it may open
     check     before anything runs: raises ValueError for parameters that the files it may open can't serve
     scores, turn_scores  names of the ratings (of the row, of its turns) that its parameters ask for, by their key
-    against_benchmarks   whether it reads the benchmarks' samples
+    benchmark_columns    what it reads of the benchmarks' samples; none: it doesn't know of them
+    named_files          the key of its parameters that lists files it may open; it goes by their content
     """
 
     name: str
@@ -68,7 +74,9 @@ class Filter:
     assets: tuple[str, ...] = ()
     scores: Callable[[Any], Mapping[str, Iterable[str]]] = lambda params: {}
     turn_scores: Callable[[Any], Mapping[str, Iterable[str]]] = lambda params: {}
-    against_benchmarks: bool = False
+    benchmark_columns: tuple[str, ...] = ()
+    named_files: str = ""
+    opens_images: bool = False
     tells_of_kept: bool = True
 
     def verdicts(self, table: pa.Table, params: Any, loaded: Any) -> pa.Table:

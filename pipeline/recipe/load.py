@@ -2,7 +2,8 @@
 
 A source may begin from a file: `extends: sources/finevision.yaml`, relative to the recipe's own folder (a path that
 begins with `configs/` and isn't there is the program's own file). The file holds the keys of one source; keys given
-beside `extends` replace the file's, each as a whole. A file extends no other.
+beside `extends` replace the file's, each as a whole. A file extends no other. Files of
+sketches that a section names are found in the same way.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def load(path: Path | str, out: str | None = None, address: str | None = None, s
     mapping["run"] = _overridden(mapping.get("run"), sets, given)
     if isinstance(data := mapping.get("data"), dict):
         _refuse_empty(data)
-        mapping["data"] = {**data, **_extended(data, Path(path).parent)}
+        mapping["data"] = {**data, **_extended(data, Path(path).parent), **_sketched(data, Path(path).parent)}
     recipe = strict.build(Recipe, mapping)
     # A job's working folder is a temporary copy that Ray deletes with the job.
     if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") and not recipe.out.is_absolute():
@@ -65,15 +66,30 @@ def _extended(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     return found
 
 
+def _sketched(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The sections that name files of sketches, with the places of these."""
+    named = {name: section for name, section in data.items() if isinstance(section, dict)}
+    found = {name: section.get("sketches") for name, section in named.items()}
+    return {
+        name: {**named[name], "sketches": [str(_place(f, folder)) if isinstance(f, str) else f for f in files]}
+        for name, files in found.items()
+        if isinstance(files, list)
+    }
+
+
+def _place(name: str, folder: Path) -> Path:
+    """Where a file lies that a recipe in a folder names."""
+    path = folder / Path(name).expanduser()
+    return path if path.is_file() or not find(name).is_file() else find(name)
+
+
 def _extend(source: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
     if "extends" not in source:
         return source
     name = source["extends"]
     if not isinstance(name, str):
         raise RecipeError(f"{where}.extends: got {name!r}, wanted the path of a file, e.g. sources/aya.yaml")
-    path = folder / Path(name).expanduser()
-    if not path.is_file():
-        path = find(name)
+    path = _place(name, folder)
     if not path.is_file():
         raise RecipeError(f"{where}.extends: {path}: no such file; paths are relative to the recipe's folder")
     base = yaml_file.read(path)

@@ -61,9 +61,10 @@ class Data:
         both = set(self.sources) & set(self.benchmarks)
         if both:
             raise ValueError(f"{', '.join(sorted(both))}: a source and a benchmark of one name; rename one")
-        if bool(self.benchmarks) != (self.decontaminate is not None):
-            missing = "decontaminate" if self.benchmarks else "benchmarks"
-            raise ValueError(f"{missing}: missing; decontaminate needs benchmarks and benchmarks serve nothing else")
+        if self.benchmarks and self.decontaminate is None:
+            raise ValueError("decontaminate: missing; benchmarks serve nothing else")
+        if self.decontaminate is not None and not self.benchmarks and not self.decontaminate.sketches:
+            raise ValueError("benchmarks: missing; decontaminate needs benchmarks, or files of decontaminate.sketches")
 
 
 @dataclass(frozen=True)

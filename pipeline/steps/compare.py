@@ -1,11 +1,16 @@
 """The step `compare`: which samples are duplicates of each other, whatever any filter says of them.
 
-Two phases. Parts are sketched and exchanged by key (stages/duplicates/sketch.py): a task sketches a few parts and
-writes one file with a row group for each bucket. Then a task for each bucket reads its row groups of all files and
-compares what has a key in common (stages/duplicates/pairs.py). A bucket holds some 100,000 rows however many samples
-there are, and only rows whose key is another's too are read whole.
+Three phases, and between them rows are exchanged (pipeline/storage/exchange.py), so no task holds more than its share:
 
-Made of the samples and of what counts as the same alone, so a filter's changed threshold does not touch it.
+  sketches   a task sketches a few parts; rows go to buckets by key (stages/duplicates/sketch.py, text_sketch.py)
+  found      a task compares what has a key in common in a bucket: pairs, and candidates that sketches can't decide;
+             each goes to the part of its later sample (stages/duplicates/pairs.py, candidates.py)
+  the last   a task has what was found of a few parts, each pair once, and decides the candidates by what their samples
+             hold (pipeline/steps/verification.py)
+
+A bucket holds some 100,000 samples however many there are, and only rows whose key is another's too are read whole.
+Made of the samples and of what counts as the same alone, so a filter's changed threshold does not touch it. Beside the
+pairs it leaves `near_misses.parquet`: a uniform sample of what was almost a pair, for a person.
 """
 
 from __future__ import annotations
@@ -15,26 +20,33 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.graph.context import Context
+from pipeline.graph.errors import StepError
 from pipeline.graph.proof import same_facts
-from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step, all_of
+from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step, all_of, ledger
 from pipeline.graph.task import Done, Job, Record
+from pipeline.steps import verification
 from pipeline.steps.samples import Part, parts_of
-from pipeline.storage import layout
-from pipeline.storage.part_reader import read, row_group, row_groups
+from pipeline.storage import exchange, layout
+from pipeline.storage.part_reader import read, row_groups
 from pipeline.storage.part_writer import PartWriter
 from schemas.manifest import Counts, Manifest
-from stages.duplicates.pairs import MEMBERS, PAIRS, found, repeated
+from schemas.strict import RecipeError
+from stages.duplicates.candidates import text_candidates
+from stages.duplicates.near_misses import MISSES, smallest
+from stages.duplicates.pairs import PAIRS, found, repeated
 from stages.duplicates.params import DedupeParams
 from stages.duplicates.sketch import COLUMNS, SKETCH, sketches
+from stages.duplicates.text_sketch import BANDS, text_bands
 
 _ROWS = 32_768  # samples that a task sketches, about: with 2 KiB of each image they are 64 MiB
-_BUCKET = 100_000  # rows of a bucket, about
+_BUCKET = 100_000  # rows of a bucket, about; of bands of texts there are twenty times as many, of 28 bytes
 
-_SKETCHES = "sketches"
+_SKETCHES, _FOUND = "sketches", "found"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +62,14 @@ class SketchJob(Job):
 
 @dataclass(frozen=True, kw_only=True)
 class PairsJob(Job):
-    """A bucket: a row group in each of some files."""
+    """A bucket: its blocks in so many files. `owners`: tasks of the next phase, each of so many parts (`width`)."""
 
-    groups: tuple[tuple[str, int], ...]
+    folder: str
+    files: int
+    bucket: int
+    buckets: int
+    owners: int
+    width: int
     sources: tuple[str, ...]
     params: DedupeParams
 
@@ -61,12 +78,12 @@ def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[S
     data = context.recipe.data
     if data.dedupe is None:
         return
-    parameters = {"unit": data.dedupe.unit, "match": asdict(data.dedupe.match)}
+    parameters = {"unit": data.dedupe.unit, "match": asdict(data.dedupe.match), "text": asdict(data.dedupe.text)}
     yield Step(stage, "", parameters, data.dedupe, all_of(before, "samples", data.sources))
 
 
 def _keys(params: DedupeParams) -> int:
-    return 1 if params.unit == "sample" else params.match.radius + 1
+    return params.match.radius + 1 if params.unit == "image" else 1
 
 
 def _split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
@@ -99,76 +116,119 @@ def _shares(parts: Sequence[Part]) -> Iterator[tuple[int, tuple[Part, ...]]]:
 
 
 def _sketch(job: SketchJob, writer: PartWriter) -> Done:
-    table = pa.concat_tables([SKETCH.empty_table(), *_sketched(job)]).combine_chunks()
-    held = pc.value_counts(table["bucket"]).to_pylist()
-    sizes = sorted((one["values"], one["counts"]) for one in held)
-    ordered = table.take(pc.sort_indices(table, [("bucket", "ascending"), ("part", "ascending"), ("row", "ascending")]))
-    starts = [sum(size for _, size in sizes[:number]) for number in range(len(sizes))]
-    groups = (ordered.slice(start, size) for start, (_, size) in zip(starts, sizes, strict=True))
-    writer.write(f"sketches-{writer.number:05d}.parquet", SKETCH, groups)
-    counts: dict[str, Counts] = {}
-    for part in job.samples:
-        counts[part.source] = counts.get(part.source, Counts()) + Counts(part.rows, part.rows)
-    return Done(counts, {"buckets": sizes})
-
-
-def _sketched(job: SketchJob) -> Iterator[pa.Table]:
+    drawn, texts, bands = [SKETCH.empty_table()], 0, [BANDS.empty_table()]
     for number, part in enumerate(job.samples, job.first):
         source, first = job.sources.index(part.source), 0
         for samples in row_groups(part.path, list(COLUMNS)):
-            yield sketches(samples, number, first, source, job.params, job.buckets)
+            drawn.append(sketches(samples, number, first, source, job.params, job.buckets))
+            if job.params.near_texts:
+                bands.append(text_bands(samples, number, first, job.params.text))
+            texts += pc.sum(pc.equal(pc.list_value_length(samples["image_info"]), 0)).as_py() or 0
             first += samples.num_rows
+    table, near = pa.concat_tables(drawn).combine_chunks(), pa.concat_tables(bands)
+    exchange.write(writer, "sketches", table, table["bucket"].to_numpy(), job.buckets)
+    exchange.write(writer, "bands", near, near["key"].to_numpy() % np.uint64(job.buckets), job.buckets)
+    counts: dict[str, Counts] = {}
+    for part in job.samples:
+        counts[part.source] = counts.get(part.source, Counts()) + Counts(part.rows, part.rows)
+    return Done(counts, {"texts": texts})
 
 
 def _split_buckets(step: Step, context: Context, sketched: Sequence[Record]) -> list[Job]:
-    folder, groups, rows = context.out / step.folder / _SKETCHES, dict[int, list[tuple[str, int]]](), dict[int, int]()
-    for record in sketched:
-        for group, (bucket, size) in enumerate(record.facts["buckets"]):
-            groups.setdefault(bucket, []).append((str(folder / record.files[0].name), group))
-            rows[bucket] = rows.get(bucket, 0) + size
-    sources = tuple(context.recipe.data.sources)
+    parts = parts_of(step.making("samples"), context)
+    rows = sum(part.rows for part in parts)
+    if step.params.unit == "text" and rows and not any(record.facts["texts"] for record in sketched):
+        what = f"got text, but each of the {rows:,} samples has pictures"
+        raise RecipeError(f"data.dedupe.unit: {what}, and such take no part; write unit: sample, or image")
+    width = verification.width(parts, _ROWS)
+    buckets = max(1, math.ceil(rows * _keys(step.params) / _BUCKET))
     return [
-        PairsJob(amount=rows[bucket], groups=tuple(groups[bucket]), sources=sources, params=step.params)
-        for bucket in sorted(groups)
+        PairsJob(
+            amount=rows * (bucket + 1) // buckets - rows * bucket // buckets,
+            folder=str(context.out / step.folder / _SKETCHES),
+            files=len(sketched),
+            bucket=bucket,
+            buckets=buckets,
+            owners=math.ceil(len(parts) / width),
+            width=width,
+            sources=tuple(context.recipe.data.sources),
+            params=step.params,
+        )
+        for bucket in range(buckets if sketched else 0)
     ]
 
 
 def _compare(job: PairsJob, writer: PartWriter) -> Done:
-    heads = pa.concat_tables([row_group(path, number, ["key", "home", "source"]) for path, number in job.groups])
-    mine = repeated(heads["key"])
-    rows, start = [], 0
-    for path, number in job.groups:
-        size = row_group(path, number, ["home"]).num_rows
-        chosen = mine[start : start + size]
-        start += size
-        if chosen.any():
-            rows += row_group(path, number).filter(pa.array(chosen)).to_pylist()
-    pairs, members = found(rows, job.params.match)
-    writer.write(f"pairs-{writer.number:05d}.parquet", PAIRS, [pairs])
-    writer.write(f"members-{writer.number:05d}.parquet", MEMBERS, [members])
+    folder, mine = Path(job.folder), (job.files, job.bucket, job.buckets)
+    heads = pa.concat_tables(
+        [
+            SKETCH.empty_table().select(["key", "home", "source"]),
+            *exchange.blocks(folder, "sketches", *mine, SKETCH, ["key", "home", "source"]),
+        ]
+    )
+    twice, start, rows = repeated(heads["key"]), 0, []
+    for block in exchange.blocks(folder, "sketches", *mine, SKETCH):
+        rows += block.filter(pa.array(twice[start : start + block.num_rows])).to_pylist()
+        start += block.num_rows
+    pairs, members, misses, looked_at = found(rows, job.params.match)
+    near = text_candidates(exchange.read(folder, "bands", *mine, BANDS), job.params.text)
+    for kind, table, part in (
+        ("pairs", pairs, "right_part"),
+        ("members", members, "part"),
+        ("misses", misses, "right_part"),
+        ("candidates", pa.concat_tables([looked_at, near]), "right_part"),
+    ):
+        exchange.write(writer, kind, table, table[part].to_numpy() // job.width, job.owners)
     at_home = pc.value_counts(heads.filter(heads["home"])["source"]).to_pylist()
     return Done({job.sources[one["values"]]: Counts(one["counts"], one["counts"]) for one in at_home})
 
 
+def _split_found(step: Step, context: Context, records: Sequence[Record]) -> list[Job]:
+    parts = parts_of(step.making("samples"), context)
+    came, rows = ledger(records), sum(part.rows for part in parts)
+    if (arrived := sum(counts.rows_in for counts in came.values())) != rows:
+        raise StepError(f"{step.name}: {rows:,} samples were sketched and {arrived:,} came into buckets; run it again")
+    return list(verification.split(step, context, parts, len(records), _FOUND, _ROWS))
+
+
 def _finish(ending: Ending, writer: PartWriter) -> Facts:
-    rows = [file.rows or 0 for record in ending.records for file in record.files if layout.is_a("pairs", file.name)]
-    return Facts({"pairs": sum(rows)}, note=f"; {sum(rows):,} pairs")
+    files = [file for record in ending.records for file in record.files]
+    names = [file.name for file in files if layout.is_a("misses", file.name) and file.rows]
+    misses = smallest(read(writer.folder / name, schema=MISSES) for name in names)
+    writer.write(layout.NEAR_MISSES, MISSES, [misses])
+    pairs = sum(file.rows or 0 for file in files if layout.is_a("pairs", file.name))
+    return Facts({"pairs": pairs, "near_misses": misses.num_rows}, note=f"; {pairs:,} pairs")
+
+
+def _notice(step: Step, context: Context) -> str:
+    manifest = context.manifest(step)
+    if manifest is None or not manifest.facts["near_misses"]:
+        return ""
+    place = context.out / step.folder / layout.NEAR_MISSES
+    return f"{manifest.facts['near_misses']:,} near misses, pairs that are almost duplicates, and why not: {place}"
 
 
 def _verify(folder: Path, manifest: Manifest) -> None:
     names = [file.name for file in manifest.files if layout.is_a("pairs", file.name)]
-    same_facts(folder, manifest, {"pairs": sum(read(folder / name, schema=PAIRS).num_rows for name in names)})
+    pairs = sum(read(folder / name, schema=PAIRS).num_rows for name in names)
+    misses = read(folder / layout.NEAR_MISSES, schema=MISSES).num_rows
+    same_facts(folder, manifest, {"pairs": pairs, "near_misses": misses})
 
 
 COMPARE = Stage(
     name="compare",
     number=3,
-    version=1,
+    version=2,
     makes="pairs",
     reasons={},
     steps=_steps,
-    phases=(Phase(_split, _sketch, name=_SKETCHES), Phase(_split_buckets, _compare, word="buckets")),
+    phases=(
+        Phase(_split, _sketch, name=_SKETCHES),
+        Phase(_split_buckets, _compare, name=_FOUND, word="buckets"),
+        Phase(_split_found, verification.decide),
+    ),
     absent="no section data.dedupe",
     finish=_finish,
+    notice=_notice,
     verify=_verify,
 )

@@ -116,7 +116,7 @@ def _verify(folder: Path, manifest: Manifest) -> None:
 DEDUPE = Stage(
     name="dedupe",
     number=7,
-    version=2,
+    version=3,
     makes="verdicts",
     reasons=REASONS,
     steps=_steps,

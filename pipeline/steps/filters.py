@@ -7,8 +7,10 @@ remembered.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,17 @@ from pipeline.graph.stage import TURNS, Ending, Facts, Phase, Stage, Step, all_o
 from pipeline.graph.task import Done, Job, Record, records_in
 from pipeline.steps.samples import Part, parts_of
 from pipeline.storage import layout
-from pipeline.storage.part_reader import read
+from pipeline.storage.part_reader import image_files, read
 from pipeline.storage.part_writer import PartWriter
-from schemas.manifest import Counts, Manifest
+from schemas.manifest import Counts, Manifest, hash_file
 from schemas.strict import RecipeError
 from stages.download import role
 from stages.filters.table import FILTERS
 from stages.sources.rating_check import may_rate, may_rate_turns
 from stages.stage import Assets, Filter, counts
 from stages.turn_ledger import COLUMNS, removes_turns, turn_counts
+
+_TRAIN = re.compile(r"(?<![a-z])train(ing)?(?![a-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,19 +70,35 @@ def _steps(judge: Filter, stage: Stage, context: Context, before: Sequence[Step]
     if params is None or params == "off":
         return
     found = {name: context.content.asset(name) for name in judge.assets}
+    named = _named(judge, params)
     try:
-        judge.check(params, Assets({name: path for name, (path, _) in found.items()}))
+        judge.check(params, Assets({**{name: path for name, (path, _) in found.items()}, **named}))
     except ValueError as error:
         raise RecipeError(f"data.{judge.name}.{error}") from None
-    assets = {name: digest for name, (_, digest) in found.items()}
-    benchmarks = all_of(before, "samples", data.benchmarks) if judge.against_benchmarks else ()
+    assets: dict[str, Any] = {name: digest for name, (_, digest) in found.items()}
+    if judge.named_files:  # it goes by what they hold, and not by where they lie
+        assets[judge.named_files] = [hash_file(path) for path in named.values()]
+    benchmarks = all_of(before, "samples", data.benchmarks) if judge.benchmark_columns else ()
     inputs = all_of(before, "samples", data.sources)
     yield Step(stage, "", {**asdict(params), **assets}, params, inputs, benchmarks)
 
 
+def _named(judge: Filter, params: Any) -> dict[str, Path]:
+    """The files that a filter's parameters name, by their places there. Raises RecipeError for one that is gone."""
+    given = getattr(params, judge.named_files) if judge.named_files else ()
+    named = {f"{judge.named_files}[{number}]": Path(name).absolute() for number, name in enumerate(given)}
+    for where, path in named.items():
+        if not path.is_file():
+            raise RecipeError(
+                f"data.{judge.name}.{where}: {path}: no such file; paths are relative to the recipe's folder"
+            )
+    return named
+
+
 def _split(judge: Filter, step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
     benchmarks = tuple(part.path for part in parts_of(step.benchmarks, context))
-    assets = tuple((name, str(context.content.asset(name)[0])) for name in judge.assets)
+    places = {**{name: context.content.asset(name)[0] for name in judge.assets}, **_named(judge, step.params)}
+    assets = tuple((name, str(place)) for name, place in places.items())
     return [
         JudgeJob(
             amount=part.rows,
@@ -96,6 +116,8 @@ def _do(job: JudgeJob, writer: PartWriter) -> Done:
     judge = FILTERS[job.filter]
     table = read(job.part.path, ["sample_id", *judge.columns])
     loaded = _loaded(job.filter, job.params, job.assets, job.benchmarks) if judge.load else None
+    if judge.opens_images:
+        loaded = (loaded, functools.partial(image_files, job.part.path))
     verdict = judge.verdicts(table.combine_chunks(), job.params, loaded)
     writer.write(layout.verdict(writer.number), verdict.schema, [verdict])
     turns = {job.part.source: asdict(turn_counts(verdict))} if removes_turns(judge.evidence) else {}
@@ -123,16 +145,42 @@ def _loaded(name: str, params: Any, assets: tuple[tuple[str, str], ...], benchma
     key = (name, repr(params), assets, benchmarks)
     if key not in _models:
         _models.clear()
-        tables = [read(path, ["sample_id", "image_info"]) for path in benchmarks]
-        given = Assets({asset: Path(place) for asset, place in assets}, pa.concat_tables(tables) if tables else None)
+        tables = [read(path, list(FILTERS[name].benchmark_columns)) for path in benchmarks]
+        all_tables = pa.concat_tables(tables).unify_dictionaries() if tables else None
+        places = {
+            name: place for path, table in zip(benchmarks, tables, strict=True) for name, place in _ids(path, table)
+        }
+        images = functools.partial(_images, places)
+        given = Assets({asset: Path(place) for asset, place in assets}, all_tables, images)
         load = FILTERS[name].load
         assert load is not None
         _models[key] = load(params, given)
     return _models[key]
 
 
+def _ids(path: str, table: pa.Table) -> Iterator[tuple[str, tuple[str, int]]]:
+    """(sample_id, (part, row))."""
+    return ((name, (path, row)) for row, name in enumerate(table["sample_id"].to_pylist()))
+
+
+def _images(places: Mapping[str, tuple[str, int]], sample_ids: Iterable[str]) -> dict[str, list[bytes]]:
+    """The files of the images of benchmark samples, of those that have a place."""
+    wanted: dict[str, list[tuple[int, str]]] = {}
+    for name in sample_ids:
+        if name in places:
+            path, row = places[name]
+            wanted.setdefault(path, []).append((row, name))
+    found = {}
+    for path, rows in wanted.items():
+        files = image_files(path, sorted(row for row, _ in rows))
+        found.update({name: files[row] for row, name in rows})
+    return found
+
+
 def _foresee(judge: Filter, step: Step, context: Context) -> None:
-    """A score that no source can give."""
+    """A benchmark's training data, and a score that no source can give."""
+    if judge.benchmark_columns:
+        _refuse_training_data(context)
     sources = context.recipe.data.sources
     listed = {label: functools.partial(_record_files, label, context) for label in sources}
     for key, name in _asked(judge.scores, step):
@@ -144,6 +192,21 @@ def _foresee(judge: Filter, step: Step, context: Context) -> None:
         if not any(may_rate_turns(name, source, listed[label]) for label, source in sources.items()):
             why = "no source rates its turns under that name; `texts` alone does, in columns that end in _ratings"
             raise RecipeError(f"data.{judge.name}.{key}.{name}: {why}")
+
+
+def _refuse_training_data(context: Context) -> None:
+    """Raise RecipeError for a benchmark whose patterns take a train split along.
+
+    Its pictures are what everybody trains on, and to share one is no leak. A split that is called so and is evaluated
+    all the same has to be named: the pattern itself says train.
+    """
+    for name, source in context.recipe.data.benchmarks.items():
+        for file in context.content.named(name):
+            by = next((pattern for pattern in source.files if fnmatchcase(file.file, pattern)), "train")
+            if _TRAIN.search(file.file) and not _TRAIN.search(by):
+                what = f"{by!r} takes {file.file} along, which looks like a train split"
+                wanted = "name the files of the split that is evaluated, or say train in the pattern if that is the one"
+                raise RecipeError(f"data.benchmarks.{name}.files: {what}; {wanted}")
 
 
 def _asked(scores: Callable[[Any], Mapping[str, Iterable[str]]], step: Step) -> Iterator[tuple[str, str]]:

@@ -24,6 +24,7 @@ FILES = "files.parquet"  # the list of a source's files, in its download step
 FETCHED = "files"  # folder of fetched files, in the download step's own
 INDEX = "index.parquet"
 TOKENIZER = "tokenizer"
+NEAR_MISSES = "near_misses.parquet"  # pairs that are almost duplicates, in the step that compares
 
 
 def part(number: int) -> str:

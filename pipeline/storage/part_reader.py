@@ -63,3 +63,29 @@ def _whole(path: str | Path) -> Iterator[None]:
     except (OSError, pa.ArrowException) as error:
         why = " ".join(str(error).split())
         raise ManifestError(f"{path}: damaged ({why}); delete the folder and run its stage again") from None
+
+
+def rows_of(path: str | Path, rows: Sequence[int], columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Some rows of a file, whose numbers ascend, of only those row groups that hold them: a table for each such group.
+
+    Raises ManifestError for a damaged file, or one that has no such row.
+    """
+    with _whole(path):
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+    with file:
+        sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+        ends = list(itertools.accumulate(sizes))
+        if rows and rows[-1] >= sum(sizes):
+            raise ManifestError(f"{path}: has {sum(sizes):,} rows, and row {rows[-1]:,} is asked for")
+        for number, some in itertools.groupby(rows, lambda row: bisect.bisect_right(ends, row)):
+            first = ends[number] - sizes[number]
+            with _whole(path):
+                table = file.read_row_group(number, list(columns))
+            yield table.take([row - first for row in some])
+
+
+def image_files(path: str | Path, rows: Sequence[int]) -> dict[int, list[bytes]]:
+    """The files of the images of some rows, whose numbers ascend."""
+    tables = rows_of(path, rows, ["images.list.element.bytes"])
+    found = (images for table in tables for images in table["images"].to_pylist())
+    return {row: [image["bytes"] for image in images] for row, images in zip(rows, found, strict=True)}

@@ -1,9 +1,10 @@
 """Samples -> SKETCH rows: what is compared of a sample, under keys that duplicates have in common.
 
 Only samples of one key are ever compared, so rows are exchanged by it: all rows of a key come into one bucket, and no
-process sees all samples. With `unit: sample` the key is the conversation, and a sample has one. With `unit: image` it
-is a band of the first picture's pHash, and a sample has radius + 1 of them: hashes that differ in at most `radius` bits
-are equal in one band at least (the pigeonhole principle). `home` is true of one row of each sample.
+process sees all samples. With `unit: sample` or `text` the key is the conversation, and a sample has one. With
+`unit: image` it is a band of the first picture's pHash, and a sample has radius + 1 of them: hashes that differ in at
+most `radius` bits are equal in one band at least (the pigeonhole principle). `home` is true of one row of each sample.
+Texts that are not equal meet by rows of their own (text_sketch.py).
 """
 
 from __future__ import annotations
@@ -18,9 +19,19 @@ import pyarrow as pa
 
 from schemas.sample import IMAGE_INFO
 from stages.duplicates.params import DedupeParams
+from stages.duplicates.text_sketch import content_hash
 from stages.filters.text_key import conversation_key
 
-LOOK = ("sha256", "width", "height", "phash", "grey", "detail", "plain")  # of image_info, what pictures are compared by
+LOOK = (
+    "sha256",
+    "size",
+    "width",
+    "height",
+    "phash",
+    "grey",
+    "detail",
+    "plain",
+)  # of image_info, what pictures are compared by
 IMAGES = pa.list_(pa.struct([IMAGE_INFO.value_type.field(name) for name in LOOK]))
 
 SKETCH = pa.schema(
@@ -54,23 +65,34 @@ def sketches(samples: pa.Table, part: int, first: int, source: int, params: Dedu
     theirs in the recipe's order."""
     rows = []
     for number, sample in enumerate(samples.to_pylist(), first):
-        infos, said = sample["image_info"], conversation_key(sample["messages"])
-        row = {
-            **{"part": part, "row": number, "sample_id": sample["sample_id"], "source": source},
-            "pixels": sum(info["width"] * info["height"] for info in infos),
-            "rating": _rating(sample["scores"]),
-            "content": _hash(said, infos),
-            "pictures": _hash(b"", infos),
-            "images": infos,
-        }
-        for turn, key in enumerate(_keys(said, infos, params)):
+        said = conversation_key(sample["messages"])
+        row = sketch(sample, said, part, number, source)
+        for turn, key in enumerate(_keys(row, said, params)):
             bucket = int.from_bytes(hashlib.sha256(key).digest()[:8], "big") % buckets
             rows.append({**row, "bucket": bucket, "key": key, "home": not turn})
     return pa.Table.from_pylist(rows, SKETCH)
 
 
-def _keys(said: bytes, infos: list[Mapping[str, Any]], params: DedupeParams) -> Iterator[bytes]:
-    if params.unit == "sample" or not infos:
+def sketch(sample: Mapping[str, Any], said: bytes, part: int, number: int, source: int) -> dict[str, Any]:
+    """The row of one sample, without a key. `said`: the key of its conversation."""
+    infos = sample["image_info"]
+    pictures = [info["sha256"] for info in infos]
+    return {
+        **{"part": part, "row": number, "sample_id": sample["sample_id"], "source": source},
+        "pixels": sum(info["width"] * info["height"] for info in infos),
+        "rating": _rating(sample["scores"]),
+        "content": content_hash(said, pictures),
+        "pictures": content_hash(b"", pictures),
+        "images": infos,
+    }
+
+
+def _keys(row: Mapping[str, Any], said: bytes, params: DedupeParams) -> Iterator[bytes]:
+    infos = row["images"]
+    if infos and params.unit == "text":
+        yield f"pictures of part {row['part']}, row {row['row']}".encode()  # a key that no other sample has
+        return
+    if params.unit != "image" or not infos:
         yield said
         return
     for band, value in enumerate(bands(infos[0]["phash"], params.match.radius + 1)):
@@ -87,7 +109,3 @@ def bands(phash: int, number: int) -> Iterator[int]:
 def _rating(scores: list[Mapping[str, float]] | None) -> float | None:
     values = [score["value"] for score in scores or []]
     return sum(values) / len(values) if values else None
-
-
-def _hash(said: bytes, infos: list[Mapping[str, Any]]) -> bytes:
-    return hashlib.sha256(said + "".join(info["sha256"] for info in infos).encode()).digest()[:16]

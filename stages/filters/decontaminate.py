@@ -1,89 +1,137 @@
-"""Drop samples that show a benchmark's image, so that evaluation measures something.
+"""Drop samples that show a benchmark's image or hold its text, so that evaluation measures something.
 
-Benchmarks are sources of their own in the recipe, ingested like the others. A sample is contaminated if any of its
-images has the bytes of a benchmark image or matches one by sight (stages/filters/image_match.py), whatever the
-question.
+Benchmarks are sources of their own in the recipe, ingested like the others, or come as files of sketches
+(stages/filters/leak_sketch.py) that need not hold the benchmarks themselves. A sample is contaminated if any of its
+images has the bytes of a benchmark image or matches one by sight (stages/filters/leaked_image.py), whatever the
+question; or if it holds the text of a question or of a long answer (stages/filters/leaked_text.py). `text: null` looks
+at images alone. Only the split that is evaluated must be given: what shares a picture with a train split is no leak.
 
-Reads image_info. Evidence: the benchmark sample that shows the image, and the Hamming distance.
+Reads image_info and messages. Evidence: the benchmark and its sample, with the Hamming distance of the image, or the
+share of the text that is there and its words; of a sample that is kept the share below `coverage` that came nearest.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 
-from stages.filters.image_match import Match, Pictures, distinct, nearest
+from stages.filters import leak_sketch, leaked_image
+from stages.filters.image_match import Match
+from stages.filters.leak_sketch import sketch
+from stages.filters.leaked_image import Leak, MyFiles, TheirFiles, leaks
+from stages.filters.leaked_text import Hit, TextMatch, Texts
 from stages.stage import Assets, Filter
 
 
 @dataclass(frozen=True)
 class DecontaminateParams:
-    """When a picture counts as a benchmark's."""
+    """When a picture and when a text counts as a benchmark's; files of sketches, relative to the recipe."""
 
     match: Match = field(default_factory=Match)
+    text: TextMatch | None = field(default_factory=TextMatch)
+    sketches: tuple[str, ...] = ()
 
 
-REASONS = {"benchmark_image": "shows an image of a benchmark"}
+REASONS = {
+    "benchmark_image": "shows an image of a benchmark",
+    "benchmark_question": "holds the text of a question of a benchmark",
+    "benchmark_answer": "holds the text of a long answer of a benchmark",
+}
 
-EVIDENCE = pa.schema([("benchmark_id", pa.string()), ("distance", pa.int32())])
+EVIDENCE = pa.schema(
+    [
+        ("benchmark", pa.string()),
+        ("benchmark_id", pa.string()),
+        ("distance", pa.int32()),
+        ("overlap", pa.float32()),
+        ("words", pa.float32()),
+    ]
+)
 
 
 class Index(NamedTuple):
-    """The benchmarks' images: their hashes with who shows them, and their pictures, of those that look the same one."""
+    """The benchmarks' images and texts; `files`: of their images; `benchmark_of`: sample_id -> benchmark."""
 
-    sample_ids: list[str]
-    by_sha256: dict[str, str]
-    pictures: Pictures
+    images: leaked_image.Index
+    texts: Texts | None
+    benchmark_of: dict[str, str]
+    files: TheirFiles
 
 
 def load(params: DecontaminateParams, assets: Assets) -> Index:
-    """Index the benchmark samples (sample_id, image_info)."""
-    rows = [] if assets.benchmarks is None else assets.benchmarks.select(["sample_id", "image_info"]).to_pylist()
-    images = [(row["sample_id"], info) for row in rows for info in row["image_info"]]
-    by_sha256: dict[str, str] = {}
-    for sample_id, info in images:
-        by_sha256.setdefault(info["sha256"], sample_id)
-    pictures = Pictures.of([info for _, info in images])
-    firsts, _ = distinct([pictures])
-    return Index([images[row][0] for row in firsts.tolist()], by_sha256, pictures.take(firsts))
+    """Index the benchmark samples (leak_sketch.COLUMNS) and the files of sketches."""
+    given = [] if assets.benchmarks is None else [sketch(assets.benchmarks, params.text)]
+    kept = pa.concat_tables([*given, leak_sketch.read(assets.files.values(), params.text)])
+    names = kept["sample_id"].to_pylist()
+    images = leaked_image.Index.of(zip(names, kept["image_info"].to_pylist(), strict=True))
+    benchmark_of = dict(zip(names, kept["benchmark"].to_pylist(), strict=True))
+    return Index(images, _texts(kept, params.text), benchmark_of, assets.images)
 
 
-def judge(table: pa.Table, params: DecontaminateParams, index: Index) -> tuple[list[str | None], pa.Table]:
-    """Verdicts for the samples of one part; `table` has image_info."""
-    infos = table["image_info"].to_pylist()
-    owners = [row for row, images in enumerate(infos) for _ in images]
-    leaks: dict[int, tuple[str, int]] = {}
-    for row, hit in zip(owners, _hits([info for images in infos for info in images], index, params.match), strict=True):
-        if hit is not None and (row not in leaks or hit[1] < leaks[row][1]):
-            leaks[row] = hit
-    rows = [leaks.get(row) for row in range(len(infos))]
-    evidence = pa.table([[hit and hit[0] for hit in rows], [hit and hit[1] for hit in rows]], schema=EVIDENCE)
-    return ["benchmark_image" if hit else None for hit in rows], evidence
+def _texts(kept: pa.Table, match: TextMatch | None) -> Texts | None:
+    if match is None:
+        return None
+    columns = (kept["sample_id"].to_pylist(), kept["image_info"].to_pylist(), kept["rounds"].to_pylist())
+    return Texts.of(((name, bool(infos), rounds) for name, infos, rounds in zip(*columns, strict=True)), match)
 
 
-def _hits(images: list[dict[str, Any]], index: Index, match: Match) -> list[tuple[str, int] | None]:
-    """Per image the nearest benchmark sample and its distance, or None."""
-    pictures = Pictures.of(images)
-    firsts, which = distinct([pictures])
-    best, bits = (column[which].tolist() for column in nearest(pictures.take(firsts), index.pictures, match))
-    hits: list[tuple[str, int] | None] = []
-    for info, other, distance in zip(images, best, bits, strict=True):
-        same = index.by_sha256.get(info["sha256"])
-        hits.append((same, 0) if same is not None else None if other < 0 else (index.sample_ids[other], distance))
-    return hits
+def check(params: DecontaminateParams, assets: Assets) -> None:
+    """Raise ValueError for a file that holds no sketches, or others."""
+    for name, path in assets.files.items():
+        try:
+            leak_sketch.check(path, params.text)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+
+
+def judge(
+    table: pa.Table, params: DecontaminateParams, given: tuple[Index, MyFiles]
+) -> tuple[list[str | None], pa.Table]:
+    """Verdicts for the samples of one part; `table` has image_info and messages."""
+    index, files = given
+    said = _said(table, params.text, index.texts)
+    shown = leaks(table["image_info"].to_pylist(), index.images, params.match, files, index.files)
+    found = [_told(image, text, params) for image, text in zip(shown, said, strict=True)]
+    ids = [evidence[0] for _, evidence in found]
+    rest = [[evidence[column] for _, evidence in found] for column in range(1, 4)]
+    names = [None if sample_id is None else index.benchmark_of[sample_id] for sample_id in ids]
+    return [reason for reason, _ in found], pa.table([names, ids, *rest], schema=EVIDENCE)
+
+
+_Evidence = tuple[str | None, int | None, float | None, float | None]
+
+
+def _told(image: Leak | None, text: Hit | None, params: DecontaminateParams) -> tuple[str | None, _Evidence]:
+    """The verdict on a sample, an image before a text, and its evidence but for the benchmark's name."""
+    if image is not None:
+        return "benchmark_image", (*image, None, None)
+    if text is None or params.text is None:
+        return None, (None, None, None, None)
+    reason = "benchmark_answer" if text.answer else "benchmark_question"
+    return reason if text.overlap >= params.text.coverage else None, (text.sample_id, None, text.overlap, text.words)
+
+
+def _said(table: pa.Table, match: TextMatch | None, texts: Texts | None) -> list[Hit | None]:
+    """Per sample the benchmark's text of which it holds most."""
+    if match is None or texts is None:
+        return [None] * len(table)
+    return texts.found_in(table["messages"].to_pylist(), match.ngram)
 
 
 DECONTAMINATE = Filter(
     name="decontaminate",
-    version=1,
+    version=2,
     params=DecontaminateParams,
     reasons=REASONS,
-    columns=("image_info",),
+    columns=("image_info", "messages"),
     evidence=EVIDENCE,
     tells_of_kept=False,
     judge=judge,
     load=load,
-    against_benchmarks=True,
+    check=check,
+    benchmark_columns=leak_sketch.COLUMNS,
+    named_files="sketches",
+    opens_images=True,
 )

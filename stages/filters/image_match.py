@@ -9,7 +9,7 @@ lie within distance 4). So a candidate is judged, from its signature alone:
          in place, and have too little detail in common: another text in the same layout
   SAME   photographs with little left over: a mark in a corner is allowed
   LOOK   drawn pictures that are the same as far as 32 x 32 pixels tell. Whether a digit differs is seen in the files
-         only: stages/filters/same_picture.py. Where the files are out of reach (`matches`), no pixel may
+         only: stages/filters/same_picture.py. Where the files are out of reach (`same_unseen`), no pixel may
          differ by more than 18 levels, wherever it lies: re-encoded and resized copies are found, crops are not
 
 Thresholds were chosen on the tuning half of benchmarks/pictures.py; its tables are measured on the other half.
@@ -29,7 +29,7 @@ from stages.filters.crop_hashes import inner_hashes
 from stages.filters.near_hashes import crossing
 
 Array = np.ndarray
-OTHER, SAME, LOOK = 0, 1, 2
+OTHER, LOOK, SAME = 0, 1, 2
 
 _PAIRS = 1 << 13  # signatures that are compared at a time: 16 MiB on each side
 _FITTED = 1 << 10  # of these, as many are laid over each other at a time: 60 MiB
@@ -180,33 +180,6 @@ def distinct(positions: Sequence[Pictures]) -> tuple[Array, Array]:
     return np.array(firsts, np.int64), which
 
 
-def clusters(positions: Sequence[Pictures], match: Match) -> Array:
-    """int [n]: of each row the first row that it is connected with by matches, each in every position."""
-    firsts, which = distinct(positions)
-    looks = [pictures.take(firsts) for pictures in positions]
-    size = len(firsts)
-    labels = np.arange(size)
-    for i, j in _pairs(looks, looks, match):
-        labels = _connected(labels, i, j)
-    first = np.full(size, size)
-    np.minimum.at(first, labels, np.arange(size))
-    return np.asarray(firsts[first[labels]][which])
-
-
-def nearest(left: Pictures, right: Pictures, match: Match) -> tuple[Array, Array]:
-    """Of each left picture the right one that matches it best, the first of equals (-1: none), and the distance."""
-    best, bits = np.full(len(left.phash), -1, np.int64), np.full(len(left.phash), 65, np.uint8)
-    for i, j in _pairs([left], [right], match):
-        distance = apart(left.take(i), right.take(j))
-        order = np.lexsort((j, distance, i))
-        i, j, distance = i[order], j[order], distance[order]
-        i, at = np.unique(i, return_index=True)
-        j, distance = j[at], distance[at]
-        closer = (distance < bits[i]) | ((distance == bits[i]) & (j < best[i]))
-        best[i[closer]], bits[i[closer]] = j[closer], distance[closer]
-    return best, bits
-
-
 def apart(left: Pictures, right: Pictures) -> Array:
     """uint8 [n]: the Hamming distances of n pictures to n others, or to their middles, whichever is nearest."""
     whole = np.bitwise_count(left.phash ^ right.phash)
@@ -234,44 +207,75 @@ def near(left: Pictures, right: Pictures, radius: int) -> Iterator[tuple[Array, 
             yield i[new], j[new]
 
 
-def matches(left: Sequence[Pictures], right: Sequence[Pictures], match: Match) -> Array:
-    """bool [n]: whether row n of the left matches row n of the right in every position, as far as signatures tell."""
-    found = np.arange(len(left[0].phash))
-    for a, b in zip(left, right, strict=True):
-        found = found[apart(a.take(found), b.take(found)) <= match.radius]
-        verdict, _ = judged(a.take(found), b.take(found))
-        unseen = _largest_difference(a.grey[found], b.grey[found]) <= _LEVELS
-        found = found[(verdict == SAME) | ((verdict == LOOK) & unseen)]
-    result = np.zeros(len(left[0].phash), bool)
-    result[found] = True
-    return result
+def same_unseen(left: Pictures, right: Pictures) -> Array:
+    """bool [n]: of pairs that are to be looked at, those that count as the same where nobody can."""
+    return _largest_difference(left.grey, right.grey) <= _LEVELS
+
+
+class Lot(NamedTuple):
+    """Pairs: rows of the left and the right, OTHER, LOOK or SAME, the distance in bits, and how little they differ:
+    the distance, and as a fraction what is left over."""
+
+    left: Array
+    right: Array
+    verdict: Array
+    distance: Array
+    apart: Array
+
+    def of(self, verdict: int) -> Lot:
+        return self.where(self.verdict == verdict)
+
+    def where(self, chosen: Array) -> Lot:
+        return Lot(*(column[chosen] for column in self))
+
+
+def compared(left: Sequence[Pictures], right: Sequence[Pictures], match: Match) -> Iterator[Lot]:
+    """All pairs of rows whose hashes are near in every position, a few at a time; each once, and of rows of the same
+    pictures with i < j. The worst position decides."""
+    for near_i, near_j in near(left[0], right[0], match.radius):
+        for start in range(0, len(near_i), _PAIRS):
+            i, j = near_i[start : start + _PAIRS], near_j[start : start + _PAIRS]
+            if left is right:
+                i, j = i[i < j], j[i < j]
+            yield _lot(left, right, i, j, match.radius)
+
+
+def _lot(left: Sequence[Pictures], right: Sequence[Pictures], i: Array, j: Array, radius: int) -> Lot:
+    distance = np.max([apart(a.take(i), b.take(j)) for a, b in zip(left, right, strict=True)], axis=0)
+    close = distance <= radius
+    i, j, distance = i[close], j[close], distance[close]
+    found = [judged(a.take(i), b.take(j)) for a, b in zip(left, right, strict=True)]
+    verdict, rest = np.min([verdict for verdict, _ in found], axis=0), np.max([rest for _, rest in found], axis=0)
+    return Lot(i, j, verdict, distance, distance + rest)
+
+
+class Fewest:
+    """Of pairs those that are least apart, at most so many for each row of the right; of equals the first of the left.
+
+    Whatever comes in which order, the same stay.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lots: list[Lot] = []
+
+    def add(self, lot: Lot) -> None:
+        self._lots.append(lot)
+        if sum(len(one.left) for one in self._lots[1:]) > max(_PAIRS, len(self._lots[0].left)):
+            self._lots = [self.pairs()]
+
+    def pairs(self) -> Lot:
+        """In the order of the right rows, nearest first."""
+        if not self._lots:
+            return Lot(*(np.zeros(0, kind) for kind in (np.int64, np.int64, np.int8, np.uint8, np.float32)))
+        lot = Lot(*(np.concatenate(column) for column in zip(*self._lots, strict=True)))
+        order = np.lexsort((lot.left, lot.apart, lot.right))
+        right = lot.right[order]
+        place = np.arange(len(right)) - np.searchsorted(right, right)
+        return Lot(*(column[order[place < self._most]] for column in lot))
 
 
 def within(pictures: Pictures, radius: int) -> Iterator[tuple[Array, Array]]:
     """(i, j), i < j, of all pairs at most `radius` apart, lot by lot; each pair once."""
     for i, j in near(pictures, pictures, radius):
         yield i[i < j], j[i < j]
-
-
-def _pairs(left: Sequence[Pictures], right: Sequence[Pictures], match: Match) -> Iterator[tuple[Array, Array]]:
-    """(i, j) of all pairs left[i] ~ right[j], a few at a time."""
-    for near_i, near_j in near(left[0], right[0], match.radius):
-        for start in range(0, len(near_i), _PAIRS):
-            i, j = near_i[start : start + _PAIRS], near_j[start : start + _PAIRS]
-            if left is right:
-                i, j = i[i < j], j[i < j]
-            same = matches([p.take(i) for p in left], [p.take(j) for p in right], match)
-            yield i[same], j[same]
-
-
-def _connected(labels: Array, i: Array, j: Array) -> Array:
-    """The labels of rows once the pairs (i, j) are connected too."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    new = labels[i] != labels[j]
-    if not new.any():
-        return labels
-    edges = (np.ones(np.count_nonzero(new), np.int8), (labels[i[new]], labels[j[new]]))
-    graph = coo_array(edges, shape=(len(labels), len(labels)))
-    return np.asarray(connected_components(graph, directed=False)[1][labels])

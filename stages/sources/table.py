@@ -52,7 +52,9 @@ FORMATS = {
     "messages": Format(
         messages.adapt, messages.COLUMNS, ("messages",), turns=("messages",), turn_keys=messages.TURN_KEYS
     ),
-    "question_answer": Format(question_answer.adapt, question_answer.COLUMNS, ("question", "answer")),
+    "question_answer": Format(
+        question_answer.adapt, question_answer.COLUMNS, ("question", "answer"), also=question_answer.is_image
+    ),
     "alpaca": Format(alpaca.adapt, alpaca.COLUMNS, ("instruction", "output"), marks=("instruction", "input")),
     "caption": Format(caption.adapt, caption.COLUMNS, ("image", "caption"), caption.PROMPT),
     "webdataset": Format(

@@ -107,3 +107,39 @@ def test_every_file_that_says_how_a_tokenizer_is_read_names_what_is_made_with_it
         found.append(Content(recipe).tokenizer)
     (folder / "README.md").write_text("of no matter")
     assert len(set(found)) == 4 and Content(recipe).tokenizer == found[-1]
+
+
+@pytest.mark.parametrize(
+    ("files", "pattern", "error"),
+    [
+        (
+            ["exam.jsonl", "data/train-0.jsonl"],
+            "*.jsonl",
+            "'*.jsonl' takes data/train-0.jsonl along, which looks like a",
+        ),
+        (["exam.jsonl", "coco/train2017.jsonl"], "*.jsonl", "looks like a train split; name the files of the split"),
+        (["data/train-0.jsonl"], "data/train-*.jsonl", None),
+        (["exam.jsonl", "strain/trainees.jsonl"], "*.jsonl", None),
+    ],
+)
+def test_a_benchmark_that_takes_its_train_split_along(
+    files: list[str],
+    pattern: str,
+    error: str | None,
+    tiny: Path,
+    tiny_recipe: MakeRecipe,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A train split is what everybody trains on; a split that is called so and evaluated is named by the pattern."""
+    for file in files:
+        (tmp_path / "exam" / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(tiny / "exam" / "exam.jsonl", tmp_path / "exam" / file)
+
+    def edit(mapping: dict[str, Any]) -> None:
+        mapping["data"]["benchmarks"]["exam"]["files"] = [pattern]
+        mapping["run"]["locations"]["exam"] = str(tmp_path / "exam")
+
+    assert main(["plan", str(tiny_recipe(edit))]) == (2 if error else 0)
+    said = capsys.readouterr().err
+    assert said.startswith("error: data.benchmarks.exam.files: ") and error in said if error else not said

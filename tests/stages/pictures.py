@@ -57,6 +57,26 @@ def bar_chart(heights: Sequence[int], width: int = 480, height: int = 360) -> Im
     return image
 
 
+def page(changed: str = "", side: int = 900) -> Image.Image:
+    """A page of 22 lines of numbers; `changed`: one of them, in the middle."""
+    image = Image.new("RGB", (side, side), "white")
+    draw = ImageDraw.Draw(image)
+    rng = np.random.default_rng(5)
+    for line in range(22):
+        values = [f"{value:,.1f}" for value in rng.uniform(1000, 9999, 6)]
+        if line == 11:
+            values[3] = changed or values[3]
+        for column, value in enumerate(values):
+            draw.text((40 + 140 * column, 24 + 39 * line), value, "black", font_size=26)
+    return image
+
+
+def cropped(image: Image.Image, share: float) -> Image.Image:
+    """With so much cut off every side."""
+    x, y = round(image.width * share), round(image.height * share)
+    return image.crop((x, y, image.width - x, image.height - y))
+
+
 def encoded(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format, **options)

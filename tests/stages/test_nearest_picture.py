@@ -11,9 +11,9 @@ import pytest
 
 from schemas.sample import SAMPLE
 from stages.duplicates.params import DedupeParams
-from stages.filters.decontaminate import DECONTAMINATE, DecontaminateParams, load
+from stages.filters.decontaminate import DecontaminateParams
 from stages.filters.image_match import Match
-from stages.stage import Assets
+from tests.stages.decontaminated import decontaminated, indexed
 from tests.stages.deduped import deduped
 
 
@@ -46,8 +46,7 @@ def samples(**pictures: list[dict[str, Any]]) -> pa.Table:
 def leak(benchmarks: pa.Table, *infos: dict[str, Any], match: Match | None = None) -> tuple[Any, Any]:
     """(benchmark, distance) that a sample with these pictures gets."""
     params = DecontaminateParams(match or Match())
-    loaded = load(params, Assets(benchmarks=benchmarks))
-    (row,) = DECONTAMINATE.verdicts(samples(s=list(infos)), params, loaded).to_pylist()
+    (row,) = decontaminated(samples(s=list(infos)), params, indexed(params, benchmarks)).to_pylist()
     return row["benchmark_id"], row["distance"]
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from stages.duplicates.params import DedupeParams
 from tests.stages.deduped import deduped
-from tests.stages.pictures import bar_chart, encoded, photo, sample, table, talk
+from tests.stages.pictures import bar_chart, cropped, encoded, page, photo, sample, table, talk
 
 
 def judged(*samples: dict[str, Any], params: DedupeParams | None = None) -> dict[str, tuple[Any, Any, Any]]:
@@ -136,6 +136,19 @@ def test_a_chain_is_one_cluster_with_one_keeper() -> None:
     assert {reason for reason, *_ in judged(samples[0], samples[3]).values()} == {None}
 
 
+def test_pages_are_compared_by_their_files() -> None:
+    """Their signatures are alike whichever number one of them has."""
+    versions = {"whole": page(), "cropped": cropped(page(), 0.02), "half": page().resize((450, 450))}
+    others = {"5,120.7": page("5,120.7"), "5,121.7": page("5,121.7")}
+    files = {name: encoded(image, "JPEG", quality=90) for name, image in {**versions, **others}.items()}
+    found = judged(*(sample(name, [data]) for name, data in files.items()))
+    assert {name: row[:2] for name, row in found.items()} == {
+        "whole": (None, None),
+        **dict.fromkeys(("cropped", "half"), ("near_duplicate", "whole")),
+        **dict.fromkeys(others, (None, None)),
+    }
+
+
 def test_where_images_stand_counts_by_turn() -> None:
     both = [*talk(("user", "q"), ("assistant", "x"), images=1)]
     later = talk(("user", "q"), ("assistant", "x"))
@@ -185,5 +198,5 @@ def test_the_verdict_does_not_depend_on_the_order(order: list[int]) -> None:
 
 def test_verdict_columns_are_as_declared() -> None:
     verdict = deduped(table(*POOL))
-    assert verdict.schema.names == ["sample_id", "reason", "kept_id", "distance"]
+    assert verdict.schema.names == ["sample_id", "reason", "kept_id", "distance", "jaccard"]
     assert verdict.schema.field("distance").type == pa.int32()

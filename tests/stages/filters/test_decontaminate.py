@@ -6,9 +6,9 @@ from typing import Any
 
 from PIL import Image
 
-from stages.filters.decontaminate import DECONTAMINATE, DecontaminateParams, load
-from stages.stage import Assets
-from tests.stages.pictures import bar_chart, encoded, photo, sample, table
+from stages.filters.decontaminate import DecontaminateParams
+from tests.stages.decontaminated import decontaminated, indexed
+from tests.stages.pictures import bar_chart, cropped, encoded, page, photo, sample, table
 
 BENCHMARK = [photo(seed, 320, 240) for seed in range(50, 60)]
 BENCH = table(
@@ -20,7 +20,7 @@ BENCH = table(
 
 def judged(*samples: dict[str, Any], benchmarks: Any = BENCH) -> list[tuple[Any, Any, Any]]:
     params = DecontaminateParams()
-    verdict = DECONTAMINATE.verdicts(table(*samples), params, load(params, Assets(benchmarks=benchmarks)))
+    verdict = decontaminated(table(*samples), params, indexed(params, benchmarks))
     return [(row["reason"], row["benchmark_id"], row["distance"]) for row in verdict.to_pylist()]
 
 
@@ -53,6 +53,16 @@ def test_one_picture_among_several_is_enough() -> None:
 def test_a_chart_of_the_same_template_is_not_the_benchmarks() -> None:
     assert judged(sample("a", [encoded(bar_chart([70, 20, 10, 40]))])) == [KEPT]
     assert judged(sample("a", [encoded(bar_chart([10, 40, 70, 20]))]))[0][0] == "benchmark_image"
+
+
+def test_pages_are_compared_by_their_files_or_without_them_by_their_signatures() -> None:
+    bench = table(sample("bench#page", [encoded(page())]))
+    mine = [cropped(page(), 0.02), page().resize((450, 450)), page("5,120.7"), page()]
+    samples = [sample(str(n), [encoded(image, "JPEG", quality=90)]) for n, image in enumerate(mine)]
+    leaks = [row[1] for row in judged(*samples, benchmarks=bench)]
+    assert leaks == ["bench#page", "bench#page", None, "bench#page"]
+    unseen = [row[1] for row in judged(*samples, benchmarks=bench.drop_columns(["images"]))]
+    assert unseen[0] is None and unseen[1] == unseen[3] == "bench#page"
 
 
 def test_text_only_samples_and_missing_benchmarks_keep_everything() -> None:

@@ -77,8 +77,9 @@ def test_the_ledger_counts_every_row_once(reasons: list[str | None]) -> None:
 def settings_of(name: str) -> tuple[Any, Any]:
     filter = FILTERS[name]
     params = filter.params(keep=("en",)) if name == "language" else filter.params()
-    assets = Assets({"language_model": bundled_model()}, SAMPLES.slice(0, 1))
-    return params, filter.load(params, assets) if filter.load else None
+    assets = Assets({name: bundled_model() for name in filter.assets}, SAMPLES.slice(0, 1))
+    loaded = filter.load(params, assets) if filter.load else None
+    return params, (loaded, lambda rows: {}) if filter.opens_images else loaded
 
 
 @pytest.mark.parametrize("name", FILTERS)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageEnhance
 
 from stages.filters import same_picture
-from stages.filters.image_match import LOOK, OTHER, SAME, Match, Pictures, judged, matches
+from stages.filters.image_match import LOOK, OTHER, SAME, Match, Pictures, judged, same_unseen
 from stages.images.rules import BadImage, inspect
 from tests.stages.pictures import bar_chart, encoded, photo
 
@@ -151,5 +151,5 @@ def test_drawn_pictures_match_without_their_files_only_if_little_is_left_over() 
     ImageDraw.Draw(other).rectangle((430, 500, 450, 790), (200, 200, 200))
     near = pictures(encoded(one, "JPEG"), encoded(one), EDITS["jpeg"](other))
     first, again, changed = (near.take(slice(n, n + 1)) for n in range(3))
-    assert judged(first, changed)[0] == LOOK and not matches([first], [changed], Match(radius=64))[0]
-    assert judged(first, again)[0] == LOOK and matches([first], [again], Match(radius=64))[0]
+    assert judged(first, changed)[0] == LOOK and not same_unseen(first, changed)[0]
+    assert judged(first, again)[0] == LOOK and same_unseen(first, again)[0]

@@ -212,7 +212,8 @@ def test_columns_of_any_name() -> None:
     [
         ({}, "no_conversation"),
         ({"question": "q"}, "malformed_record"),
-        ({"question": "q", "answer": ["a"]}, "malformed_record"),
+        ({"question": "q", "answer": []}, "malformed_record"),
+        ({"question": "q", "answer": [3]}, "malformed_record"),
         ({"question": "q", "answer": "a", "language": 3}, "malformed_record"),
     ],
 )

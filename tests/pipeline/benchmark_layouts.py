@@ -1,0 +1,126 @@
+"""A few rows of every benchmark of configs/benchmarks/, in the layout that is known of its real files.
+
+Each writes into a folder and returns what its samples must be: (question, answer, images).
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.pipeline.recipe_sources import SMALL, inline, parquet, picture
+
+Said = list[tuple[str, str, int]]
+DOGS = "How many dogs are there?"
+NUMBERS = ["None", "One", "Two", "Three"]
+CONFIGS = Path(__file__).parents[2] / "configs" / "benchmarks"
+
+
+def rows(path: str, *given: dict[str, Any], said: Said, other: str = "") -> Callable[[Path], Said]:
+    """A parquet file, with another one beside it that must not be taken along."""
+
+    def write(folder: Path) -> Said:
+        parquet(folder / path, list(given))
+        if other:
+            parquet(folder / other, [{"nothing": "of it"}])
+        return said
+
+    return write
+
+
+def one(**fields: Any) -> dict[str, Any]:
+    return {"image": inline(SMALL), "question": DOGS, **fields}
+
+
+def several(count: int, **fields: Any) -> dict[str, Any]:
+    """A row with columns for so many images, two of them filled."""
+    images = {f"image_{n}": inline(SMALL, n) if n in (1, 2) else None for n in range(1, count + 1)}
+    return {**images, "question": DOGS, **fields}
+
+
+def accepted(path: str, other: str, **fields: Any) -> Callable[[Path], Said]:
+    row = one(answers=["two", "2", "two"], **fields)
+    return rows(path, row, said=[(DOGS, "two", 1)], other=other)
+
+
+def judged(name: str, **fields: Any) -> Callable[[Path], Said]:
+    """Of JAMMEval: an answer in words."""
+    row = one(answer="二匹です。", original_id=7, **fields)
+    return rows(f"{name}/test-00000-of-00001.parquet", row, said=[(DOGS, "二匹です。", 1)])
+
+
+def mmmu(path: str, other: str, mark: str) -> Callable[[Path], Said]:
+    said = {"id": "validation_Art_1", "question": f"{mark} {DOGS}"}
+    closed = several(7, options=str(NUMBERS), answer="C", question_type="multiple-choice") | said
+    open_one = several(7, options="[]", answer="2", question_type="open") | said
+    return rows(path, closed, open_one, said=[(said["question"], "Two", 2), (said["question"], "2", 2)], other=other)
+
+
+def mmmb(folder: Path) -> Said:
+    """TSV, of which one image points to another row, made readable by the command in the declaration."""
+    (folder / "mmmb").mkdir(parents=True)
+    data = base64.b64encode(picture(SMALL)).decode()
+    with (folder / "mmmb" / "mmmb_en.tsv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, delimiter="\t")
+        table.writerow(["index", "image", "question", "A", "B", "C", "D", "answer"])
+        table.writerow(["1", data, DOGS, "One", "Two", "", "", "B"])
+        table.writerow(["2", "1", "قطة\tأم كلب؟", "قطة", "كلب", "لا شيء", "", "A"])
+    text = (CONFIGS / "mmmb.yaml").read_text(encoding="utf-8")
+    script = [line[4:] for line in text.split("<<'END'\n")[1].split("#   END")[0].splitlines()]
+    given = [sys.executable, "-", "mmmb/mmmb_en.tsv"]
+    subprocess.run(given, cwd=folder, input="\n".join(script), text=True, check=True)
+    return [(DOGS, "Two", 1), ("قطة\tأم كلب؟", "قطة", 1)]
+
+
+BENCHMARKS: dict[str, Callable[[Path], Said]] = {
+    "ai2d": rows("data/test-0.parquet", one(options=NUMBERS, answer="2"), said=[(DOGS, "Two", 1)]),
+    "blink": rows(
+        "Counting/val-0.parquet",
+        several(4, idx="1", sub_task="Counting", choices=NUMBERS, answer="(C)", prompt="How?\n(A) None"),
+        said=[(DOGS, "Two", 2)],
+        other="Counting/test-0.parquet",
+    ),
+    "chartqa": rows("data/test-0.parquet", one(type="human_test", answer="2"), said=[(DOGS, "2", 1)]),
+    "docvqa": accepted("DocVQA/validation-0.parquet", "DocVQA/test-0.parquet", questionId="1"),
+    "infovqa": accepted("InfographicVQA/validation-0.parquet", "DocVQA/validation-0.parquet", questionId="1"),
+    "mmmu": mmmu("Art/validation-0.parquet", "Art/dev-0.parquet", "<image 1> and <image 2>:"),
+    "okvqa": accepted("data/val2014-0.parquet", "data/train2014-0.parquet"),
+    "realworldqa": rows("data/test-0.parquet", one(answer="2"), said=[(DOGS, "2", 1)]),
+    "scienceqa": rows(
+        "ScienceQA-IMG/test-0.parquet",
+        one(choices=NUMBERS, answer=2, hint="Look at it."),
+        said=[(DOGS, "Two", 1)],
+        other="ScienceQA-FULL/test-0.parquet",
+    ),
+    "textvqa": accepted("data/validation-0.parquet", "data/train-0.parquet", question_id=3, ocr_tokens=["STOP"]),
+    "mmmb": mmmb,
+    "cc_ocr_ja": judged("CC-OCR-JA-Refined", ocr="止", image_name="1.jpg"),
+    "cvqa_ja": rows(
+        "CVQA-JA-Refined/test-0.parquet",
+        one(options=NUMBERS, answer=2, License="CC BY 4.0", original_id="7")
+        | {"Category": "Food", "Image Type": "Self", "Image Source": "x"},
+        said=[(DOGS, "Two", 1)],
+    ),
+    "heron_bench": judged("Heron-Bench-Refined", image_category="anime", context="猫"),
+    "ja_multi_image_vqa": rows(
+        "JA-Multi-Image-VQA-Refined/test-0.parquet",
+        {"original_id": 1, "images": [inline(SMALL, 1), inline(SMALL, 2)], "question": DOGS, "answer": "二匹です。"}
+        | {"image_urls": ["http://x"], "page_urls": ["http://y"]},
+        said=[(DOGS, "二匹です。", 2)],
+    ),
+    "ja_vlm_bench": judged("JA-VLM-Bench-Refined"),
+    "jdocqa": judged("JDocQA-Refined"),
+    "jgraphqa": judged("JGraphQA-Refined"),
+    "businessslidevqa": rows("data/train-0.parquet", one(question_id=1, answer="2"), said=[(DOGS, "2", 1)]),
+    "jmmmu": mmmu("Japanese_Art/test-0.parquet", "Japanese_Art/dev-0.parquet", "<image1>"),
+    "mecha_ja": rows(
+        "data/test-0.parquet",
+        one(options=NUMBERS, answer=2, answer_type="count", background_text="犬の話。"),
+        said=[(DOGS, "Two", 1)],
+    ),
+}
