@@ -30,12 +30,10 @@ from schemas import fingerprints, strict
 from schemas.fingerprints import Fingerprints
 from schemas.manifest import Counts, FileEntry, Manifest, ManifestError
 from schemas.shard import COUNTS, INDEX
-from schemas.strict import RecipeError
 from stages import pretokenise
 from stages.chat import ChatError, ChatFormat
 from stages.pretokenise import VERDICT, ledger, totals
 from stages.shard_rows import PretokeniseParams
-from stages.tokenizer_check import refusal
 
 _INDEX_ROWS = 1 << 17  # rows of a row group of the whole index, at the least
 
@@ -45,21 +43,11 @@ def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[S
     filters = tuple(step for step in before if step.stage.makes == "verdicts")
     parameters = {**asdict(data.pretokenise), layout.TOKENIZER: context.content.tokenizer}
     inputs = (*all_of(before, "samples", data.sources), *filters)
-    fetching = [step for step in before if step.stage.makes == "tokenizer"]
-    brought = {layout.TOKENIZER: fetching[0]} if fetching else {}
-    yield Step(stage, "", parameters, data.pretokenise, inputs, brought=brought)
+    yield Step(stage, "", parameters, data.pretokenise, inputs, brought=part_rows.brought(before))
 
 
 def _foresee(step: Step, context: Context) -> None:
-    """The tokenizer and its template are tried now: all else is done before the first task that needs them."""
-    content = context.content.tokenizer
-    for fetch in step.brought.values():
-        content = fetch.names(context)
-    if content is None:
-        return  # not fetched yet: as soon as it is, this is asked again
-    if why := refusal(part_rows.tokenizer(step, context), content, part_rows.told(step.params)):
-        own = "; for a change of its files copy them, and give the copy as run.locations.tokenizer"
-        raise RecipeError(f"data.tokenizer: {why}{own}" if step.brought else f"run.locations.tokenizer: {why}")
+    part_rows.refuse(step, context, step.params)
 
 
 def _finish(ending: Ending, writer: PartWriter) -> Facts:
@@ -154,7 +142,7 @@ def _verify(folder: Path, manifest: Manifest) -> None:
 
 PRETOKENISE = Stage(
     name="pretokenise",
-    number=8,
+    number=9,
     version=pretokenise.VERSION,
     makes="shards",
     reasons=pretokenise.REASONS,
