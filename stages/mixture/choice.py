@@ -4,7 +4,8 @@ A rule takes the samples that the ones before left, in the order of draws, until
 first that is out is the bar of every cell it cut. So what is chosen among all is told in some numbers a cell, and each
 part judges its own samples by them (stages/mixture/verdicts.py).
 
-Memory: a sample that is counted takes 24 bytes, and about as much again while all are put in order.
+Memory: a sample that is counted takes 24 bytes, and some 60 while all are put in order: 0.5 GB for 8 million (8 s),
+2 GB for 33 million.
 """
 
 from __future__ import annotations
