@@ -26,6 +26,8 @@ from pipeline.storage.part_reader import read, row_groups
 from pipeline.storage.part_writer import PartWriter
 from schemas.manifest import Counts, Manifest
 from schemas.strict import RecipeError
+from stages.cells import CELLS, judged
+from stages.cells import COLUMNS as CELL_COLUMNS
 from stages.mixture.choice import BARS, bars, gathered
 from stages.mixture.draw import COLUMNS, DRAWN, JUDGED, Amount, Cell, cells, drawn
 from stages.mixture.groups import check
@@ -180,14 +182,15 @@ def _split_parts(step: Step, context: Context, _: Sequence[Record]) -> list[Job]
 
 
 def _judge(job: VerdictJob, writer: PartWriter) -> Done:
-    ids = read(job.part.path, ["sample_id"])["sample_id"]
+    samples = read(job.part.path, ["sample_id", *CELL_COLUMNS])
+    ids = samples["sample_id"]
     table, all_bars = read(job.drawn, schema=DRAWN), read(job.bars, schema=BARS)
     mine = all_bars.filter(pc.equal(all_bars["source"], job.part.source))
     verdict = verdicts(ids, table, job.part.source, mine, job.params.by == "tokens")
     check_verdict(verdict, ids, REASONS, "mixture")
     writer.write(layout.verdict(writer.number), VERDICT, [verdict])
     kept = _kept(job, table, verdict)
-    return Done({job.part.source: counts(verdict)}, {"kept": kept})
+    return Done({job.part.source: counts(verdict)}, {"kept": kept, CELLS: judged(samples, verdict)})
 
 
 def _kept(job: VerdictJob, table: pa.Table, verdict: pa.Table) -> dict[str, dict[str, int]]:
@@ -204,7 +207,7 @@ def _kept(job: VerdictJob, table: pa.Table, verdict: pa.Table) -> dict[str, dict
 
 
 def _finish(ending: Ending, writer: PartWriter) -> Facts:
-    facts = _facts(ending.records)
+    facts = {**_facts(ending.records), **filters.cells_of(ending.records)}
     met = [f"{key} {_percents(amounts)}" for key, amounts in facts["kept"].items()]
     return Facts(facts, note=f"; {'; '.join(met)}" if met else "")
 

@@ -18,7 +18,7 @@ from pipeline.graph.context import Context
 from pipeline.graph.errors import StepError
 from pipeline.graph.proof import same_facts, same_rows
 from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step, all_of, rows_of_samples
-from pipeline.graph.task import Record
+from pipeline.graph.task import Record, records_in
 from pipeline.steps import part_rows, shard_card, shard_files
 from pipeline.steps.shard_check import check_shards
 from pipeline.storage import layout
@@ -31,6 +31,7 @@ from schemas.fingerprints import Fingerprints
 from schemas.manifest import Counts, FileEntry, Manifest, ManifestError
 from schemas.shard import COUNTS, INDEX
 from stages import pretokenise
+from stages.cells import CELLS, told, total
 from stages.chat import ChatError, ChatFormat
 from stages.pretokenise import VERDICT, ledger, totals
 from stages.shard_rows import PretokeniseParams
@@ -62,6 +63,7 @@ def _finish(ending: Ending, writer: PartWriter) -> Facts:
         **{name: known[name] for name in none},
         "fingerprints": asdict(prints),
         "rows": sum(record.facts["rows"] for record in records),
+        CELLS: told(record.facts.get(CELLS, []) for record in records),
         "totals": {name: sum(record.facts["totals"][name] for record in records) for name in COUNTS},
     }
     schema = fingerprints.written(INDEX, prints)
@@ -128,15 +130,18 @@ def _verify(folder: Path, manifest: Manifest) -> None:
         raise ManifestError(f"{folder}: its tokenizer can't be read ({error}); run its stage again") from None
     index = read(folder / layout.INDEX, schema=INDEX)
     of_index = {"rows": index.num_rows, "totals": totals(index)}
+    cells = told(record.facts.get(CELLS, []) for record in records_in(folder, manifest.identity))
     prints = _fingerprints(manifest.files, params)
     if (found := fingerprints.read(index.schema)) != prints:
         raise ManifestError(f"{folder / layout.INDEX}: says fingerprints {found}, its files give {prints}; run again")
     of_params = {"tiles": asdict(params.tiles), "chat": asdict(params.chat), "fingerprints": asdict(prints)}
-    same_facts(folder, manifest, {**of_params, **part_rows.of_tokenizer(chat), **of_index})
+    same_facts(folder, manifest, {**of_params, **part_rows.of_tokenizer(chat), **of_index, CELLS: cells})
     names = [file.name for file in manifest.files if layout.is_a("verdict", file.name)]
     tables = [read(folder / name, schema=VERDICT) for name in names]
     same_rows(folder, "counts", manifest.counts, sum(map(ledger, tables), Counts()))
     same_rows(folder, "rows", index.num_rows, sum(pc.sum(table["rows"]).as_py() or 0 for table in tables))
+    for what, wanted in {"rows": index.num_rows, **totals(index)}.items():
+        same_rows(folder, f"{what} of its cells", total(cells, what) if cells else 0, wanted)
     check_shards(folder, manifest)
 
 
