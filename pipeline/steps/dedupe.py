@@ -18,14 +18,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.graph.context import Context
-from pipeline.graph.stage import Phase, Stage, Step, all_of
+from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step, all_of
 from pipeline.graph.task import Done, Job, Record
 from pipeline.steps import filters
 from pipeline.steps.samples import Part, parts_of
 from pipeline.storage import layout
 from pipeline.storage.part_reader import read, row_groups
 from pipeline.storage.part_writer import PartWriter
-from schemas.manifest import Counts, Manifest
+from schemas.manifest import Manifest
+from stages.cells import CELLS, COLUMNS, judged
 from stages.duplicates.choice import CHOICE, REASONS, VERDICT, chosen, verdicts
 from stages.duplicates.pairs import MEMBERS, PAIRS
 from stages.duplicates.params import DedupeParams
@@ -102,11 +103,16 @@ def _split_parts(step: Step, context: Context, _: Sequence[Record]) -> list[Job]
 
 def _judge(job: VerdictJob, writer: PartWriter) -> Done:
     mine = [table.filter(pc.equal(table["part"], writer.number)) for table in row_groups(job.choice)]
-    ids = read(job.part.path, ["sample_id"])["sample_id"]
+    samples = read(job.part.path, ["sample_id", *COLUMNS])
+    ids = samples["sample_id"]
     verdict = verdicts(ids, pa.concat_tables([CHOICE.empty_table(), *mine]))
     check_verdict(verdict, ids, REASONS, "dedupe")
     writer.write(layout.verdict(writer.number), VERDICT, [verdict])
-    return Done({job.part.source: counts(verdict)} if verdict.num_rows else {job.part.source: Counts()})
+    return Done({job.part.source: counts(verdict)}, {CELLS: judged(samples, verdict)})
+
+
+def _finish(ending: Ending, writer: PartWriter) -> Facts:
+    return Facts(filters.cells_of(ending.records))
 
 
 def _verify(folder: Path, manifest: Manifest) -> None:
@@ -122,5 +128,6 @@ DEDUPE = Stage(
     steps=_steps,
     phases=(Phase(_split, _choose, name=_CHOICE), Phase(_split_parts, _judge)),
     absent="no section data.dedupe",
+    finish=_finish,
     verify=_verify,
 )
