@@ -126,7 +126,17 @@ def test_how_a_benchmark_asks_is_no_evidence() -> None:
     assert judged(asks(f"Is it a cat? {rule}"), asks(rows[0][0]), benchmarks=bench(*rows)) == [KEPT] * 2
     assert judged(asks(rows[0][0]), benchmarks=bench(*rows[:8])) == [("benchmark_question", "b/x#0")]
     long = bench(*rows, (f"{PROBLEM} {rule}", "A"))
-    assert judged(asks(PROBLEM), asks(f"{rule} {rule}"), benchmarks=long) == [("benchmark_question", "b/x#10"), KEPT]
+    whole, bare, alone = asks(f"{PROBLEM} {rule}"), asks(PROBLEM), asks(f"{rule} {rule}")
+    assert judged(whole, bare, alone, benchmarks=long) == [("benchmark_question", "b/x#10"), KEPT, KEPT]
+
+
+def test_what_is_common_has_to_be_there_with_its_numbers() -> None:
+    rule = "Read all of the options that stand below it and answer with the letter of the best in at most 30 words."
+    rows = [(f"Is it {number}? {rule}", "A") for number in ["one", "two", "ten", *"abcdefg"]]
+    benchmarks = bench(*rows, (f"{STEM} {rule}", "A"))
+    assert judged(asks(f"{STEM} {rule}"), benchmarks=benchmarks) == [("benchmark_question", "b/x#10")]
+    assert judged(asks(f"{STEM} {rule}".replace("30", "40")), benchmarks=benchmarks) == [KEPT]
+    assert judged(asks(f"{STEM} {rule}".replace("in at most", "by")), benchmarks=benchmarks) == [KEPT]
 
 
 def test_a_long_answer_counts_alone_and_a_shorter_one_with_its_question() -> None:
