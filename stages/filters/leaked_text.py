@@ -103,7 +103,7 @@ def _part(found: Tokens, n: int, common: np.ndarray) -> dict[str, Any] | None:
         own[start:end] = 0
     words = int(own.sum()) / 2
     chosen = _side_by_side(every.start, every.end)
-    if words < n or shared[chosen].all():
+    if words < n:
         return None
     spans = zip(every.start[chosen].tolist(), every.end[chosen].tolist(), strict=True)
     numbered = [any(map(has_digit, found.words[start:end])) for start, end in spans]
