@@ -172,8 +172,11 @@ def images(same: np.ndarray, kind: str) -> pa.Array:
             made.append(pa.array(mixed(same), field.type))
         elif pa.types.is_string(field.type):
             made.append(pa.array([f"{value:064x}" for value in same.tolist()], field.type))
+        elif pa.types.is_integer(field.type):
+            made.append(pa.array(np.full(len(same), 64), field.type))
         else:
-            made.append(pa.array([bytes([value % 251]) * 1024 for value in same.tolist()], field.type))
+            width = field.type.byte_width if pa.types.is_fixed_size_binary(field.type) else 1024
+            made.append(pa.array([bytes([value % 251]) * width for value in same.tolist()], field.type))
     pictures = pa.StructArray.from_arrays(made, fields=list(IMAGES.value_type))
     return pa.ListArray.from_arrays(pa.array(np.arange(len(same) + 1), pa.int32()), pictures, type=IMAGES)
 
