@@ -121,7 +121,7 @@ def count(pieces: Iterable[pa.Table], models: Sequence[Model]) -> tuple[list[Tal
     """
     tallies, start = [Tally() for _ in models], 0
     for samples in pieces:
-        rows = list(map(_sized, samples.to_pylist()))
+        rows = list(map(sized, samples.to_pylist()))
         for model, tally in zip(models, tallies, strict=True):
             _count(samples, rows, start, model, tally)
         start += samples.num_rows
@@ -135,9 +135,9 @@ def count(pieces: Iterable[pa.Table], models: Sequence[Model]) -> tuple[list[Tal
 def _count(samples: pa.Table, rows: Sequence[dict[str, Any]], start: int, model: Model, tally: Tally) -> None:
     """Add some samples, the first of which is number `start` of its part."""
     mine = {name: verdict.slice(start, samples.num_rows) for name, verdict in model.verdicts.items()}
-    languages = _languages(samples, mine)
+    spoken = languages(samples, mine)
     drops, kept = first_drop(samples["sample_id"], mine), kept_turns(samples.num_rows, mine)
-    for row, language, (judge, reason), turns in zip(rows, languages, drops, kept, strict=True):
+    for row, language, (judge, reason), turns in zip(rows, spoken, drops, kept, strict=True):
         group = tally.group(Place(row["source"], language))
         why, made = _made(row if reason is not None else cut(row, turns), model)
         if judge is not None and reason is not None:
@@ -164,14 +164,14 @@ def _amount(made: Sequence[Mapping[str, int]]) -> Amount:
     return Counter({"samples": 1, "rows": len(made), **sums})
 
 
-def _sized(row: Mapping[str, Any]) -> dict[str, Any]:
+def sized(row: Mapping[str, Any]) -> dict[str, Any]:
     """A sample as `rows_of` wants it: for each image a number in the place of its bytes and of their hash."""
     sizes = row["image_info"] or []
     info = [{"width": size["width"], "height": size["height"], "sha256": None} for size in sizes]
     return {**row, "images": list(range(len(info))), "image_info": info}
 
 
-def _languages(samples: pa.Table, verdicts: Mapping[str, pa.Table]) -> list[str | None]:
+def languages(samples: pa.Table, verdicts: Mapping[str, pa.Table]) -> list[str | None]:
     """The language that a filter found, or what the source says."""
     found = [verdict["language"] for verdict in verdicts.values() if "language" in verdict.column_names]
     return list((found or [samples["declared_language"]])[0].to_pylist())

@@ -26,7 +26,7 @@ from stages.kept_turns import Kept, cut, kept_turns
 from stages.shard_rows import Dropped, PretokeniseParams, rows_of
 from stages.stage import check_reasons, grouped
 
-VERSION = 8
+VERSION = 9
 
 # What is read of SAMPLE, in parquet's names
 COLUMNS = (

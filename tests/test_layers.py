@@ -110,7 +110,17 @@ def texts(tree: ast.AST) -> Iterator[str]:
 def test_nobody_names_a_stage_but_the_file_it_stands_in() -> None:
     """`ingest`, `ingest.image_missing`, `02-ingest-fine` as a text of code: what must be known, the row is asked."""
     own, named = rows(), set()
-    alone = {"fetch_tokenizer", "hash", "download", "fetch_images", "ingest", "compare", "dedupe", "pretokenise"}
+    alone = {
+        "fetch_tokenizer",
+        "hash",
+        "download",
+        "fetch_images",
+        "ingest",
+        "compare",
+        "dedupe",
+        "mixture",
+        "pretokenise",
+    }
     assert set(own.values()) == alone
     for path in files("pipeline"):
         where = path.relative_to(ROOT).as_posix()

@@ -19,6 +19,7 @@ from pipeline.commands.funnel import Funnel, funnel, rows
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Step
 from pipeline.storage.commit import commit_text
+from stages.cells import CELLS
 
 _PAGE = Path(__file__).with_name("report.html.j2")
 
@@ -26,7 +27,8 @@ _PAGE = Path(__file__).with_name("report.html.j2")
 def write(steps: Sequence[Step], context: Context) -> tuple[Path, Path]:
     """Write report.json and report.html; their paths. Raises MissingInput while a step is missing."""
     notices = {step.name: note for step in steps if (note := step.stage.notice(step, context))}
-    filled = content(funnel(steps, context), [_step(step, context) for step in steps], notices)
+    made, cells = funnel(steps, context), context.finished(steps[-1]).facts[CELLS]
+    filled = content(made, [_step(step, context) for step in steps], notices, cells)
     json_path, html_path = context.out / "report.json", context.out / "report.html"
     commit_text(json_path, json.dumps(filled, indent=2, ensure_ascii=False) + "\n")
     commit_text(html_path, page(filled))
@@ -34,7 +36,10 @@ def write(steps: Sequence[Step], context: Context) -> tuple[Path, Path]:
 
 
 def content(
-    of: Funnel, steps: Sequence[Mapping[str, Any]], notices: Mapping[str, str] = MappingProxyType({})
+    of: Funnel,
+    steps: Sequence[Mapping[str, Any]],
+    notices: Mapping[str, str] = MappingProxyType({}),
+    cells: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """What report.json holds."""
     total = of.all.rows_in or 1
@@ -50,6 +55,7 @@ def content(
         "rows": lines,
         "turns": {name: asdict(counted) for name, counted in of.turns.items()},
         "totals": of.totals,
+        "cells": list(cells),
         "num_shards": of.num_shards,
         "shards": of.shards,
         "reasons": {name: text for name, text in of.meanings.items() if name in used},

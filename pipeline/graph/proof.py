@@ -22,6 +22,8 @@ from schemas import json_file, strict
 from schemas.identity import canonical
 from schemas.manifest import MANIFEST, FileEntry, Manifest, ManifestError
 
+_LONGEST = 300
+
 
 def prove(folder: Path, manifest: Manifest, stage: Stage) -> None:
     """Raise ManifestError naming the first thing that the folder's own content contradicts."""
@@ -40,7 +42,13 @@ def same_facts(folder: Path, manifest: Manifest, facts: Mapping[str, Any]) -> No
     for key in [*facts, *manifest.facts]:
         if _differs(facts, manifest.facts, key):
             got, wanted = manifest.facts.get(key, "missing"), facts.get(key, "nothing of that name")
-            raise ManifestError(f"{folder / MANIFEST}: facts.{key} is {got!r}, its files give {wanted!r}")
+            raise ManifestError(f"{folder / MANIFEST}: facts.{key} is {_short(got)}, its files give {_short(wanted)}")
+
+
+def _short(value: Any) -> str:
+    """A fact may be as long as a table."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def same_rows(folder: Path, what: str, said: Any, found: Any) -> None:

@@ -21,6 +21,7 @@ from stages.filters.decontaminate import DecontaminateParams
 from stages.filters.language import LanguageParams
 from stages.filters.quality import QualityParams
 from stages.ingest import IngestParams
+from stages.mixture.params import MixtureParams
 from stages.shard_rows import PretokeniseParams
 from stages.sources.declaration import Source
 from stages.tokenizer_files import HubTokenizer
@@ -48,6 +49,7 @@ class Data:
     decontaminate: DecontaminateParams | None = None
     language: LanguageParams | None = None
     quality: QualityParams | Literal["off"] = field(default_factory=QualityParams)
+    mixture: MixtureParams | None = None
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -58,6 +60,7 @@ class Data:
         for name in self.language.sources if self.language else ():
             if name not in self.sources:
                 raise ValueError(strict.unknown("language.sources", name, self.sources))
+        self._check_mixture()
         both = set(self.sources) & set(self.benchmarks)
         if both:
             raise ValueError(f"{', '.join(sorted(both))}: a source and a benchmark of one name; rename one")
@@ -65,6 +68,14 @@ class Data:
             raise ValueError("decontaminate: missing; benchmarks serve nothing else")
         if self.decontaminate is not None and not self.benchmarks and not self.decontaminate.sketches:
             raise ValueError("benchmarks: missing; decontaminate needs benchmarks, or files of decontaminate.sketches")
+
+    def _check_mixture(self) -> None:
+        if self.mixture is None:
+            return
+        try:
+            self.mixture.check_sources(self.sources)
+        except ValueError as error:
+            raise ValueError(f"mixture.{error}") from None
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The step `dedupe`: of samples that are duplicates, who stays; a verdict for every sample.
 
 It follows every other filter and reads their verdicts, so that a duplicate is only ever dropped in favour of a sample
-that all of them keep. Two phases: the choice, one task over the pairs that `compare` found, which are few; then the
-verdicts of each part.
+that all of them keep. Two phases: the choice, one task over the pairs that `compare` found, as columns of some hundred
+bytes each; then the verdicts of each part.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.graph.context import Context
-from pipeline.graph.stage import Phase, Stage, Step, all_of
+from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step, all_of
 from pipeline.graph.task import Done, Job, Record
 from pipeline.steps import filters
 from pipeline.steps.samples import Part, parts_of
-from pipeline.storage import layout
-from pipeline.storage.part_reader import read, row_groups
+from pipeline.storage import exchange, layout
+from pipeline.storage.part_reader import read
 from pipeline.storage.part_writer import PartWriter
-from schemas.manifest import Counts, Manifest
-from stages.duplicates.choice import CHOICE, REASONS, VERDICT, chosen, verdicts
-from stages.duplicates.pairs import MEMBERS, PAIRS
+from schemas.manifest import Manifest
+from stages.cells import CELLS, COLUMNS, judged
+from stages.duplicates.choice import CHOICE, LINKS, REASONS, VERDICT, chosen, verdicts
+from stages.duplicates.pairs import MEMBERS
 from stages.duplicates.params import DedupeParams
 from stages.stage import check_verdict, counts
 
@@ -36,19 +37,21 @@ _CHOICE = "choice"
 
 @dataclass(frozen=True, kw_only=True)
 class ChoiceJob(Job):
-    """The files of `compare`, and the folders of the other filters' verdicts."""
+    """The files of `compare`, and the folders of the other filters' verdicts; `num_parts`: those of samples."""
 
     pairs: tuple[str, ...]
     members: tuple[str, ...]
     verdicts: tuple[str, ...]
+    num_parts: int
     params: DedupeParams
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerdictJob(Job):
-    """A part, and the file of the choice."""
+    """A part, one of so many, and the folder of the choice."""
 
     part: Part
+    num_parts: int
     choice: str
 
 
@@ -68,15 +71,17 @@ def _split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
     found = {kind: [str(folder / name) for name in names if layout.is_a(kind, name)] for kind in ("pairs", "members")}
     judges = tuple(str(context.out / judge.folder) for judge in step.making("verdicts"))
     pairs, members = tuple(found["pairs"]), tuple(found["members"])
-    return [ChoiceJob(amount=len(pairs), pairs=pairs, members=members, verdicts=judges, params=step.params)]
+    parts = len(parts_of(step.making("samples"), context))
+    return [
+        ChoiceJob(amount=len(pairs), pairs=pairs, members=members, verdicts=judges, num_parts=parts, params=step.params)
+    ]
 
 
 def _choose(job: ChoiceJob, writer: PartWriter) -> Done:
-    pairs = pa.concat_tables([PAIRS.empty_table(), *(read(path, schema=PAIRS) for path in job.pairs)])
+    pairs = pa.concat_tables([LINKS.empty_table(), *(read(path, LINKS.names, LINKS) for path in job.pairs)])
     members = pa.concat_tables([MEMBERS.empty_table(), *(read(path, schema=MEMBERS) for path in job.members)])
     table = chosen(pairs, members, functools.partial(_gone, job.verdicts), job.params)
-    groups = (table.slice(start, 1 << 16) for start in range(0, table.num_rows, 1 << 16))
-    writer.write("choice-00000.parquet", CHOICE, groups)
+    exchange.write(writer, _CHOICE, table, table["part"].to_numpy(), job.num_parts)
     return Done({})
 
 
@@ -95,18 +100,23 @@ class _Never:
 
 
 def _split_parts(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
-    choice = str(context.out / step.folder / _CHOICE / "choice-00000.parquet")
+    choice = str(context.out / step.folder / _CHOICE)
     parts = parts_of(step.making("samples"), context)
-    return [VerdictJob(amount=part.rows, part=part, choice=choice) for part in parts]
+    return [VerdictJob(amount=part.rows, part=part, num_parts=len(parts), choice=choice) for part in parts]
 
 
 def _judge(job: VerdictJob, writer: PartWriter) -> Done:
-    mine = [table.filter(pc.equal(table["part"], writer.number)) for table in row_groups(job.choice)]
-    ids = read(job.part.path, ["sample_id"])["sample_id"]
-    verdict = verdicts(ids, pa.concat_tables([CHOICE.empty_table(), *mine]))
+    mine = exchange.read(Path(job.choice), _CHOICE, 1, writer.number, job.num_parts, CHOICE)
+    samples = read(job.part.path, ["sample_id", *COLUMNS])
+    ids = samples["sample_id"]
+    verdict = verdicts(ids, mine)
     check_verdict(verdict, ids, REASONS, "dedupe")
     writer.write(layout.verdict(writer.number), VERDICT, [verdict])
-    return Done({job.part.source: counts(verdict)} if verdict.num_rows else {job.part.source: Counts()})
+    return Done({job.part.source: counts(verdict)}, {CELLS: judged(samples, verdict)})
+
+
+def _finish(ending: Ending, writer: PartWriter) -> Facts:
+    return Facts(filters.cells_of(ending.records))
 
 
 def _verify(folder: Path, manifest: Manifest) -> None:
@@ -122,5 +132,6 @@ DEDUPE = Stage(
     steps=_steps,
     phases=(Phase(_split, _choose, name=_CHOICE), Phase(_split_parts, _judge)),
     absent="no section data.dedupe",
+    finish=_finish,
     verify=_verify,
 )

@@ -26,11 +26,13 @@ from pipeline.storage.part_reader import image_files, read
 from pipeline.storage.part_writer import PartWriter
 from schemas.manifest import Counts, Manifest, hash_file
 from schemas.strict import RecipeError
+from stages.cells import CELLS, COLUMNS, judged, told, total
 from stages.download import role
 from stages.filters.table import FILTERS
 from stages.sources.rating_check import may_rate, may_rate_turns
 from stages.stage import Assets, Filter, counts
-from stages.turn_ledger import COLUMNS, removes_turns, turn_counts
+from stages.turn_ledger import COLUMNS as TURN_COLUMNS
+from stages.turn_ledger import removes_turns, turn_counts
 
 _TRAIN = re.compile(r"(?<![a-z])train(ing)?(?![a-z])", re.IGNORECASE)
 
@@ -114,18 +116,23 @@ def _split(judge: Filter, step: Step, context: Context, _: Sequence[Record]) -> 
 
 def _do(job: JudgeJob, writer: PartWriter) -> Done:
     judge = FILTERS[job.filter]
-    table = read(job.part.path, ["sample_id", *judge.columns])
+    table = read(job.part.path, list(dict.fromkeys(["sample_id", *judge.columns, *COLUMNS])))
     loaded = _loaded(job.filter, job.params, job.assets, job.benchmarks) if judge.load else None
     if judge.opens_images:
         loaded = (loaded, functools.partial(image_files, job.part.path))
     verdict = judge.verdicts(table.combine_chunks(), job.params, loaded)
     writer.write(layout.verdict(writer.number), verdict.schema, [verdict])
     turns = {job.part.source: asdict(turn_counts(verdict))} if removes_turns(judge.evidence) else {}
-    return Done({job.part.source: counts(verdict)}, {TURNS: turns})
+    return Done({job.part.source: counts(verdict)}, {TURNS: turns, CELLS: judged(table, verdict)})
 
 
 def _finish(judge: Filter, ending: Ending, writer: PartWriter) -> Facts:
-    return Facts(_turns(judge, ending.records))
+    return Facts({**_turns(judge, ending.records), **cells_of(ending.records)})
+
+
+def cells_of(records: Iterable[Record]) -> dict[str, Any]:
+    """What the samples that were judged have in common, and how many of each are kept, as a fact."""
+    return {CELLS: told(record.facts.get(CELLS, []) for record in records)}
 
 
 def _turns(judge: Filter, records: Iterable[Record]) -> dict[str, Any]:
@@ -136,6 +143,8 @@ def _turns(judge: Filter, records: Iterable[Record]) -> dict[str, Any]:
             turns[source] = turns.get(source, Counts()) + Counts(**counted)
     return {TURNS: {name: asdict(counted) for name, counted in turns.items()}} if removes_turns(judge.evidence) else {}
 
+
+_COUNTED: dict[str, Callable[[Counts], int]] = {"rows": lambda c: c.rows_in, "kept": lambda c: c.kept}
 
 _models: dict[Any, Any] = {}
 
@@ -224,11 +233,11 @@ def _record_files(label: str, context: Context) -> list[Path] | None:
 
 def _verify(judge: Filter, folder: Path, manifest: Manifest) -> None:
     """The ledgers, of samples and of turns, are those of the verdicts."""
-    told = _turns(judge, records_in(folder, manifest.identity))
-    names = verify(folder, manifest, told)
-    if told:
-        said = sum((Counts(**counted) for counted in told[TURNS].values()), Counts())
-        verdicts = (read(folder / name, list(COLUMNS)) for name in names)
+    facts = _turns(judge, records_in(folder, manifest.identity))
+    names = verify(folder, manifest, facts)
+    if facts:
+        said = sum((Counts(**counted) for counted in facts[TURNS].values()), Counts())
+        verdicts = (read(folder / name, list(TURN_COLUMNS)) for name in names)
         same_rows(folder, "turns", said, sum(map(turn_counts, verdicts), Counts()))
 
 
@@ -236,8 +245,10 @@ def verify(folder: Path, manifest: Manifest, facts: Mapping[str, Any] | None = N
     """The ledger is that of the verdicts; the names of their files. `facts`: what else the manifest must say."""
     names = [file.name for file in manifest.files if layout.is_a("verdict", file.name)]
     found = sum((counts(read(folder / name, ["reason"])) for name in names), Counts())
-    same_facts(folder, manifest, facts or {})
+    same_facts(folder, manifest, {**(facts or {}), **cells_of(records_in(folder, manifest.identity))})
     same_rows(folder, "counts", manifest.counts, found)
+    for what in ("rows", "kept"):
+        same_rows(folder, f"{what} of its cells", total(manifest.facts[CELLS], what), _COUNTED[what](found))
     return names
 
 

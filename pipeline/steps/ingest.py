@@ -26,6 +26,7 @@ from schemas.manifest import Counts, Manifest
 from schemas.sample import REJECT, SAMPLE
 from schemas.strict import RecipeError
 from stages import ingest
+from stages.cells import CELLS, COLUMNS, added, declared, told
 from stages.fetch_images import Packs
 from stages.ingest import Ingested, IngestParams
 from stages.sources import column_check, image_check
@@ -127,7 +128,7 @@ def _do(job: IngestJob, writer: PartWriter) -> Done:
 
 
 def _ingested(job: IngestJob, writer: PartWriter) -> Done:
-    counts, rejects = [], []
+    counts, rejects, cells = [], [], []
     rated: dict[str, set[str]] = {column: set() for column in _RATED}
     passed = unread.of_file(path_of(job.root, job.slice.file), job.slice.rows, job.source)
 
@@ -138,6 +139,7 @@ def _ingested(job: IngestJob, writer: PartWriter) -> Done:
             passed.update(piece.unread)
             for column, names in rated.items():
                 names.update(_names(piece.samples[column]))
+            cells.append(declared(piece.samples))
             yield piece.samples
 
     writer.write(layout.part(writer.number), SAMPLE, samples())
@@ -146,7 +148,7 @@ def _ingested(job: IngestJob, writer: PartWriter) -> Done:
     if total.rows_in != job.slice.rows:
         raise ValueError(f"{job.slice.file}: {total.rows_in} rows read, {job.slice.rows} listed; run again")
     facts = {column: sorted(names) for column, names in rated.items()}
-    return Done({job.name: total}, {**facts, "unread": unread.counted([passed])})
+    return Done({job.name: total}, {**facts, CELLS: added(cells), "unread": unread.counted([passed])})
 
 
 def _names(rated: pa.ChunkedArray) -> list[str]:
@@ -176,26 +178,27 @@ def _finish(ending: Ending, writer: PartWriter) -> Facts:
     for path in ending.folder.glob(_LISTING.format("*")):
         path.unlink()
     passed = unread.counted(record.facts["unread"] for record in ending.records)
-    told = unread.told(passed, ending.step.params[0])
+    unknown = unread.told(passed, ending.step.params[0])
     rated = {column: sorted({n for record in ending.records for n in record.facts[column]}) for column in _RATED}
     rejected = sum((record.counts for record in ending.records), Counts())
     missing = rejected.rejected.get("image_missing", 0)
     lost = (
         f"{missing:,} rows name images that are not there: is `images` right?" if 2 * missing > rejected.rows_in else ""
     )
-    note = "".join(f"; {text}" for text in (lost, told) if text)
-    return Facts({**rated, "unread": passed}, note=note)
+    note = "".join(f"; {text}" for text in (lost, unknown) if text)
+    cells = told(record.facts.get(CELLS, []) for record in ending.records)
+    return Facts({**rated, CELLS: cells, "unread": passed}, note=note)
 
 
 def _verify(folder: Path, manifest: Manifest) -> None:
     """Samples, rejects and the names of ratings are those of the parts."""
     names = [file.name for file in manifest.files]
-    parts = [read(folder / name, list(_RATED)) for name in names if layout.is_a("part", name)]
+    parts = [read(folder / name, [*_RATED, *COLUMNS]) for name in names if layout.is_a("part", name)]
     rejected = [read(folder / name, schema=REJECT)["reason"] for name in names if layout.is_a("rejected", name)]
     rated = {column: sorted({name for part in parts for name in _names(part[column])}) for column in _RATED}
     reasons = Counter(reason for column in rejected for reason in column.to_pylist())
     passed = unread.counted(record.facts["unread"] for record in records_in(folder, manifest.identity))
-    same_facts(folder, manifest, {**rated, "unread": passed})
+    same_facts(folder, manifest, {**rated, CELLS: told(map(declared, parts)), "unread": passed})
     same_rows(folder, "samples", manifest.counts.kept, sum(part.num_rows for part in parts))
     same_rows(folder, "rejects", Counter(manifest.counts.rejected), reasons)
 

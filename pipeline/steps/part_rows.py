@@ -25,11 +25,13 @@ from pipeline.storage.part_writer import PartWriter
 from schemas import strict
 from schemas.manifest import Counts
 from schemas.shard import ROWS
+from schemas.strict import RecipeError
 from stages import pretokenise
 from stages.chat import ChatFormat, ImageTokens
 from stages.chat_rules import ChatRules
 from stages.pretokenise import VERDICT
 from stages.shard_rows import PretokeniseParams
+from stages.tokenizer_check import refusal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,7 @@ def tokenizer(step: Step, context: Context) -> str:
 
 def do(job: RowsJob, writer: PartWriter) -> Done:
     """Encode a part. The first task writes the tokenizer as it is used, too."""
-    chat = _chat(job.tokenizer, told(job.params))
+    chat = chat_format(job.tokenizer, told(job.params))
     verdicts = {name: read(path) for name, path in job.verdicts}
     batches, judged, counts = [], [], Counts()
 
@@ -86,7 +88,7 @@ def do(job: RowsJob, writer: PartWriter) -> Done:
 
 
 @functools.lru_cache(maxsize=2)
-def _chat(folder: str, given: str) -> ChatFormat:
+def chat_format(folder: str, given: str) -> ChatFormat:
     tokens, rules = (json.loads(given)[name] for name in ("tokens", "chat"))
     return ChatFormat.load(folder, ImageTokens(**tokens), strict.build(ChatRules, rules))
 
@@ -94,6 +96,24 @@ def _chat(folder: str, given: str) -> ChatFormat:
 def told(params: PretokeniseParams) -> str:
     """What of a recipe a ChatFormat is made by, as JSON: a text is the same wherever it is."""
     return json.dumps({"tokens": asdict(params.tokens), "chat": asdict(params.chat)})
+
+
+def refuse(step: Step, context: Context, params: PretokeniseParams) -> None:
+    """The tokenizer and its template are tried now: all else is done before the first task that needs them."""
+    content = context.content.tokenizer
+    for fetch in step.brought.values():
+        content = fetch.names(context)
+    if content is None:
+        return  # not fetched yet: as soon as it is, this is asked again
+    if why := refusal(tokenizer(step, context), content, told(params)):
+        own = "; for a change of its files copy them, and give the copy as run.locations.tokenizer"
+        raise RecipeError(f"data.tokenizer: {why}{own}" if step.brought else f"run.locations.tokenizer: {why}")
+
+
+def brought(before: Sequence[Step]) -> dict[str, Step]:
+    """The step that fetches the tokenizer, where there is one."""
+    fetching = [step for step in before if step.stage.makes == "tokenizer"]
+    return {layout.TOKENIZER: fetching[0]} if fetching else {}
 
 
 def of_tokenizer(chat: ChatFormat) -> dict[str, Any]:

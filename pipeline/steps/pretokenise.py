@@ -18,7 +18,7 @@ from pipeline.graph.context import Context
 from pipeline.graph.errors import StepError
 from pipeline.graph.proof import same_facts, same_rows
 from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step, all_of, rows_of_samples
-from pipeline.graph.task import Record
+from pipeline.graph.task import Record, records_in
 from pipeline.steps import part_rows, shard_card, shard_files
 from pipeline.steps.shard_check import check_shards
 from pipeline.storage import layout
@@ -30,12 +30,11 @@ from schemas import fingerprints, strict
 from schemas.fingerprints import Fingerprints
 from schemas.manifest import Counts, FileEntry, Manifest, ManifestError
 from schemas.shard import COUNTS, INDEX
-from schemas.strict import RecipeError
 from stages import pretokenise
+from stages.cells import CELLS, told, total
 from stages.chat import ChatError, ChatFormat
 from stages.pretokenise import VERDICT, ledger, totals
 from stages.shard_rows import PretokeniseParams
-from stages.tokenizer_check import refusal
 
 _INDEX_ROWS = 1 << 17  # rows of a row group of the whole index, at the least
 
@@ -45,21 +44,11 @@ def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[S
     filters = tuple(step for step in before if step.stage.makes == "verdicts")
     parameters = {**asdict(data.pretokenise), layout.TOKENIZER: context.content.tokenizer}
     inputs = (*all_of(before, "samples", data.sources), *filters)
-    fetching = [step for step in before if step.stage.makes == "tokenizer"]
-    brought = {layout.TOKENIZER: fetching[0]} if fetching else {}
-    yield Step(stage, "", parameters, data.pretokenise, inputs, brought=brought)
+    yield Step(stage, "", parameters, data.pretokenise, inputs, brought=part_rows.brought(before))
 
 
 def _foresee(step: Step, context: Context) -> None:
-    """The tokenizer and its template are tried now: all else is done before the first task that needs them."""
-    content = context.content.tokenizer
-    for fetch in step.brought.values():
-        content = fetch.names(context)
-    if content is None:
-        return  # not fetched yet: as soon as it is, this is asked again
-    if why := refusal(part_rows.tokenizer(step, context), content, part_rows.told(step.params)):
-        own = "; for a change of its files copy them, and give the copy as run.locations.tokenizer"
-        raise RecipeError(f"data.tokenizer: {why}{own}" if step.brought else f"run.locations.tokenizer: {why}")
+    part_rows.refuse(step, context, step.params)
 
 
 def _finish(ending: Ending, writer: PartWriter) -> Facts:
@@ -74,6 +63,7 @@ def _finish(ending: Ending, writer: PartWriter) -> Facts:
         **{name: known[name] for name in none},
         "fingerprints": asdict(prints),
         "rows": sum(record.facts["rows"] for record in records),
+        CELLS: told(record.facts.get(CELLS, []) for record in records),
         "totals": {name: sum(record.facts["totals"][name] for record in records) for name in COUNTS},
     }
     schema = fingerprints.written(INDEX, prints)
@@ -140,21 +130,24 @@ def _verify(folder: Path, manifest: Manifest) -> None:
         raise ManifestError(f"{folder}: its tokenizer can't be read ({error}); run its stage again") from None
     index = read(folder / layout.INDEX, schema=INDEX)
     of_index = {"rows": index.num_rows, "totals": totals(index)}
+    cells = told(record.facts.get(CELLS, []) for record in records_in(folder, manifest.identity))
     prints = _fingerprints(manifest.files, params)
     if (found := fingerprints.read(index.schema)) != prints:
         raise ManifestError(f"{folder / layout.INDEX}: says fingerprints {found}, its files give {prints}; run again")
     of_params = {"tiles": asdict(params.tiles), "chat": asdict(params.chat), "fingerprints": asdict(prints)}
-    same_facts(folder, manifest, {**of_params, **part_rows.of_tokenizer(chat), **of_index})
+    same_facts(folder, manifest, {**of_params, **part_rows.of_tokenizer(chat), **of_index, CELLS: cells})
     names = [file.name for file in manifest.files if layout.is_a("verdict", file.name)]
     tables = [read(folder / name, schema=VERDICT) for name in names]
     same_rows(folder, "counts", manifest.counts, sum(map(ledger, tables), Counts()))
     same_rows(folder, "rows", index.num_rows, sum(pc.sum(table["rows"]).as_py() or 0 for table in tables))
+    for what, wanted in {"rows": index.num_rows, **totals(index)}.items():
+        same_rows(folder, f"{what} of its cells", total(cells, what) if cells else 0, wanted)
     check_shards(folder, manifest)
 
 
 PRETOKENISE = Stage(
     name="pretokenise",
-    number=8,
+    number=9,
     version=pretokenise.VERSION,
     makes="shards",
     reasons=pretokenise.REASONS,

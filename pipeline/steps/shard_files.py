@@ -28,6 +28,7 @@ from pipeline.storage.part_writer import PartWriter
 from schemas import manifest, shard_map
 from schemas.manifest import Counts, FileEntry, ManifestError
 from schemas.shard import INDEX, ROWS, SHARD
+from stages.cells import CELLS, Cells, added, of_shard
 from stages.pretokenise import VERDICT, ledger, totals
 from stages.shard_images import Damaged, PartImages, with_images
 
@@ -106,7 +107,8 @@ def _file(record: Record) -> FileEntry:
 def do(job: ShardJob, writer: PartWriter) -> Done:
     """Write a shard, its map and index, the verdicts of the parts that begin in it; with the first the tokenizer."""
     index: list[pa.Table] = []
-    writer.write(layout.shard(writer.number), SHARD, _tables(job, writer.number, index))
+    cells: list[Cells] = []
+    writer.write(layout.shard(writer.number), SHARD, _tables(job, writer.number, index, cells))
     _save_map(writer)
     entries = pa.concat_tables([INDEX.empty_table(), *index]).combine_chunks()
     writer.write(layout.index_part(writer.number), INDEX, [entries])
@@ -117,16 +119,17 @@ def do(job: ShardJob, writer: PartWriter) -> Done:
         by_source[source] = by_source.get(source, Counts()) + ledger(verdict)
     for file in job.tokenizer:
         _take_along(Path(job.folder), file, writer)
-    return Done(by_source, {"rows": entries.num_rows, "totals": totals(entries), **job.facts})
+    return Done(by_source, {"rows": entries.num_rows, "totals": totals(entries), CELLS: added(cells), **job.facts})
 
 
-def _tables(job: ShardJob, shard: int, index: list[pa.Table]) -> Iterator[pa.Table]:
-    """The batches of a shard; their entries of the index are appended to `index`."""
+def _tables(job: ShardJob, shard: int, index: list[pa.Table], cells: list[Cells]) -> Iterator[pa.Table]:
+    """The batches of a shard; their entries of the index are appended to `index`, what is in them to `cells`."""
     first = 0
     for span in job.spans:
         try:
             for batch in _batches(Path(job.folder), span):
                 index.append(_index(batch, shard, first))
+                cells.append(of_shard(pa.Table.from_batches([batch])))
                 first += batch.num_rows
                 yield pa.Table.from_batches([batch])
         except Damaged as error:

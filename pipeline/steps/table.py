@@ -10,7 +10,8 @@
 05 language     samples           -> verdicts
 06 quality      samples           -> verdicts
 07 dedupe       samples + pairs + verdicts -> verdicts
-08 pretokenise  samples + verdicts -> shards
+08 mixture      samples + verdicts -> verdicts
+09 pretokenise  samples + verdicts -> shards
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from pipeline.steps.fetch_tokenizer import FETCH_TOKENIZER
 from pipeline.steps.filters import row
 from pipeline.steps.hash_files import HASH
 from pipeline.steps.ingest import INGEST
+from pipeline.steps.mixture import MIXTURE
 from pipeline.steps.pretokenise import PRETOKENISE
 from stages.filters.table import FILTERS
 
 _FILTERS = [row(judge, number) for number, judge in enumerate(FILTERS.values(), COMPARE.number + 1)]
 
-_ROWS = (FETCH_TOKENIZER, HASH, DOWNLOAD, FETCH_IMAGES, INGEST, COMPARE, *_FILTERS, DEDUPE, PRETOKENISE)
+_ROWS = (FETCH_TOKENIZER, HASH, DOWNLOAD, FETCH_IMAGES, INGEST, COMPARE, *_FILTERS, DEDUPE, MIXTURE, PRETOKENISE)
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _ROWS}

@@ -8,6 +8,7 @@ block is a record batch with a checksum, compressed; an empty one takes no bytes
 
 from __future__ import annotations
 
+import itertools
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,10 +28,9 @@ def write(writer: PartWriter, kind: str, table: pa.Table, bucket: np.ndarray, bu
     """The file `<kind>-NNNNN.rows` of a task; `bucket`: that of each row. Rows of one bucket keep their order."""
     name = file_name(kind, writer.number)
     order = np.argsort(bucket, kind="stable")
-    ends = np.searchsorted(bucket[order], np.arange(buckets), side="right")
-    starts = np.append(0, ends[:-1])
+    bounds = np.searchsorted(bucket[order], np.arange(buckets + 1)).tolist()
     ordered = table.take(pa.array(order))
-    blocks = (_packed(ordered.slice(a, b - a)) for a, b in zip(starts.tolist(), ends.tolist(), strict=True))
+    blocks = (_packed(ordered.slice(start, end - start)) for start, end in itertools.pairwise(bounds))
     commit(writer.folder / name, lambda path: _write(path, blocks))
     writer.add(name, table.num_rows)
 

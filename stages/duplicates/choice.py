@@ -7,8 +7,9 @@ counted as a duplicate: nothing is ever dropped in favour of it. All the others 
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.verdict import verdict_schema
+from stages.duplicates.pairs import PAIRS
 from stages.duplicates.params import DedupeParams, Key
 
 REASONS = {
@@ -32,8 +34,14 @@ VERDICT = verdict_schema(EVIDENCE)
 CHOICE = pa.schema([("part", pa.int32()), ("row", pa.int32()), *VERDICT])
 """The verdict of a sample that is dropped, and where it is."""
 
+LINKS = pa.schema([PAIRS.field(name) for name in ("left_part", "left_row", "right_part", "right_row", "jaccard")])
+"""What a choice reads of PAIRS."""
+
 Place = tuple[int, int]
 Member = dict[str, Any]
+Links = dict[Place, list[tuple[float, Place]]]
+
+_CHUNK = 1 << 16
 
 _BEST: dict[Key, Callable[[Member], float]] = {
     "source": lambda member: member["source"],
@@ -43,18 +51,33 @@ _BEST: dict[Key, Callable[[Member], float]] = {
 
 
 def chosen(pairs: pa.Table, members: pa.Table, gone: Callable[[int], np.ndarray], params: DedupeParams) -> pa.Table:
-    """CHOICE rows in the order of parts. `gone(part)`: bool [rows], whether another filter drops a sample of it."""
-    known: dict[Place, Member] = {(member["part"], member["row"]): member for member in members.to_pylist()}
-    order = sorted(known)
-    dropped = {part: gone(part) for part in dict.fromkeys(part for part, _ in order)}
-    rows, links = [], _links(pairs)
-    for group in _groups(pairs, order):
-        alive = [known[place] for place in group if not dropped[place[0]][place[1]]]
-        if alive:
-            best = min(alive, key=lambda member: _rank(member, params.prefer))
-            similar = _similarities(best, links)
-            rows += [_verdict(member, best, similar.get(_place(member))) for member in alive if member is not best]
-    return pa.Table.from_pylist(sorted(rows, key=lambda row: (row["part"], row["row"])), CHOICE)
+    """CHOICE rows in the order of parts. `pairs`: LINKS of all; `gone(part)`: bool [rows of a part], whether another
+    filter drops a sample of it."""
+    places, first = np.unique(_number(members, ""), return_index=True)
+    labels, left = _labels(pairs, places)
+    order, edges = np.argsort(labels, kind="stable"), np.argsort(labels[left], kind="stable")
+    ordered, theirs = labels[order], labels[left][edges]
+    dropped = {part: gone(part) for part in np.unique(places >> 32).tolist()}
+    tables = [CHOICE.empty_table()]
+    for start, end in _chunks(ordered):
+        some = members.take(pa.array(first[order[start:end]])).to_pylist()
+        near = slice(*np.searchsorted(theirs, [ordered[start], ordered[end - 1] + 1]).tolist())
+        links = _links(pairs.take(pa.array(edges[near])))
+        groups = itertools.groupby(zip(ordered[start:end].tolist(), some, strict=True), key=lambda one: one[0])
+        rows = [row for _, group in groups for row in _judged([one for _, one in group], links, dropped, params)]
+        tables.append(pa.Table.from_pylist(rows, CHOICE))
+    return pa.concat_tables(tables).sort_by([("part", "ascending"), ("row", "ascending")])
+
+
+def _judged(
+    group: Sequence[Member], links: Links, dropped: Mapping[int, np.ndarray], params: DedupeParams
+) -> Iterator[dict[str, Any]]:
+    """The verdicts of one group's samples that are dropped."""
+    alive = [member for member in group if not dropped[member["part"]][member["row"]]]
+    if len(alive) > 1:
+        best = min(alive, key=lambda member: _rank(member, params.prefer))
+        similar = _similarities(best, links)
+        yield from (_verdict(member, best, similar.get(_place(member))) for member in alive if member is not best)
 
 
 def verdicts(sample_ids: pa.ChunkedArray, choice: pa.Table) -> pa.Table:
@@ -68,29 +91,40 @@ def verdicts(sample_ids: pa.ChunkedArray, choice: pa.Table) -> pa.Table:
     return pa.Table.from_pylist(found, VERDICT)
 
 
-def _groups(pairs: pa.Table, order: Sequence[Place]) -> list[list[Place]]:
-    """Connected places, each group in order."""
+def _number(table: pa.Table, side: str) -> np.ndarray:
+    """int64: the places of samples."""
+    part, row = (table[f"{side}{name}"].to_numpy().astype(np.int64) for name in ("part", "row"))
+    return np.asarray(part << 32 | row)
+
+
+def _labels(pairs: pa.Table, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The group of every place, groups that pairs connect; and which place is the left one of every pair."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    number = {place: at for at, place in enumerate(order)}
-    columns = [[pairs[f"{side}_{name}"].to_pylist() for name in ("part", "row")] for side in ("left", "right")]
-    ends = [[number[place] for place in zip(*side, strict=True)] for side in columns]
-    graph = coo_array((np.ones(len(ends[0]), np.int8), (ends[0], ends[1])), shape=(len(order), len(order)))
-    labels = connected_components(graph, directed=False)[1] if order else []
-    groups: dict[int, list[Place]] = defaultdict(list)
-    for place, label in zip(order, labels, strict=True):
-        groups[int(label)].append(place)
-    return list(groups.values())
+    left, right = (np.searchsorted(places, _number(pairs, f"{side}_")) for side in ("left", "right"))
+    graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(len(places), len(places)))
+    labels = connected_components(graph, directed=False)[1] if len(places) else np.zeros(0, np.int32)
+    return np.asarray(labels), left
+
+
+def _chunks(ordered: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Whole groups, about _CHUNK samples at a time: only so many are held as anything but columns."""
+    (ends,) = np.nonzero(np.append(ordered[1:] != ordered[:-1], True)) if len(ordered) else ([],)
+    start = 0
+    for end in (np.asarray(ends) + 1).tolist():
+        if end - start >= _CHUNK or end == len(ordered):
+            yield start, end
+            start = end
 
 
 def _place(member: Member) -> Place:
     return member["part"], member["row"]
 
 
-def _links(pairs: pa.Table) -> dict[Place, list[tuple[float, Place]]]:
+def _links(pairs: pa.Table) -> Links:
     """Of every text in a pair, those that it is near, and how near."""
-    links: dict[Place, list[tuple[float, Place]]] = defaultdict(list)
+    links: Links = defaultdict(list)
     for pair in pairs.filter(pc.is_valid(pairs["jaccard"])).to_pylist():
         left, right = ((pair[f"{side}_part"], pair[f"{side}_row"]) for side in ("left", "right"))
         links[left].append((pair["jaccard"], right))
@@ -98,7 +132,7 @@ def _links(pairs: pa.Table) -> dict[Place, list[tuple[float, Place]]]:
     return links
 
 
-def _similarities(best: Member, links: Mapping[Place, Sequence[tuple[float, Place]]]) -> dict[Place, float]:
+def _similarities(best: Member, links: Links) -> dict[Place, float]:
     """Of every text that pairs join to the best: the least similarity on the way, on the way where that is largest."""
     found: dict[Place, float] = {}
     waiting = [(-1.0, _place(best))]

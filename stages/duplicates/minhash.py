@@ -58,23 +58,28 @@ def ngrams(hashes: np.ndarray, n: int) -> np.ndarray:
     if count < 1:
         return np.zeros(0, np.uint64)
     found = np.zeros(count, np.uint64)
-    for place in range(n):
-        found = mixed(found + hashes[place : place + count])
-    return np.unique(found)
+    for place, factor in enumerate(_seeds(n) | np.uint64(1)):
+        found += hashes[place : place + count] * factor
+    return np.unique(mixed(found))
 
 
-def bands(grams: np.ndarray, number: int, rows: int) -> np.ndarray:
-    """uint64 [number]: the MinHash bands of a set of n-grams, which must not be empty."""
-    factors, terms = _functions(number * rows)
+def signature(grams: np.ndarray, number: int) -> np.ndarray:
+    """uint32 [number]: the MinHashes of a set of n-grams, which must not be empty."""
+    factors, terms = _functions(number)
     values = (grams >> np.uint64(32)).astype(np.uint32)
-    least = np.full(number * rows, np.iinfo(np.uint32).max, np.uint32)
+    least = np.full(number, np.iinfo(np.uint32).max, np.uint32)
     for start in range(0, len(values), _BLOCK):
         hashed = factors * values[start : start + _BLOCK, None] + terms
         np.minimum(least, hashed.min(axis=0), out=least)
-    key = np.arange(number, dtype=np.uint64)
-    for column in least.reshape(number, rows).T:
-        key = mixed(key + column)
-    return key
+    return least
+
+
+def bands(signatures: np.ndarray, number: int) -> np.ndarray:
+    """uint64 [n, number]: hashes of the bands of n signatures, in which a band is another one than the next."""
+    found = np.arange(number, dtype=np.uint64)[None, :]
+    for column in np.moveaxis(signatures.reshape(len(signatures), number, -1), 2, 0):
+        found = mixed(found + column)
+    return found
 
 
 def jaccard(left: np.ndarray, right: np.ndarray) -> float:
@@ -86,9 +91,12 @@ def jaccard(left: np.ndarray, right: np.ndarray) -> float:
 
 @functools.cache
 def _functions(number: int) -> tuple[np.ndarray, np.ndarray]:
-    seeds = mixed(np.arange(1, 2 * number + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-    factors, terms = (half.astype(np.uint32) for half in (seeds[:number], seeds[number:]))
+    factors, terms = (half.astype(np.uint32) for half in np.split(_seeds(2 * number), 2))
     return factors | np.uint32(1), terms
+
+
+def _seeds(number: int) -> np.ndarray:
+    return mixed(np.arange(1, number + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
 
 
 @functools.cache

@@ -72,19 +72,19 @@ class Text(NamedTuple):
 
 def text_bands(samples: pa.Table, part: int, first: int, match: TextMatch) -> pa.Table:
     """BANDS rows of those samples that have no pictures, and n-grams."""
-    columns: list[list[np.ndarray]] = []
+    signatures, found = [], []
     for number, sample in enumerate(samples.select(["messages", "image_info"]).to_pylist(), first):
         if sample["image_info"]:
             continue
         text = Text.of(sample["messages"], match.ngram)
         if text.size:
-            keys = minhash.bands(text.all_grams(), match.bands, match.rows)
-            rest = (part, number, first_bits(text.frame), first_bits(content_hash(text.said)), text.size)
-            columns.append([keys, *(np.full(len(keys), value, np.int64) for value in rest)])
-    if not columns:
+            signatures.append(minhash.signature(text.all_grams(), match.bands * match.rows))
+            found.append((part, number, first_bits(text.frame), first_bits(content_hash(text.said)), text.size))
+    if not found:
         return BANDS.empty_table()
-    arrays = [np.concatenate(column) for column in zip(*columns, strict=True)]
-    return pa.table([pa.array(a, kind) for a, kind in zip(arrays, BANDS.types, strict=True)], schema=BANDS)
+    keys = minhash.bands(np.stack(signatures), match.bands).ravel()
+    columns = [keys, *(np.repeat(column, match.bands) for column in np.array(found).T)]
+    return pa.table([pa.array(a, kind) for a, kind in zip(columns, BANDS.types, strict=True)], schema=BANDS)
 
 
 def content_hash(said: bytes, pictures: Iterable[str] = ()) -> bytes:

@@ -13,6 +13,7 @@ share of the text that is there and its words; of a sample that is kept the shar
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -63,7 +64,7 @@ class Index(NamedTuple):
 def load(params: DecontaminateParams, assets: Assets) -> Index:
     """Index the benchmark samples (leak_sketch.COLUMNS) and the files of sketches."""
     given = [] if assets.benchmarks is None else [sketch(assets.benchmarks, params.text)]
-    kept = pa.concat_tables([*given, leak_sketch.read(assets.files.values(), params.text)])
+    kept = pa.concat_tables([*given, leak_sketch.read(_sketches(assets).values(), params.text)])
     names = kept["sample_id"].to_pylist()
     images = leaked_image.Index.of(zip(names, kept["image_info"].to_pylist(), strict=True))
     benchmark_of = dict(zip(names, kept["benchmark"].to_pylist(), strict=True))
@@ -77,9 +78,14 @@ def _texts(kept: pa.Table, match: TextMatch | None) -> Texts | None:
     return Texts.of(((name, bool(infos), rounds) for name, infos, rounds in zip(*columns, strict=True)), match)
 
 
+def _sketches(assets: Assets) -> dict[str, Path]:
+    """The files of sketches, by the places where the parameters name them."""
+    return {name: path for name, path in assets.files.items() if name.startswith("sketches[")}
+
+
 def check(params: DecontaminateParams, assets: Assets) -> None:
     """Raise ValueError for a file that holds no sketches, or others."""
-    for name, path in assets.files.items():
+    for name, path in _sketches(assets).items():
         try:
             leak_sketch.check(path, params.text)
         except ValueError as error:

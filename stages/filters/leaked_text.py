@@ -6,7 +6,8 @@ one n-gram: short texts must be there to the letter, of longer ones `coverage` w
 in any case, for with another number it is another question.
 
 Many clean samples share a question with a benchmark ("What is the title of the book?"), and that is no leak:
-- An n-gram that stands in more than eight samples of one benchmark is how that benchmark asks, and counts for nothing.
+- An n-gram that stands in more than eight samples of one benchmark is how that benchmark asks: it has to be there like
+  the others, but makes no sample a candidate, and its words are not the text's own.
 - A text counts from `min_words` words of its own on, and where the benchmark's sample has an image, without which its
   question is another one, from `min_words_with_image` on. A shorter question counts with its answer, if both are there
   and they are long enough together. An answer alone must always be as long as the question about an image.
@@ -32,7 +33,9 @@ from stages.rounds import grouped
 
 _COMMON = 8  # samples of one benchmark: an n-gram that more of them have is how it asks
 
-PART = pa.struct([("words", pa.float32()), ("ngrams", pa.list_(pa.uint64())), ("numbered", pa.list_(pa.bool_()))])
+_FLAGS = pa.list_(pa.bool_())  # of each n-gram: whether it has a number, whether too many samples have it
+_LISTS = [("ngrams", pa.list_(pa.uint64())), ("numbered", _FLAGS), ("common", _FLAGS)]
+PART = pa.struct([("words", pa.float32()), *_LISTS])
 ROUNDS = pa.list_(pa.struct([("question", PART), ("answer", PART)]))
 
 
@@ -92,19 +95,20 @@ def _common(samples: Sequence[Sequence[Tokens]], n: int) -> np.ndarray:
 
 
 def _part(found: Tokens, n: int, common: np.ndarray) -> dict[str, Any] | None:
-    """A text's n-grams, laid out side by side, without the common ones; None for a text that is no evidence."""
+    """A text's n-grams, laid out side by side, and the words of its own; None for a text that is no evidence."""
     every = grams(found, n)
     shared = np.isin(every.hashes, common)
     own = np.diff(found.weight)
     for start, end in zip(every.start[shared], every.end[shared], strict=True):
         own[start:end] = 0
     words = int(own.sum()) / 2
-    chosen = [place for place in _side_by_side(every.start, every.end) if not shared[place]]
-    if words < n or not chosen:
+    chosen = _side_by_side(every.start, every.end)
+    if words < n:
         return None
     spans = zip(every.start[chosen].tolist(), every.end[chosen].tolist(), strict=True)
     numbered = [any(map(has_digit, found.words[start:end])) for start, end in spans]
-    return {"words": words, "ngrams": every.hashes[chosen].tolist(), "numbered": numbered}
+    hashes = every.hashes[chosen].tolist()
+    return {"words": words, "ngrams": hashes, "numbered": numbered, "common": shared[chosen].tolist()}
 
 
 def _side_by_side(start: np.ndarray, end: np.ndarray) -> list[int]:
@@ -126,10 +130,18 @@ class _Claim(NamedTuple):
     hit: Hit
 
 
+class _Common(NamedTuple):
+    """The common n-grams of a part, which are looked for only where others of it are found."""
+
+    hashes: np.ndarray
+    numbered: np.ndarray
+
+
 class Texts(NamedTuple):
     """The texts of all benchmarks: sorted hashes, the part that each is of, whether it has a number; parts by claims.
 
-    `total` and `numbers`: how many n-grams a part has, and how many of these have a number.
+    `total` and `numbers`: how many n-grams a part has, and how many of these have a number; `common`: of each part
+    those that are not among the hashes.
     """
 
     hashes: np.ndarray
@@ -137,6 +149,7 @@ class Texts(NamedTuple):
     numbered: np.ndarray
     total: np.ndarray
     numbers: np.ndarray
+    common: list[_Common]
     claims: list[_Claim]
     of_part: list[list[int]]
 
@@ -156,13 +169,17 @@ class Texts(NamedTuple):
         for number, claim in enumerate(claims):
             for part in claim.parts:
                 of_part[part].append(number)
-        hashes = np.array([h for one in parts for h in one["ngrams"]], np.uint64)
-        numbered = np.array([flag for one in parts for flag in one["numbered"]], bool)
+        hashes, numbered, common = (_flat(parts, name) for name in ("ngrams", "numbered", "common"))
         total = np.array([len(one["ngrams"]) for one in parts], np.int64)
         owner = np.repeat(np.arange(len(parts)), total)
         numbers = np.bincount(owner[numbered], minlength=len(parts))
+        cut = np.cumsum(total)[:-1]
+        each = [
+            _Common(h[c], m[c]) for h, m, c in zip(*(np.split(x, cut) for x in (hashes, numbered, common)), strict=True)
+        ]
+        hashes, owner, numbered = hashes[~common], owner[~common], numbered[~common]
         order = np.argsort(hashes, kind="stable")
-        return cls(hashes[order], owner[order], numbered[order], total, numbers, claims, of_part)
+        return cls(hashes[order], owner[order], numbered[order], total, numbers, each, claims, of_part)
 
     def found_in(self, conversations: Sequence[Sequence[Mapping[str, Any]]], n: int) -> list[Hit | None]:
         """Of each conversation the text that most of is there, the first of equals; None: of none there is any."""
@@ -174,19 +191,21 @@ class Texts(NamedTuple):
         low, high = np.searchsorted(self.hashes, wanted), np.searchsorted(self.hashes, wanted, "right")
         times = high - low
         place = np.repeat(low - np.cumsum(times) + times, times) + np.arange(times.sum())
-        shares = self._shares(np.repeat(row, times), place)
+        shares = self._shares(np.repeat(row, times), place, own)
         return [self._best(shares.get(number, {})) for number in range(len(own))]
 
-    def _shares(self, row: np.ndarray, place: np.ndarray) -> dict[int, dict[int, float]]:
+    def _shares(self, row: np.ndarray, place: np.ndarray, own: Sequence[np.ndarray]) -> dict[int, dict[int, float]]:
         """row -> part -> share of its n-grams that are there; 0 where one with a number is not."""
         pairs = row * len(self.total) + self.part[place]
         found, which, count = np.unique(pairs, return_inverse=True, return_counts=True)
         numbers = np.bincount(which[self.numbered[place]], minlength=len(found))
-        rows, parts = np.divmod(found, len(self.total))
-        share = np.where(numbers == self.numbers[parts], count / self.total[parts], 0.0)
         shares: dict[int, dict[int, float]] = {}
-        for number, part, one in zip(rows.tolist(), parts.tolist(), share.tolist(), strict=True):
-            shares.setdefault(number, {})[part] = one
+        for pair, some, digits in zip(found.tolist(), count.tolist(), numbers.tolist(), strict=True):
+            number, part = divmod(pair, len(self.total))
+            also = np.isin(self.common[part].hashes, own[number])
+            missed = self.numbers[part] - digits - int(self.common[part].numbered[also].sum())
+            share = (some + int(also.sum())) / int(self.total[part])
+            shares.setdefault(number, {})[part] = 0.0 if missed else share
         return shares
 
     def _best(self, shares: Mapping[int, float]) -> Hit | None:
@@ -197,6 +216,12 @@ class Texts(NamedTuple):
             if overlap > (best.overlap if best else 0.0):
                 best = claim.hit._replace(overlap=overlap)
         return best
+
+
+def _flat(parts: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+    """A list of every part, one after the other."""
+    kind = np.uint64 if name == "ngrams" else np.bool_
+    return np.array([value for one in parts for value in one[name]], kind)
 
 
 def _claimed(sides: Mapping[str, Any], least: int, match: TextMatch) -> Iterable[tuple[bool, list[dict[str, Any]]]]:

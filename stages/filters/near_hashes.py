@@ -19,18 +19,15 @@ Array = np.ndarray
 Pairs = tuple[Array, Array]
 
 _BANDS, _BITS = 4, 16
+_FEW = 1 << 19  # pairs that are compared each with each: bands would cost more
 _LOT = 1 << 21  # pairs that are looked at at a time: 100 MiB
-
-
-def candidates(phash: Array, radius: int) -> Iterator[Pairs]:
-    """(i, j), i < j, of all pairs of uint64 hashes at most `radius` bits apart, lot by lot; each pair once."""
-    for i, j in crossing(phash, phash, radius):
-        upper = i < j
-        yield i[upper], j[upper]
 
 
 def crossing(left: Array, right: Array, radius: int) -> Iterator[Pairs]:
     """(i, j) of all left[i] and right[j] at most `radius` bits apart, lot by lot; each pair once."""
+    if len(left) * len(right) <= _FEW:
+        yield np.nonzero(np.bitwise_count(left[:, None] ^ right[None, :]) <= radius)  # type: ignore[misc]
+        return
     for band in range(_BANDS):
         for i, j in _in_band(_values(left, band), _values(right, band), radius // _BANDS):
             apart = left[i] ^ right[j]

@@ -9,6 +9,9 @@ and more for a changed digit where the rest is untouched, less where the noise i
 
 The mean of so small a window does not count there, since a change of light moves colours apart that are cut off; it
 counts, channel by channel, in patches of a twelfth of the longer side: a bar of another colour is another chart.
+
+A small picture, of less than 128 pixels a side, has too few windows to tell its noise by, and shows all that it has at
+32 x 32: there the largest difference of luminance counts, and colours in patches of 16 pixels, as JPEG blurs them.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from schemas.sample import GREY_SIDE
 from stages.filters import image_align
 from stages.images.rules import open_scaled
 
@@ -27,6 +31,7 @@ _COARSE = (32, 64, 128, 256)
 _ENOUGH = 200  # windows with detail, below which a crop can't be told from another picture: one shape on plain ground
 _DETAIL, _PLAIN, _FLOOR = 400.0, 100.0, 4.0  # squared levels
 _PATCHES, _RECOLOURED, _GREY = 96, 8.0, 5  # side in pixels of what is compared for colour; levels; levels
+_SMALL, _LEVELS = 128, 7.2  # pixels; levels at 32 x 32, so that a leeway of 2.5 allows 18
 _MOST, _LOUDEST = 0.06, 100.0  # more than this part of the detail, or this ground, is no noise: another text
 
 
@@ -43,6 +48,9 @@ def distance_of(left: Image.Image, right: Image.Image) -> float:
     size = _common_size(left, right)
     colours = sorted((left, right), key=lambda image: (_cut_off(image), image.size, image.tobytes()))
     a, b = (image.convert("L") for image in colours)
+    if min(size) < _SMALL:
+        patches = _scaled(size, max(size) // 2)
+        return round(max(_levels(a, b), _recoloured(colours[0], colours[1], patches, image_align.start(1))), 3)
     here, there = _at(a, size), _at(b, size)
     fit = image_align.start(1)
     if _details(here[0]) >= _ENOUGH:
@@ -57,6 +65,13 @@ def distance_of(left: Image.Image, right: Image.Image) -> float:
     return round(
         max(worst, _recoloured(colours[0], colours[1], _scaled(size, _PATCHES), fit)), 3
     )  # beyond, machines differ
+
+
+def _levels(a: Image.Image, b: Image.Image) -> float:
+    """The largest difference of what their hashes are taken of, in units of _LEVELS."""
+    reduced = (image.resize((GREY_SIDE, GREY_SIDE), Image.Resampling.LANCZOS) for image in (a, b))
+    one, other = (np.asarray(image, np.int16) for image in reduced)
+    return float(np.abs(one - other).max()) / _LEVELS
 
 
 def _details(shown: Array) -> int:

@@ -64,6 +64,7 @@ def _recipe(folder: Path, names: list[str], draw: Random) -> dict[str, Any]:
     data = {
         "sources": {},
         "ingest": {"rows_per_part": draw.choice((1, 3, 6, 64))},
+        **_mixture(draw),
         **{name: value for name, value in filters.items() if draw.random() < 0.5},
         "pretokenise": {
             "tiles": {"scheme": "internvl", "tile": 16, "patch": 4, "merge": 2, "max_tiles": draw.choice((1, 2, 6))},
@@ -73,6 +74,14 @@ def _recipe(folder: Path, names: list[str], draw: Random) -> dict[str, Any]:
     }
     places = {name: str(folder / name) for name in (*names, "tokenizer")}
     return {"data": data, "run": {"out": str(folder / "out"), "locations": places}}
+
+
+def _mixture(draw: Random) -> dict[str, Any]:
+    """Drawn beside the others, so that seeds make what they made before there was one."""
+    beside = Random()
+    beside.setstate(draw.getstate())
+    said = {"by": beside.choice(("samples", "tokens")), "caps": {"source": 20, "subset": 9}, "at_most": 9000}
+    return {"mixture": said} if beside.random() < 0.5 else {}
 
 
 def _source(folder: Path, name: str, draw: Random, made: Made) -> dict[str, Any]:

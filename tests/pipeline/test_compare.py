@@ -123,6 +123,8 @@ def test_pairs_and_near_misses_say_what_is_on_both_sides_of_the_line(recipe: Mak
     assert sum(row["distance"] is not None for row in pairs) == 2
     misses = pq.read_table(folder / "near_misses.parquet", schema=MISSES).to_pylist()
     assert {row["why"] for row in misses} == {"numbers", "sight"} <= WHY.keys()
+    told = {(row["left_sample_id"], row["right_sample_id"]) for row in misses}
+    assert len(told) == len(misses) and not told & {(row["left_sample_id"], row["right_sample_id"]) for row in pairs}
     assert [row["rank"] for row in misses] == sorted(row["rank"] for row in misses)
     for row in misses:
         number = row["why"] == "numbers"

@@ -62,7 +62,7 @@ def test_a_flipped_byte_of_a_part_of_samples_is_in_no_shard(
     flip(part, inside(part, column))
     with pytest.raises(StepError, match=rf"pretokenise: 1 of .* {what} could not be read: .*part-00000\.parquet"):
         run(recipe, out)
-    (folder,) = out.glob("08-pretokenise-*")
+    (folder,) = out.glob("09-pretokenise-*")
     assert not (folder / "manifest.json").exists() and len(list((folder / phase).glob("part-*.json"))) > 1
 
 

@@ -139,6 +139,16 @@ def test_a_recipe_makes_sound_shards_of_every_source(path: Path, made: Callable[
     assert main(["verify", str(done.context.out)]) == 0
 
 
+@pytest.mark.parametrize("name", ["llm-jp-4-vl", "jina-vlm-align", "jina-vlm-instruct"])
+def test_the_published_shares_that_a_recipe_tells_of_can_be_had(name: str, tmp_path: Path) -> None:
+    said = (ROOT / "configs" / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+    (tmp_path / "copy.yaml").write_text(re.sub(r"^  # (?=(language|mixture): )", "  ", said, flags=re.M), "utf-8")
+    sources = yaml_file.read(tmp_path / "copy.yaml")["data"]["sources"]
+    data = load(str(tmp_path / "copy.yaml"), sets=[f"run.locations.{n}=/x" for n in (*sources, "tokenizer")]).data
+    assert data.mixture is not None and data.mixture.shares.keys
+    assert data.language is None or data.language.min_share == 0
+
+
 def test_llm_jp_4_vl(made: Callable[[str], Made]) -> None:
     done = made("llm-jp-4-vl")
     large, turns, both, text, japanese = done.rows.values()

@@ -115,6 +115,9 @@ EDITED: dict[str, tuple[str, Edit, str]] = {
         "facts.turn_scores is ['x_ratings']",
     ),
     "ratings": ("ingest", lambda m: m["facts"].update(scores=["relevance_min"]), "facts.scores is ['relevance_min']"),
+    "cells of ingest": ("ingest", lambda m: m["facts"]["cells"][0].update(rows=77), "facts.cells is [{"),
+    "cells of a filter": ("dedupe", lambda m: m["facts"]["cells"][0].update(kept=1), "facts.cells is [{"),
+    "cells of the shards": ("pretokenise", lambda m: m["facts"]["cells"].pop(), "facts.cells is [{"),
     "content": ("hash", lambda m: m["facts"].update(content="0" * 64), "facts.content"),
     "counts of a source": (
         "language",

@@ -87,7 +87,7 @@ def test_the_plan_before_and_after_and_then_without_the_network(
     path = hub_recipe()
     assert main(["plan", str(path)]) == 0
     said = capsys.readouterr().out
-    assert "to fetch" in said and "08-pretokenise-????????" in said and "fetch_tokenizer" in said
+    assert "to fetch" in said and "09-pretokenise-????????" in said and "fetch_tokenizer" in said
     assert not [request for request in hub.log if "/resolve/" in request.path]
     context, _ = run(path)
     context.content.save()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.duplicates import choice
 from stages.duplicates.params import DedupeParams, Key
 from stages.duplicates.sketch import bands
 from stages.filters.image_match import Match
@@ -134,3 +135,14 @@ def test_a_text_about_no_picture_is_compared_too() -> None:
         params = DedupeParams(unit=unit, match=Match(radius=3))
         found = told(deduped(table(sample("a", messages=messages), sample("b", messages=messages)), params=params))
         assert sorted(str(reason) for reason, *_ in found.values()) == ["None", "duplicate"]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5])
+def test_groups_may_be_judged_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    others = [sample(f"alone/{n}", answer=f"Another {n}.") for n in range(3)]
+    pairs = [sample(f"two/{n}", answer=f"The same {n // 2}.") for n in range(8)]
+    parts = [table(*POOL[:5]), table(*pairs, *others), table(*POOL[5:])]
+    whole = told(deduped(*parts, dropped=["near/0", "two/2"]))
+    monkeypatch.setattr(choice, "_CHUNK", chunk)
+    assert told(deduped(*parts, dropped=["near/0", "two/2"])) == whole
+    assert sum(reason is not None for reason, *_ in whole.values()) == 6

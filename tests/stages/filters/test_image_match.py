@@ -94,6 +94,7 @@ MATCH = st.builds(Match, st.integers(0, 20))
 @pytest.fixture(params=[(1, 1, 1), (20, 3, 2), (1 << 21, 1 << 13, 1 << 10)], ids=str)
 def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is compared at a time, the same is found."""
+    monkeypatch.setattr(near_hashes, "_FEW", 0)
     monkeypatch.setattr(near_hashes, "_LOT", request.param[0])
     monkeypatch.setattr(image_match, "_PAIRS", request.param[1])
     monkeypatch.setattr(image_match, "_FITTED", request.param[2])

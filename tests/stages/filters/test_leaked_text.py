@@ -91,6 +91,7 @@ def test_a_share_of_a_long_question_is_enough_and_says_how_much() -> None:
     assert judged(part, coverage=0.9) == [KEPT]
     (near,) = decontaminated(table(asks(STEM.replace("rivers", "roads"))), params, index).to_pylist()
     assert near["reason"] is None and near["overlap"] == 0.5 and near["benchmark_id"] == "b/x#2"
+    assert judged(asks(STEM.replace("rivers", "roads")), coverage=0.5) == [("benchmark_question", "b/x#2")]
 
 
 def test_questions_that_everybody_asks_are_no_leak() -> None:
@@ -124,9 +125,20 @@ def test_how_a_benchmark_asks_is_no_evidence() -> None:
     names = random.Random(1).sample(["oak", "ash", "elm", "fir", "yew", "box", "bay", "fig", "nut", "rue"], 10)
     rows = [(f"Is it {name}? {rule}", "A") for name in names]
     assert judged(asks(f"Is it a cat? {rule}"), asks(rows[0][0]), benchmarks=bench(*rows)) == [KEPT] * 2
+    assert judged(asks(rows[0][0]), benchmarks=bench(*rows[:9])) == [KEPT]
     assert judged(asks(rows[0][0]), benchmarks=bench(*rows[:8])) == [("benchmark_question", "b/x#0")]
     long = bench(*rows, (f"{PROBLEM} {rule}", "A"))
-    assert judged(asks(PROBLEM), asks(f"{rule} {rule}"), benchmarks=long) == [("benchmark_question", "b/x#10"), KEPT]
+    whole, bare, alone = asks(f"{PROBLEM} {rule}"), asks(PROBLEM), asks(f"{rule} {rule}")
+    assert judged(whole, bare, alone, benchmarks=long) == [("benchmark_question", "b/x#10"), KEPT, KEPT]
+
+
+def test_what_is_common_has_to_be_there_with_its_numbers() -> None:
+    rule = "Read all of the options that stand below it and answer with the letter of the best in at most 30 words."
+    rows = [(f"Is it {number}? {rule}", "A") for number in ["one", "two", "ten", *"abcdefg"]]
+    benchmarks = bench(*rows, (f"{STEM} {rule}", "A"))
+    assert judged(asks(f"{STEM} {rule}"), benchmarks=benchmarks) == [("benchmark_question", "b/x#10")]
+    assert judged(asks(f"{STEM} {rule}".replace("30", "40")), benchmarks=benchmarks) == [KEPT]
+    assert judged(asks(f"{STEM} {rule}".replace("in at most", "by")), benchmarks=benchmarks) == [KEPT]
 
 
 def test_a_long_answer_counts_alone_and_a_shorter_one_with_its_question() -> None:
@@ -135,6 +147,10 @@ def test_a_long_answer_counts_alone_and_a_shorter_one_with_its_question() -> Non
     benchmarks = bench((question, answer))
     assert judged(asks(question, answer), benchmarks=benchmarks) == [("benchmark_question", "b/x#0")]
     assert judged(asks(question, "Nobody."), asks("Who?", answer), benchmarks=benchmarks) == [KEPT] * 2
+    assert judged(asks(question, answer), benchmarks=benchmarks, min_words=18) == [("benchmark_question", "b/x#0")]
+    assert judged(asks(question, answer), benchmarks=benchmarks, min_words=19) == [KEPT]
+    some = SOLUTION.split(", which")[0] + ", and no more than that."
+    assert judged(asks("Tell me.", some), benchmarks=bench(("What is it?", some))) == [KEPT]
 
 
 def test_of_equals_the_first_is_named_and_of_others_the_nearest() -> None:
