@@ -3,8 +3,8 @@
     python -m benchmarks.pictures [--photos FOLDER] [--half test|tuning] [--templates 25] [--variants 50] [--looks 300]
 
   recall   per edit, of photographs (made ones, and the half of FOLDER's subfolders that belongs to this half), of what
-           is drawn among these, and of made documents: found by hash, by signature, and in the end (drawn pictures by
-           their files), for several leeways
+           is drawn among these, and of made documents: found by hash, by signature, and in the end, by
+           their files where signatures can't tell, for several leeways
   merges   of kinds x templates x variants distinct documents, saved as PNG and as JPEG: pairs near by hash, pairs that
            their signatures let pass, and of these (at most --looks, evenly chosen) those that their files let pass;
            `noisy`: an original beside another document, re-encoded, at the same leeways
@@ -28,8 +28,8 @@ from PIL import Image
 from benchmarks.picture_edits import LIGHT, STRICT, saved
 from benchmarks.picture_kinds import KINDS, photo, templated
 from stages.filters import same_picture
-from stages.filters.image_match import DRAWN, LOOK, OTHER, SAME, Pictures, apart, judged, within
-from stages.images.rules import inspect, open_rgb
+from stages.filters.image_match import DRAWN, LOOK, OTHER, SAME, Pictures, apart, judged, spot, within
+from stages.images.rules import inspect, open_rgb, open_scaled
 
 LEEWAYS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0)
 _RADIUS = 10
@@ -63,16 +63,18 @@ def recall(name: str, images: list[Image.Image]) -> None:
         files = [make(image) for image in images]
         after = pictures(files)
         close, (verdict, _) = apart(before, after) <= _RADIUS, judged(before, after)
-        distance = np.array([_distance(*pair) for pair in zip(verdict, originals, files, strict=True)])
+        shares = spot(before, after).tolist()
+        distance = np.array([_distance(*pair) for pair in zip(verdict, originals, files, shares, strict=True)])
         found = [np.mean(close & (distance <= leeway)) for leeway in LEEWAYS]
-        shares = [np.mean(close), np.mean(close & (verdict != OTHER)), *found]
-        print(f"| {edit} | " + " | ".join(f"{100 * share:.1f}" for share in shares) + " |", flush=True)
+        parts = [np.mean(close), np.mean(close & (verdict != OTHER)), *found]
+        print(f"| {edit} | " + " | ".join(f"{100 * part:.1f}" for part in parts) + " |", flush=True)
 
 
-def _distance(verdict: int, left: bytes, right: bytes) -> float:
+def _distance(verdict: int, left: bytes, right: bytes, share: float = 0) -> float:
     if verdict != LOOK:
         return 0.0 if verdict == SAME else float("inf")
-    return same_picture.distance(left, right)
+    opened = [open_scaled(data, same_picture.SIDE) for data in (left, right)]
+    return same_picture.distance_of(opened[0], opened[1], share)
 
 
 def merges(files: list[bytes], looks: int, format: str) -> None:

@@ -16,7 +16,7 @@ from stages.duplicates import minhash
 from stages.duplicates.params import DedupeParams
 from stages.duplicates.text_sketch import Text
 from stages.filters import same_picture
-from stages.filters.image_match import LOOK, OTHER, Pictures, apart, judged
+from stages.filters.image_match import LOOK, OTHER, Pictures, apart, judged, spot
 from stages.images.rules import open_scaled
 
 _OPENED = 16  # pictures of at most 1,536 pixels a side: 110 MiB
@@ -62,15 +62,16 @@ class Verifier:
         signatures = [Pictures.of(listed) for listed in infos]
         distance = int(apart(*signatures).max())
         verdicts, _ = judged(*signatures)
-        looked_at = [place for place, verdict in enumerate(verdicts.tolist()) if verdict == LOOK]
-        far = OTHER in verdicts or any(self._far(left[1], right[1], place) for place in looked_at)
+        looks = zip(range(len(verdicts)), verdicts.tolist(), spot(*signatures).tolist(), strict=True)
+        looked_at = [(place, may_differ) for place, verdict, may_differ in looks if verdict == LOOK]
+        far = OTHER in verdicts or any(self._far(left[1], right[1], *look) for look in looked_at)
         return Outcome("files" if far else "", distance=distance)
 
-    def _far(self, left: Sample, right: Sample, place: int) -> bool:
+    def _far(self, left: Sample, right: Sample, place: int, may_differ: float) -> bool:
         if left["image_info"][place]["sha256"] == right["image_info"][place]["sha256"]:
             return False
         opened = [self._opened(sample, place) for sample in (left, right)]
-        return same_picture.distance_of(*opened) > self.params.match.leeway
+        return same_picture.distance_of(opened[0], opened[1], may_differ) > self.params.match.leeway
 
     def _opened(self, sample: Sample, place: int) -> Image.Image:
         """The picture, of which the last few that were opened are kept: a sample's candidates follow each other."""

@@ -7,10 +7,12 @@ lie within distance 4). So a candidate is judged, from its signature alone:
          are drawn (charts, tables, pages, windows) and many cells of `detail` are equal to the last bit while some are
          far from it: one file was made from the other's template. No re-encoding leaves that. Or they are of one size,
          in place, and have too little detail in common: another text in the same layout
-  SAME   photographs with little left over: a mark in a corner is allowed
-  LOOK   drawn pictures that are the same as far as 32 x 32 pixels tell. Whether a digit differs is seen in the files
-         only: stages/filters/same_picture.py. Where the files are out of reach (`same_unseen`), no pixel may
-         differ by more than 18 levels, wherever it lies: re-encoded and resized copies are found, crops are not
+  SAME   photographs with next to nothing left over: saved again, resized, a little darker
+  LOOK   photographs with some left over: cropped, lighter, with a mark in a corner, or others that look much alike; and
+         drawn pictures that are the same as far as 32 x 32 pixels tell, whatever a digit says. It is seen in the files
+         only: stages/filters/same_picture.py, where `spot` of a photograph may differ. Where the files are out
+         of reach (`same_unseen`) photographs count as the same, and in drawn pictures no pixel may differ by more
+         than 18 levels, wherever it lies: re-encoded and resized copies of them are found, crops are not
 
 Thresholds were chosen on the tuning half of benchmarks/pictures.py; its tables are measured on the other half.
 """
@@ -38,7 +40,8 @@ _TOUCHED, _SPREAD, _CHANGED = 4, 96, 600  # a cell is changed beyond the first +
 DRAWN = 51  # 255ths of a picture that have one luminance, from which on it is drawn
 _FAINT = 8.0  # levels of contrast: fainter pictures count as having so much
 _ALIKE = 0.05  # left over, as a part of the picture's contrast, that needs no fitting of the place
-_LEFT, _LEFT_DRAWN = 0.25, 0.5  # beyond which it is another picture; the files of drawn ones have the last word
+_SURE, _LEFT, _LEFT_DRAWN = 0.03, 0.25, 0.5  # up to which it is the same photograph; beyond which it is another picture
+_SPOT = 0.03  # of a photograph: a mark takes one in a hundred, and its edges
 _COMMON = 0.9  # of the detail of one size: the correlation below which it is another text
 _LEVELS = 18  # by which no pixel of 32 x 32 may differ in drawn pictures whose files nobody looks at
 _ROUNDS = 5
@@ -101,8 +104,8 @@ def _judged(left: Pictures, right: Pictures) -> tuple[Array, Array]:
         rows = open_[start : start + _FITTED]
         rest[rows], moved = left_over(left.grey[rows], right.grey[rows])
         rest[rows[drawn[rows] & ~moved & _rewritten(left.take(rows), right.take(rows))]] = 1
-    verdict = np.where(drawn, np.where(rest <= _LEFT_DRAWN, LOOK, OTHER), np.where(rest <= _LEFT, SAME, OTHER))
-    return verdict.astype(np.int8), rest
+    near = np.where(~drawn & (rest <= _SURE), SAME, LOOK)
+    return np.where(rest <= np.where(drawn, _LEFT_DRAWN, _LEFT), near, OTHER).astype(np.int8), rest
 
 
 def _edited(left: Array, right: Array) -> Array:
@@ -209,7 +212,12 @@ def near(left: Pictures, right: Pictures, radius: int) -> Iterator[tuple[Array, 
 
 def same_unseen(left: Pictures, right: Pictures) -> Array:
     """bool [n]: of pairs that are to be looked at, those that count as the same where nobody can."""
-    return _largest_difference(left.grey, right.grey) <= _LEVELS
+    return (spot(left, right) > 0) | (_largest_difference(left.grey, right.grey) <= _LEVELS)
+
+
+def spot(left: Pictures, right: Pictures) -> Array:
+    """float [n]: the share of pairs of pictures that may differ in their files, as same_picture.py takes it."""
+    return np.where(np.minimum(left.plain, right.plain) < DRAWN, _SPOT, 0.0)
 
 
 class Lot(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from stages.filters import same_picture
-from stages.filters.image_match import OTHER, SAME, Fewest, Match, Pictures, compared, distinct, same_unseen
+from stages.filters.image_match import OTHER, SAME, Fewest, Match, Pictures, compared, distinct, same_unseen, spot
 from stages.images.rules import open_scaled
 
 Info = dict[str, Any]
@@ -83,12 +83,14 @@ def leaks(
 
 
 class _Candidate(NamedTuple):
-    """An image of a benchmark that is near; `sure`: it is the same; `unseen`: it counts as the same if nobody looks."""
+    """An image of a benchmark that is near; `sure`: it is the same; `unseen`: it counts as the same if nobody looks;
+    `spot`: the share that may differ if somebody does."""
 
     place: Place
     distance: int
     sure: bool
     unseen: bool
+    spot: float
 
 
 def _candidates(infos: list[Info], index: Index, match: Match) -> Iterator[list[_Candidate]]:
@@ -99,17 +101,11 @@ def _candidates(infos: list[Info], index: Index, match: Match) -> Iterator[list[
     for lot in compared([index.pictures], [looks], match):
         few.add(lot.where(lot.verdict != OTHER))
     lot = few.pairs()
-    unseen = same_unseen(index.pictures.take(lot.left), looks.take(lot.right))
+    pairs = index.pictures.take(lot.left), looks.take(lot.right)
     near: list[list[_Candidate]] = [[] for _ in firsts]
-    columns = (
-        lot.left.tolist(),
-        lot.right.tolist(),
-        lot.distance.tolist(),
-        (lot.verdict == SAME).tolist(),
-        unseen.tolist(),
-    )
-    for theirs, look, distance, sure, alike in zip(*columns, strict=True):
-        near[look] += [_Candidate(place, distance, sure, alike) for place in index.owners[theirs]]
+    told = (lot.distance, lot.verdict == SAME, same_unseen(*pairs), spot(*pairs))
+    for theirs, look, *rest in zip(*(column.tolist() for column in (lot.left, lot.right, *told)), strict=True):
+        near[look] += [_Candidate(place, *rest) for place in index.owners[theirs]]
     return (near[look] for look in which.tolist())
 
 
@@ -129,7 +125,7 @@ def _looked_at(
             elif not same:
                 picture = picture or _opened(my_files[place.sample][place.number])
                 other = _opened(their_files[one.place.sample][one.place.number])
-                same = same_picture.distance_of(picture, other) <= match.leeway
+                same = same_picture.distance_of(picture, other, one.spot) <= match.leeway
             if same:
                 yield place, Leak(one.place.sample, one.distance)
                 break

@@ -28,7 +28,7 @@ Array = np.ndarray
 SIDE = 768
 _WINDOW = 8
 _COARSE = (32, 64, 128, 256)
-_ENOUGH = 200  # windows with detail, below which a crop can't be told from another picture: one shape on plain ground
+_ENOUGH = 200  # windows with detail, below which a drawn picture's crop can't be told from another: one shape on plain
 _DETAIL, _PLAIN, _FLOOR = 400.0, 100.0, 4.0  # squared levels
 _PATCHES, _RECOLOURED, _GREY = 96, 8.0, 5  # side in pixels of what is compared for colour; levels; levels
 _SMALL, _LEVELS = 128, 7.2  # pixels; levels at 32 x 32, so that a leeway of 2.5 allows 18
@@ -43,17 +43,20 @@ def distance(left: bytes, right: bytes) -> float:
     return distance_of(open_scaled(left, SIDE), open_scaled(right, SIDE))
 
 
-def distance_of(left: Image.Image, right: Image.Image) -> float:
-    """`distance` of two RGB pictures, each opened once (`open_scaled(data, SIDE)`) for many comparisons."""
+def distance_of(left: Image.Image, right: Image.Image, spot: float = 0) -> float:
+    """`distance` of two RGB pictures, each opened once (`open_scaled(data, SIDE)`) for many comparisons.
+
+    `spot`: the share of the picture that may differ altogether: a mark in a corner of a photograph.
+    """
     size = _common_size(left, right)
     colours = sorted((left, right), key=lambda image: (_cut_off(image), image.size, image.tobytes()))
     a, b = (image.convert("L") for image in colours)
     if min(size) < _SMALL:
         patches = _scaled(size, max(size) // 2)
-        return round(max(_levels(a, b), _recoloured(colours[0], colours[1], patches, image_align.start(1))), 3)
+        return round(max(_levels(a, b), _recoloured(colours[0], colours[1], patches, image_align.start(1), spot)), 3)
     here, there = _at(a, size), _at(b, size)
     fit = image_align.start(1)
-    if _details(here[0]) >= _ENOUGH:
+    if spot or _details(here[0]) >= _ENOUGH:
         for small in (_scaled(size, side) for side in _COARSE if side < max(size)):
             fit = image_align.fitted(_at(a, small), _at(b, small), fit, 4)
         fit = image_align.fitted(here, there, fit, 1)
@@ -61,9 +64,9 @@ def distance_of(left: Image.Image, right: Image.Image) -> float:
         return float("inf")
     rest, inside = image_align.left_over(here, there, fit)
     shown = image_align.lit(here, fit)
-    worst = _worst(image_align.softened(rest)[0], np.stack([shown[0], there[0]]), inside[0])
+    worst = _worst(image_align.softened(rest)[0], np.stack([shown[0], there[0]]), inside[0], spot)
     return round(
-        max(worst, _recoloured(colours[0], colours[1], _scaled(size, _PATCHES), fit)), 3
+        max(worst, _recoloured(colours[0], colours[1], _scaled(size, _PATCHES), fit, spot)), 3
     )  # beyond, machines differ
 
 
@@ -79,14 +82,14 @@ def _details(shown: Array) -> int:
     return int((_variance(shown) > _DETAIL).sum())
 
 
-def _recoloured(a: Image.Image, b: Image.Image, size: tuple[int, int], fit: image_align.Fit) -> float:
+def _recoloured(a: Image.Image, b: Image.Image, size: tuple[int, int], fit: image_align.Fit, spot: float) -> float:
     """How far the mean of a channel is apart in some patch, in units of _RECOLOURED levels; that of luminance where one
     of the two is grey."""
     mode = "L" if _is_grey(a) or _is_grey(b) else "RGB"
     channels = zip(a.convert(mode).split(), b.convert(mode).split(), strict=True)
     apart = [image_align.left_over(_at(one, size), _at(other, size), fit) for one, other in channels]
     means = [np.abs(_windows(rest[0]))[_windows(inside[0]) > 1 - 1e-6] for rest, inside in apart]
-    return max(float(mean.max(initial=0)) for mean in means) / _RECOLOURED
+    return max(_most(mean, spot) for mean in means) / _RECOLOURED
 
 
 def _is_grey(image: Image.Image) -> bool:
@@ -94,7 +97,7 @@ def _is_grey(image: Image.Image) -> bool:
     return bool((small.max(2) - small.min(2)).max() < _GREY)
 
 
-def _worst(rest: Array, shown: Array, inside: Array) -> float:
+def _worst(rest: Array, shown: Array, inside: Array, spot: float) -> float:
     whole = _windows(inside) > 1 - 1e-6
     if not whole.any():
         return float("inf")
@@ -102,7 +105,12 @@ def _worst(rest: Array, shown: Array, inside: Array) -> float:
     detail = np.maximum(*(_variance(picture)[whole] for picture in shown))
     part = min(_share(left[detail > _DETAIL] / detail[detail > _DETAIL], 75), _MOST)
     ground = min(_share(left[detail < _PLAIN], 95), _LOUDEST)
-    return float(np.sqrt((left / (part * detail + ground + _FLOOR)).max()))
+    return _most(np.sqrt(left / (part * detail + ground + _FLOOR)), spot)
+
+
+def _most(values: Array, spot: float) -> float:
+    """The largest but for a share of them."""
+    return float(np.quantile(values, 1 - spot, method="lower")) if values.size else 0.0
 
 
 def _share(values: Array, percent: int) -> float:
