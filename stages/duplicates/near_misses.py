@@ -62,6 +62,9 @@ class Lowest:
         chosen = np.lexsort((both[2], both[1], both[0]))[:MOST]
         self._held = tuple(column[chosen] for column in both)
 
+    def __len__(self) -> int:
+        return len(self._held[0])
+
     def told(self, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
         """MISSES of SKETCH rows."""
         listed = zip(*(column.tolist() for column in self._held), strict=True)

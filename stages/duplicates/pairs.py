@@ -61,7 +61,8 @@ def found(rows: Iterable[Row], match: Match) -> Found:
                 by_sight = seen(different, match)
                 pairs += [(different[a], different[b], False, bits, None) for a, b, bits in by_sight.same]
                 candidates += [picture_candidate(different[a], different[b]) for a, b in by_sight.open]
-                misses.append(by_sight.misses.told(different))
+                if by_sight.misses:
+                    misses.append(by_sight.misses.told(different))
     members = {(row["part"], row["row"]): member(row) for left, right, *_ in pairs for row in (left, right)}
     return Found(
         pa.Table.from_pylist([pair_row(*pair) for pair in pairs], PAIRS),

@@ -7,6 +7,8 @@ the other. Nothing is stored for it.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from schemas.sample import GREY_SIDE
@@ -33,6 +35,7 @@ def _inner(grey: Array) -> Array:
     return np.asarray(np.packbits(bits, axis=1).view(">u8")[:, 0].astype(np.uint64))
 
 
+@functools.cache
 def _waves() -> Array:
     """float64 [8, 32]: the cosine transform of the middle, laid out over 32 pixels again."""
     middle = image_align.resampling(GREY_SIDE, np.array([1 - 2 * _OFF]), np.zeros(1))[0][0].astype(np.float64)

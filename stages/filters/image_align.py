@@ -16,6 +16,7 @@ Array = np.ndarray
 _EDGE = 4.0  # levels from black and white within which a pixel may have been cut off
 _SCALE, _SHIFT = (0.92, 1.087), (-0.04, 0.04)  # of a side; beyond, it is no crop of 3 % a side
 _SLACK = 0.01  # of a side, by which a crop may seem to lie outside what it was cropped from
+_STILL = np.array([1, 0, 1, 0], np.float32)
 GAIN, OFFSET = (0.75, 1.34), (-52.0, 52.0)  # and beyond these no change of brightness or contrast by 20 %
 
 
@@ -28,9 +29,7 @@ class Fit(NamedTuple):
 
 def start(count: int) -> Fit:
     """Nothing changed."""
-    return Fit(
-        np.tile(np.array([1, 0, 1, 0], np.float32), (count, 1)), np.tile(np.array([1, 0], np.float32), (count, 1))
-    )
+    return Fit(np.tile(_STILL, (count, 1)), np.tile(np.array([1, 0], np.float32), (count, 1)))
 
 
 def fitted(a: Array, b: Array, fit: Fit, rounds: int) -> Fit:
@@ -87,6 +86,8 @@ def lit(a: Array, fit: Fit) -> Array:
 
 def placed(a: Array, place: Array) -> tuple[Array, Array]:
     """`a` resampled (cubic), and which pixels lie inside it."""
+    if (place == _STILL).all():
+        return a, np.ones(a.shape, bool)
     rows, inside_y = resampling(a.shape[1], place[:, 0], place[:, 1])
     columns, inside_x = resampling(a.shape[2], place[:, 2], place[:, 3])
     return rows @ a @ columns.transpose(0, 2, 1), inside_y[:, :, None] & inside_x[:, None, :]
