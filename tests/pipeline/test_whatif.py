@@ -129,6 +129,7 @@ def drawn(number: int) -> list[str]:
         f"data.quality.min_image_side={draw.choice((1, 33, 49, 57, 65))}",
         f"data.quality.answers.max_characters={draw.randrange(20, 330)}",
         f"data.quality.turns={turns}",
+        f"data.quality.min_scores={{relevance_min: {draw.randrange(1, 6)}}}",
         f"data.language.min_confidence={draw.choice((0.3, 0.5, 0.7, 0.8, 0.95))}",
         f"data.language.min_characters={draw.randrange(0, 60)}",
         f"data.language.mixed={draw.choice(('keep', 'drop'))}",
