@@ -225,3 +225,19 @@ def test_nothing_is_written_into_the_output_folder(finished: Finished, capsys: p
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
     said = capsys.readouterr().out
     assert "Rows" in said and "Tokens" in said and "dedupe follows" in said
+
+
+def test_the_report_tells_the_cost_of_each_least_rating(
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the rows that are kept, as many as this filter alone would then drop."""
+    assert main(["report", str(finished[0]), "--out", str(finished[1].out)]) == 0
+    rated = json.loads((finished[1].out / "report.json").read_text(encoding="utf-8"))["ratings"]
+    assert [(one["source"], one["of"], one["name"]) for one in rated] == [
+        ("rated", "rows", "relevance_min"),
+        ("rated", "turns", "relevance_ratings"),
+    ]
+    for least, below in enumerate(rated[0]["below"], 1):
+        said, _ = asked(finished, [f"data.quality.min_scores={{relevance_min: {least}}}"], tmp_path, capsys)
+        assert said["filters"]["quality"]["lost"] == below
+    assert 0 == rated[0]["below"][0] < rated[0]["below"][1] < rated[0]["below"][4] < rated[0]["rated"]
