@@ -241,3 +241,23 @@ def test_the_report_tells_the_cost_of_each_least_rating(
         said, _ = asked(finished, [f"data.quality.min_scores={{relevance_min: {least}}}"], tmp_path, capsys)
         assert said["filters"]["quality"]["lost"] == below
     assert 0 == rated[0]["below"][0] < rated[0]["below"][1] < rated[0]["below"][4] < rated[0]["rated"]
+
+
+@pytest.mark.parametrize("by", ["samples", "tokens"])
+def test_the_mixture_that_follows_is_chosen_anew(
+    finished: Finished, by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mapping = yaml.safe_load(finished[0].read_text(encoding="utf-8"))
+    mapping["data"]["mixture"] = {"by": by, "shares": {"kind": {"image": 40, "text": 60}}}
+    path = write_yaml(tmp_path / "mixed.yaml", mapping)
+    mixed: Finished = (path, *run(path))
+    for settings in (
+        ONE[1:2],
+        ONE[6:7],
+        ["data.dedupe.prefer=[rating]"],
+        ["data.mixture.shares.kind={image: 70, text: 30}"],
+    ):
+        said = check(mixed, settings, tmp_path, capsys)
+        assert "mixture" in (said["changed"] if "mixture" in settings[0] else said["following"])
+    assert "adds up to 120 %" in error(path, ["data.mixture.shares.kind={image: 70, text: 50}"], capsys)
+    assert "no sample is of such a language" in error(path, ["data.mixture.limits.language={ja: 5}"], capsys)
