@@ -24,6 +24,7 @@ from pipeline.steps.samples import Part, parts_of
 from pipeline.storage import layout
 from pipeline.storage.commit import commit
 from pipeline.storage.part_reader import read, rows_of
+from schemas.manifest import ManifestError
 from schemas.shard import COUNTS
 from schemas.strict import RecipeError
 from stages import census, shard_rows
@@ -87,6 +88,9 @@ def _moves(judges: Judges, writer: pq.ParquetWriter | None) -> Moves:
     for number, part in enumerate(parts_of(judges.last.making("samples"), judges.context)):
         were, would_be = judges.were(number), judges.would_be(number)
         own = read(judges.context.out / judges.last.folder / layout.verdict(number))
+        for name, verdict in were.items():
+            if not verdict["sample_id"].equals(own["sample_id"]):
+                raise ManifestError(f"the verdicts of {name} don't speak of these samples row by row; run {name} again")
         one = _compared(part, own, were, would_be, chat, params)
         found.sources[part.source].update(_of_source(one))
         for name in (*judges.changed, *judges.following):
