@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from pipeline.commands import funnel, plan, probe, rejects, report, show, sketch, verify
 from pipeline.commands.census import command as census
+from pipeline.commands.whatif import command as whatif
 from pipeline.graph.build import build, foresee
 from pipeline.graph.content import Content, check_places
 from pipeline.graph.context import Context
@@ -107,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     small = add("sketch-benchmarks", _sketch, sketch.HELP)
     small.add_argument("--to", type=Path, required=True, metavar="FILE.parquet", help="where it is to lie")
     census.arguments(commands.add_parser("census", help=census.HELP, description=census.HELP))
+    whatif.arguments(commands.add_parser("whatif", help=whatif.HELP, description=whatif.HELP))
     give = add(
         "publish", _publish, "the kept samples of a finished recipe as a dataset folder that the Hub would accept"
     )

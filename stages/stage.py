@@ -48,6 +48,21 @@ class Assets:
 
 
 @dataclass(frozen=True)
+class Again:
+    """How a filter judges by its evidence alone, as for another threshold.
+
+    judge    (VERDICT rows, `columns` of their samples, parameters) -> a reason for each, and the turns that stay of
+             each; None in their place: the filter removes none
+    refuse   (parameters as they were, as they would be) -> which key asks for what the evidence doesn't hold, and why
+    columns  what it reads of SAMPLE beside the evidence: neither text nor images
+    """
+
+    judge: Callable[[pa.Table, pa.Table, Any], tuple[list[str | None], list[list[int] | None] | None]]
+    refuse: Callable[[Any, Any], str] = lambda before, after: ""
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Filter:
     """A stage that only judges. `judge(table, params, loaded)` gives (reasons, evidence), one entry per row.
 
@@ -60,6 +75,7 @@ class Filter:
     scores, turn_scores  names of the ratings (of the row, of its turns) that its parameters ask for, by their key
     benchmark_columns    what it reads of the benchmarks' samples; none: it doesn't know of them
     named_files          the key of its parameters that lists files it may open; it goes by their content
+    again     how it judges by its evidence alone; None: it can't
     """
 
     name: str
@@ -78,6 +94,7 @@ class Filter:
     named_files: str = ""
     opens_images: bool = False
     tells_of_kept: bool = True
+    again: Again | None = None
 
     def verdicts(self, table: pa.Table, params: Any, loaded: Any) -> pa.Table:
         """Judge `table` (sample_id + columns) and return checked VERDICT rows with evidence."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pipeline.commands import ratings
 from pipeline.commands.funnel import Funnel, funnel, rows
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Step
@@ -28,7 +29,8 @@ def write(steps: Sequence[Step], context: Context) -> tuple[Path, Path]:
     """Write report.json and report.html; their paths. Raises MissingInput while a step is missing."""
     notices = {step.name: note for step in steps if (note := step.stage.notice(step, context))}
     made, cells = funnel(steps, context), context.finished(steps[-1]).facts[CELLS]
-    filled = content(made, [_step(step, context) for step in steps], notices, cells)
+    rated = ratings.costs(steps[-1], context)
+    filled = content(made, [_step(step, context) for step in steps], notices, cells, rated)
     json_path, html_path = context.out / "report.json", context.out / "report.html"
     commit_text(json_path, json.dumps(filled, indent=2, ensure_ascii=False) + "\n")
     commit_text(html_path, page(filled))
@@ -40,6 +42,7 @@ def content(
     steps: Sequence[Mapping[str, Any]],
     notices: Mapping[str, str] = MappingProxyType({}),
     cells: Sequence[Mapping[str, Any]] = (),
+    rated: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """What report.json holds."""
     total = of.all.rows_in or 1
@@ -56,6 +59,7 @@ def content(
         "turns": {name: asdict(counted) for name, counted in of.turns.items()},
         "totals": of.totals,
         "cells": list(cells),
+        "ratings": list(rated),
         "num_shards": of.num_shards,
         "shards": of.shards,
         "reasons": {name: text for name, text in of.meanings.items() if name in used},

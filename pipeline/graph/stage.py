@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
+
 from pipeline.graph.context import Context
 from pipeline.graph.task import Done, Job, Record
 from pipeline.storage.part_writer import PartWriter
@@ -98,6 +100,12 @@ class Step:
         return None if manifest is None else self.stage.content(manifest)
 
 
+Earlier = Callable[[int], Mapping[str, pa.Table]]
+"""The number of a part -> of every filter before, by its name, the verdicts: VERDICT, kept_turns, language."""
+Replay = Callable[[int], pa.Table]
+"""The number of a part -> the verdicts on it, in the same columns."""
+
+
 @dataclass(frozen=True)
 class Phase:
     """One way a step is cut into tasks.
@@ -175,6 +183,9 @@ class Stage:
     notice    what a person should know of a step before and after it is done, for `plan`, the run and the report
     much      how much there is to do before it begins, where that is worth saying
     content   what a finished step brought, as one hash
+    replay    (step as it ran, as it would be, context, verdicts of the filters before it, as they would be) -> its
+              verdicts, as they would be, from what lies in finished folders alone, and nothing is written; raises
+              RecipeError for what that can't say; None: only a run can
     verify    proves a finished folder beyond its files' hashes; raises ManifestError
     sources   reads again what the step read of a source that lies elsewhere: how much was as it was, in words; raises
               ManifestError; None for steps that read no such thing
@@ -198,6 +209,7 @@ class Stage:
     notice: Callable[[Step, Context], str] = lambda step, context: ""
     much: Callable[[Step, Context], str] = lambda step, context: ""
     content: Callable[[Manifest], str] = lambda manifest: manifest.identity
+    replay: Callable[[Step, Step, Context, Earlier], Replay] | None = None
     verify: Callable[[Path, Manifest], None] = lambda folder, manifest: None
     sources: Callable[[Path, Manifest], str] | None = None
 

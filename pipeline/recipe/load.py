@@ -20,8 +20,15 @@ from schemas import strict, yaml_file
 from schemas.strict import RecipeError
 
 
-def load(path: Path | str, out: str | None = None, address: str | None = None, sets: Sequence[str] = ()) -> Recipe:
-    """Read a recipe; `out`, `address` and `sets` ("run.workers=4") override its `run`. Raises RecipeError."""
+def load(
+    path: Path | str,
+    out: str | None = None,
+    address: str | None = None,
+    sets: Sequence[str] = (),
+    changes: Sequence[str] = (),
+) -> Recipe:
+    """Read a recipe; `out`, `address` and `sets` ("run.workers=4") override its `run`. `changes`: what its `data` would
+    be with ("data.quality.min_image_side=56"). Raises RecipeError."""
     path = find(path)
     mapping = yaml_file.read(path)
     if "model" in mapping or "optimiser" in mapping:
@@ -29,6 +36,9 @@ def load(path: Path | str, out: str | None = None, address: str | None = None, s
     given = {key: value for key, value in {"out": out, "address": address}.items() if value is not None}
     mapping["run"] = _overridden(mapping.get("run"), sets, given)
     if isinstance(data := mapping.get("data"), dict):
+        data = mapping["data"] = dict(data)
+        for text in changes:
+            _put(data, text)
         _refuse_empty(data)
         mapping["data"] = {**data, **_extended(data, Path(path).parent), **_sketched(data, Path(path).parent)}
     recipe = strict.build(Recipe, mapping)
@@ -109,11 +119,16 @@ def _overridden(run: Any, sets: Sequence[str], given: dict[str, str]) -> Any:
 
 
 def _assign(run: dict[str, Any], text: str) -> None:
-    key, sign, value = text.partition("=")
-    names = key.split(".", 2) if key.startswith("run.stop_if.") else key.split(".")  # reasons have a dot of their own
-    if not sign or names[0] != "run" or len(names) < 2:
+    if not text.startswith("run.") or "=" not in text:
         raise RecipeError(f"--set {text}: wanted run.KEY=VALUE; `data` is identity, change it in the recipe")
-    target = run
+    _put(run, text)
+
+
+def _put(section: dict[str, Any], text: str) -> None:
+    """Put "SECTION.KEY=VALUE" into a section; what it held before is not touched. Raises RecipeError."""
+    key, _, value = text.partition("=")
+    names = key.split(".", 2) if key.startswith("run.stop_if.") else key.split(".")  # reasons have a dot of their own
+    target = section
     for name in names[1:-1]:
         inner = target.get(name)
         if inner is not None and not isinstance(inner, dict):

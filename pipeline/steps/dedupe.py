@@ -8,7 +8,7 @@ bytes each; then the verdicts of each part.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.graph.context import Context
-from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step, all_of
+from pipeline.graph.stage import Earlier, Ending, Facts, Phase, Replay, Stage, Step, all_of
 from pipeline.graph.task import Done, Job, Record
 from pipeline.steps import filters
 from pipeline.steps.samples import Part, parts_of
@@ -65,30 +65,43 @@ def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[S
 
 
 def _split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
-    (compared,) = step.making("pairs")
-    names = [file.name for file in context.finished(compared).files]
-    folder = context.out / compared.folder
-    found = {kind: [str(folder / name) for name in names if layout.is_a(kind, name)] for kind in ("pairs", "members")}
+    pairs, members = (_compared(step, context, kind) for kind in ("pairs", "members"))
     judges = tuple(str(context.out / judge.folder) for judge in step.making("verdicts"))
-    pairs, members = tuple(found["pairs"]), tuple(found["members"])
     parts = len(parts_of(step.making("samples"), context))
     return [
         ChoiceJob(amount=len(pairs), pairs=pairs, members=members, verdicts=judges, num_parts=parts, params=step.params)
     ]
 
 
+def _compared(step: Step, context: Context, kind: str) -> tuple[str, ...]:
+    """The files of some kind of the step that compares."""
+    (compared,) = step.making("pairs")
+    folder, names = context.out / compared.folder, [file.name for file in context.finished(compared).files]
+    return tuple(str(folder / name) for name in names if layout.is_a(kind, name))
+
+
 def _choose(job: ChoiceJob, writer: PartWriter) -> Done:
-    pairs = pa.concat_tables([LINKS.empty_table(), *(read(path, LINKS.names, LINKS) for path in job.pairs)])
-    members = pa.concat_tables([MEMBERS.empty_table(), *(read(path, schema=MEMBERS) for path in job.members)])
-    table = chosen(pairs, members, functools.partial(_gone, job.verdicts), job.params)
+    table = _chosen(job.pairs, job.members, functools.partial(_gone, job.verdicts), job.params)
     exchange.write(writer, _CHOICE, table, table["part"].to_numpy(), job.num_parts)
     return Done({})
 
 
+def _chosen(
+    pairs: Iterable[str], members: Iterable[str], gone: Callable[[int], np.ndarray], params: DedupeParams
+) -> pa.Table:
+    """CHOICE rows, from the files of the step that compares."""
+    links = pa.concat_tables([LINKS.empty_table(), *(read(path, LINKS.names, LINKS) for path in pairs)])
+    those = pa.concat_tables([MEMBERS.empty_table(), *(read(path, schema=MEMBERS) for path in members)])
+    return chosen(links, those, gone, params)
+
+
 def _gone(folders: Iterable[str], part: int) -> np.ndarray:
     """bool [rows of a part]: whether a filter drops the sample."""
-    dropped: list[Any] = [pc.is_valid(read(Path(f) / layout.verdict(part), ["reason"])["reason"]) for f in folders]
-    found = [column.to_numpy() for column in dropped]
+    return _any(read(Path(folder) / layout.verdict(part), ["reason"])["reason"] for folder in folders)
+
+
+def _any(reasons: Iterable[pa.ChunkedArray]) -> np.ndarray:
+    found: list[Any] = [pc.is_valid(column).to_numpy() for column in reasons]
     return np.logical_or.reduce(found) if found else _Never()  # type: ignore[return-value]
 
 
@@ -123,6 +136,23 @@ def _verify(folder: Path, manifest: Manifest) -> None:
     filters.verify(folder, manifest)
 
 
+def _replay(before: Step, after: Step, context: Context, earlier: Earlier) -> Replay:
+    """The same choice with other verdicts, in memory."""
+    pairs, members = (_compared(before, context, kind) for kind in ("pairs", "members"))
+    table = _chosen(
+        pairs, members, lambda part: _any(verdict["reason"] for verdict in earlier(part).values()), after.params
+    )
+    parts = table["part"].to_numpy()
+    ids = context.out / before.folder
+
+    def judged(number: int) -> pa.Table:
+        start, end = np.searchsorted(parts, [number, number + 1]).tolist()
+        samples = read(ids / layout.verdict(number), ["sample_id"])["sample_id"]
+        return verdicts(samples, table.slice(start, end - start)).select(["sample_id", "reason"])
+
+    return judged
+
+
 DEDUPE = Stage(
     name="dedupe",
     number=7,
@@ -133,5 +163,6 @@ DEDUPE = Stage(
     phases=(Phase(_split, _choose, name=_CHOICE), Phase(_split_parts, _judge)),
     absent="no section data.dedupe",
     finish=_finish,
+    replay=_replay,
     verify=_verify,
 )

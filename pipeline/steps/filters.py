@@ -20,6 +20,7 @@ from pipeline.graph.context import Context
 from pipeline.graph.proof import same_facts, same_rows
 from pipeline.graph.stage import TURNS, Ending, Facts, Phase, Stage, Step, all_of
 from pipeline.graph.task import Done, Job, Record, records_in
+from pipeline.steps.replay import replay
 from pipeline.steps.samples import Part, parts_of
 from pipeline.storage import layout
 from pipeline.storage.part_reader import image_files, read
@@ -61,6 +62,7 @@ def row(judge: Filter, number: int) -> Stage:
         finish=functools.partial(_finish, judge),
         absent=f"no section data.{judge.name}, or it is off",
         foresee=functools.partial(_foresee, judge),
+        replay=functools.partial(replay, judge),
         verify=functools.partial(_verify, judge),
         require=functools.partial(_require, judge),
     )

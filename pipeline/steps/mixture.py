@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.graph.context import Context
-from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step, all_of
+from pipeline.graph.stage import Earlier, Ending, Facts, Phase, Replay, Stage, Step, all_of
 from pipeline.graph.task import Done, Job, Record, records_in
 from pipeline.steps import filters, part_rows
 from pipeline.steps.samples import Part, parts_of
@@ -108,18 +108,32 @@ def _split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
 def _draw(job: DrawJob, writer: PartWriter) -> Done:
     judged = {name: read(path) for name, path in job.verdicts}
     judged = {name: table.select([c for c in table.column_names if c in JUDGED]) for name, table in judged.items()}
-    table = pa.concat_tables([DRAWN.empty_table(), *_drawn(job, judged)]).unify_dictionaries().combine_chunks()
+    table = _drawn(job, judged)
     writer.write(_draws(writer.number), DRAWN, [table])
-    own, found = cells(table, job.part.source)
+    told = [[*cell, amount] for cell, amount in sorted(_amounts(table, job.part.source).items())]
+    facts = {"cells": told, "counted": _counted(table)}
+    return Done({job.part.source: Counts(table.num_rows, table.num_rows)}, facts)
+
+
+def _amounts(table: pa.Table, source: str) -> Counter[Cell]:
+    """How much there is of every cell of a part, 0 where no sample is counted."""
+    own, found = cells(table, source)
     amounts: Counter[Cell] = Counter(dict.fromkeys(found, 0))
     for number, amount in zip(own.tolist(), table["amount"].to_pylist(), strict=True):
         amounts[found[number]] += amount
-    told = [[*cell, amount] for cell, amount in sorted(amounts.items())]
-    counted = pc.sum(pc.greater(table["amount"], 0)).as_py() or 0
-    return Done({job.part.source: Counts(table.num_rows, table.num_rows)}, {"cells": told, "counted": counted})
+    return amounts
 
 
-def _drawn(job: DrawJob, judged: Mapping[str, pa.Table]) -> Iterator[pa.Table]:
+def _counted(table: pa.Table) -> int:
+    return int(pc.sum(pc.greater(table["amount"], 0)).as_py() or 0)
+
+
+def _drawn(job: DrawJob, judged: Mapping[str, pa.Table]) -> pa.Table:
+    """The DRAWN rows of a part."""
+    return pa.concat_tables([DRAWN.empty_table(), *_pieces(job, judged)]).unify_dictionaries().combine_chunks()
+
+
+def _pieces(job: DrawJob, judged: Mapping[str, pa.Table]) -> Iterator[pa.Table]:
     amount, first = _tokens(job.tokenizer, job.params), 0
     for samples in row_groups(job.part.path, list(COLUMNS)):
         mine = {name: verdict.slice(first, samples.num_rows) for name, verdict in judged.items()}
@@ -151,14 +165,18 @@ def _split_choice(step: Step, context: Context, drawn: Sequence[Record]) -> list
     for record in drawn:
         for *cell, amount in record.facts["cells"]:
             amounts[Cell(*cell)] += amount
-    try:
-        check(step.params, amounts)
-    except ValueError as error:
-        raise RecipeError(f"data.mixture.{error}") from None
+    _check(step.params, amounts)
     folder, count = context.out / step.folder / _DRAWS, sum(record.facts["counted"] for record in drawn)
     parts = parts_of(step.making("samples"), context)
     files = tuple((part.source, str(folder / _draws(number))) for number, part in enumerate(parts))
     return [ChoiceJob(amount=count, parts=len(files), drawn=files, count=count, params=step.params)]
+
+
+def _check(params: MixtureParams, amounts: Mapping[Cell, int]) -> None:
+    try:
+        check(params, amounts)
+    except ValueError as error:
+        raise RecipeError(f"data.mixture.{error}") from None
 
 
 def _choose(job: ChoiceJob, writer: PartWriter) -> Done:
@@ -229,6 +247,27 @@ def _verify(folder: Path, manifest: Manifest) -> None:
     filters.verify(folder, manifest, _facts(records_in(folder, manifest.identity)))
 
 
+def _replay(before: Step, after: Step, context: Context, earlier: Earlier) -> Replay:
+    """The same three phases with other verdicts, in memory: 32 bytes of a sample. Texts are read, and counted where the
+    recipe asks for tokens."""
+    jobs = [job for job in _split(after, context, ()) if isinstance(job, DrawJob)]
+    tables = [_drawn(job, earlier(number)) for number, job in enumerate(jobs)]
+    amounts: Counter[Cell] = Counter()
+    for job, table in zip(jobs, tables, strict=True):
+        amounts.update(_amounts(table, job.part.source))
+    _check(after.params, amounts)
+    drawn = ((job.part.source, table) for job, table in zip(jobs, tables, strict=True))
+    all_bars = bars(gathered(drawn, sum(map(_counted, tables))), after.params)
+
+    def judged(number: int) -> pa.Table:
+        ids = read(context.out / before.folder / layout.verdict(number), ["sample_id"])["sample_id"]
+        source = jobs[number].part.source
+        mine = all_bars.filter(pc.equal(all_bars["source"], source))
+        return verdicts(ids, tables[number], source, mine, after.params.by == "tokens").select(["sample_id", "reason"])
+
+    return judged
+
+
 MIXTURE = Stage(
     name="mixture",
     number=8,
@@ -244,5 +283,6 @@ MIXTURE = Stage(
     absent="no section data.mixture",
     foresee=_foresee,
     finish=_finish,
+    replay=_replay,
     verify=_verify,
 )

@@ -30,6 +30,12 @@ def read(
     return table
 
 
+def columns(path: str | Path) -> list[str]:
+    """The names of a file's columns."""
+    with _whole(path):
+        return list(pq.read_schema(path).names)
+
+
 def row_groups(path: str | Path, columns: list[str] | None = None, first: int = 0) -> Iterator[pa.Table]:
     """A file, row group by row group, from the `first` on. Raises ManifestError for a damaged one."""
     with _whole(path):

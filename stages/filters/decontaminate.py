@@ -8,14 +8,17 @@ at images alone. Only the split that is evaluated must be given: what shares a p
 
 Reads image_info and messages. Evidence: the benchmark and its sample, with the Hamming distance of the image, or the
 share of the text that is there and its words; of a sample that is kept the share below `coverage` that came nearest.
+Of a sample with both, benchmark and sample are the image's. `answer`: whether the text is an answer alone. So the
+evidence tells which samples would move for another `text.coverage`, and for a smaller `match.radius`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from stages.filters import leak_sketch, leaked_image
@@ -23,7 +26,7 @@ from stages.filters.image_match import Match
 from stages.filters.leak_sketch import sketch
 from stages.filters.leaked_image import Leak, MyFiles, TheirFiles, leaks
 from stages.filters.leaked_text import Hit, TextMatch, Texts
-from stages.stage import Assets, Filter
+from stages.stage import Again, Assets, Filter
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ EVIDENCE = pa.schema(
         ("distance", pa.int32()),
         ("overlap", pa.float32()),
         ("words", pa.float32()),
+        ("answer", pa.bool_()),
     ]
 )
 
@@ -101,22 +105,54 @@ def judge(
     shown = leaks(table["image_info"].to_pylist(), index.images, params.match, files, index.files)
     found = [_told(image, text, params) for image, text in zip(shown, said, strict=True)]
     ids = [evidence[0] for _, evidence in found]
-    rest = [[evidence[column] for _, evidence in found] for column in range(1, 4)]
+    rest = [[evidence[column] for _, evidence in found] for column in range(1, 5)]
     names = [None if sample_id is None else index.benchmark_of[sample_id] for sample_id in ids]
     return [reason for reason, _ in found], pa.table([names, ids, *rest], schema=EVIDENCE)
 
 
-_Evidence = tuple[str | None, int | None, float | None, float | None]
+_Evidence = tuple[str | None, int | None, float | None, float | None, bool | None]
 
 
 def _told(image: Leak | None, text: Hit | None, params: DecontaminateParams) -> tuple[str | None, _Evidence]:
-    """The verdict on a sample, an image before a text, and its evidence but for the benchmark's name."""
-    if image is not None:
-        return "benchmark_image", (*image, None, None)
-    if text is None or params.text is None:
-        return None, (None, None, None, None)
-    reason = "benchmark_answer" if text.answer else "benchmark_question"
-    return reason if text.overlap >= params.text.coverage else None, (text.sample_id, None, text.overlap, text.words)
+    """The verdict on a sample, and its evidence but for the benchmark's name."""
+    nearest = image or text
+    sample_id = None if nearest is None else nearest.sample_id
+    distance = None if image is None else image.distance
+    overlap, words, answer = (None, None, None) if text is None else (text.overlap, text.words, text.answer)
+    return _reason(distance, overlap, answer, params), (sample_id, distance, overlap, words, answer)
+
+
+def _reason(
+    distance: int | None, overlap: float | None, answer: bool | None, params: DecontaminateParams
+) -> str | None:
+    """An image goes before a text. Shares are compared as they are kept."""
+    if distance is not None and distance <= params.match.radius:
+        return "benchmark_image"
+    if params.text is None or overlap is None or np.float32(overlap) < np.float32(params.text.coverage):
+        return None
+    return "benchmark_answer" if answer else "benchmark_question"
+
+
+def judge_again(verdict: pa.Table, samples: pa.Table, params: DecontaminateParams) -> tuple[list[str | None], None]:
+    """Reasons under another coverage, or within a smaller radius."""
+    columns = (verdict[name].to_pylist() for name in ("distance", "overlap", "answer"))
+    return [_reason(bits, share, answer, params) for bits, share, answer in zip(*columns, strict=True)], None
+
+
+def refuse(before: DecontaminateParams, after: DecontaminateParams) -> str:
+    """The key that asks for what was not compared, or not so far."""
+    if after.match.radius > before.match.radius:
+        return f"match.radius: got {after.match.radius}, it looked no further than {before.match.radius}"
+    if after.match.leeway != before.match.leeway:
+        return "match.leeway is about the pictures themselves"
+    if after.sketches != before.sketches:
+        return "sketches are other benchmarks"
+    if after.text is not None and before.text is None:
+        return "text was off when it ran"
+    same = (
+        after.text is None or before.text is None or replace(after.text, coverage=before.text.coverage) == before.text
+    )
+    return "" if same else "text: of its keys, coverage alone is compared with what was found"
 
 
 def _said(table: pa.Table, match: TextMatch | None, texts: Texts | None) -> list[Hit | None]:
@@ -128,7 +164,7 @@ def _said(table: pa.Table, match: TextMatch | None, texts: Texts | None) -> list
 
 DECONTAMINATE = Filter(
     name="decontaminate",
-    version=2,
+    version=3,
     params=DecontaminateParams,
     reasons=REASONS,
     columns=("image_info", "messages"),
@@ -140,4 +176,5 @@ DECONTAMINATE = Filter(
     benchmark_columns=leak_sketch.COLUMNS,
     named_files="sketches",
     opens_images=True,
+    again=Again(judge_again, refuse),
 )

@@ -31,7 +31,7 @@ import pyarrow as pa
 from stages.filters.detect import NEVER_ANSWERED, UNDETERMINED, declared_code, detect_prose
 from stages.filters.prose import JUDGED, prose
 from stages.filters.text_key import texts
-from stages.stage import Assets, Filter
+from stages.stage import Again, Assets, Filter
 
 SHORT = 40  # characters of prose: below it a turn is judged with the other short ones of its side
 LONG_TURNS = 8  # of a side that are judged, evenly spread; in all a sample has one judged text more per side
@@ -192,6 +192,14 @@ def judge(table: pa.Table, params: LanguageParams, model: Any) -> tuple[list[str
     return reasons, pa.Table.from_pylist(seen, schema=EVIDENCE)
 
 
+def judge_again(verdict: pa.Table, samples: pa.Table, params: LanguageParams) -> tuple[list[str | None], None]:
+    """Reasons under other rules, from what was found of each turn."""
+    sources = samples["source"].to_pylist()
+    rules = {source: Rules.of(params, source) for source in set(sources)}
+    turns = verdict["turns"].to_pylist()
+    return [decide({"turns": one}, rules[source]) for one, source in zip(turns, sources, strict=True)], None
+
+
 def measure(messages: list[dict[str, Any]], model: Any, declared: str | None = None) -> dict[str, Any]:
     """The evidence of a sample but for `certain`: no threshold has a say in it."""
     prior = declared_code(declared)
@@ -272,4 +280,5 @@ LANGUAGE = Filter(
     load=load,
     check=check,
     assets=("language_model",),
+    again=Again(judge_again, columns=("source",)),
 )

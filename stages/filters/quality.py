@@ -18,20 +18,44 @@ import pyarrow as pa
 
 from stages.filters.rules.decide import decide
 from stages.filters.rules.limits import QualityParams
-from stages.filters.rules.measure import EVIDENCE, measured
+from stages.filters.rules.measure import EVIDENCE, OF_TURNS, measured
 from stages.filters.rules.table import REASONS, active
-from stages.stage import Filter
+from stages.stage import Again, Filter
 
 
 def judge(table: pa.Table, params: QualityParams, loaded: None) -> tuple[list[str | None], pa.Table]:
     """Verdicts for the samples of one part; `table` has messages, image_info, scores, turn_scores."""
-    asked = {name for _, rule, _ in active(params) for name in (rule.measure, rule.where)}
-    evidence = measured(table, asked if params.evidence == "needed" else None)
+    evidence = measured(table, _asked(params) if params.evidence == "needed" else None)
     decision = decide(evidence, table, params)
     for name, values in (("kept_turns", decision.kept), ("removed_turns", decision.removed)):
         place = evidence.schema.get_field_index(name)
         evidence = evidence.set_column(place, EVIDENCE.field(name), pa.array(values, EVIDENCE.field(name).type))
     return decision.reasons, evidence
+
+
+def judge_again(
+    verdict: pa.Table, rated: pa.Table, params: QualityParams
+) -> tuple[list[str | None], list[list[int] | None]]:
+    """Reasons and kept turns under other limits, of what was measured."""
+    decision = decide(verdict, rated, params)
+    return decision.reasons, decision.kept
+
+
+def refuse(before: QualityParams, after: QualityParams) -> str:
+    """The limit on what was not measured when the stage ran."""
+    if before.evidence == "all":
+        return ""
+    there = _asked(before)
+    for _, rule, _ in active(after):
+        for name in (rule.measure, rule.where):
+            if name in OF_TURNS and OF_TURNS[name].slow and name not in there:
+                return f"{rule.key} was off when it ran; run with evidence: all, or run the filter again"
+    return ""
+
+
+def _asked(params: QualityParams) -> set[str]:
+    """The measures that the rules of a recipe compare."""
+    return {name for _, rule, _ in active(params) for name in (rule.measure, rule.where)}
 
 
 __all__ = ["QUALITY", "QualityParams", "judge"]
@@ -46,4 +70,5 @@ QUALITY = Filter(
     judge=judge,
     scores=lambda params: {"min_scores": params.min_scores},
     turn_scores=lambda params: {"turns.min_ratings": params.turns.min_ratings},
+    again=Again(judge_again, refuse, ("scores", "turn_scores")),
 )

@@ -178,7 +178,8 @@ def test_many_sources_are_rows_and_the_page_does_not_grow_sideways(many: int) ->
 @pytest.mark.parametrize("text", HOSTILE)
 def test_names_on_the_page_are_text_and_nothing_else(text: str, few: bool) -> None:
     sources = {name: Counts(3, 1, {text: 1}, {text: 1}) for name in [text, *([] if few else "abcdef")]}
-    content = report.content(Funnel(sources, {text: 1}, 1, text), [])
+    rated = {"source": text, "of": "rows", "name": text, "rated": 4, "below": [0, 1, 1, 2, 3]}
+    content = report.content(Funnel(sources, {text: 1}, 1, text), [], rated=[rated])
     content["rows"].append({"what": text, "numbers": [1] * (len(sources) + 1), "share": 0.5})
     content["reasons"] = {text: text}
     content["steps"] = [{"folder": text, "identity": text, "rows_in": 1, "kept": 1}]
@@ -190,6 +191,8 @@ def test_names_on_the_page_are_text_and_nothing_else(text: str, few: bool) -> No
     assert page.table("reasons") == [[plain, plain]]
     assert page.table("steps")[-1][0] == plain
     assert page.table("totals")[0][0] == plain
+    costs = ["–", "1 25.0 %", "1 25.0 %", "2 50.0 %", "3 75.0 %"]
+    assert page.table("ratings")[1:] == [[plain, plain, "4 rows", *costs]]
     assert f"Shards: {text}" in page.text
 
 

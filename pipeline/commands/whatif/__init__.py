@@ -1,0 +1,1 @@
+"""`python -m pipeline whatif RECIPE --set data...`: which samples would move under other limits, without a run."""
