@@ -56,7 +56,13 @@ class Record:
 def identity(config: Config, shards: str) -> dict[str, Any]:
     """What makes one run another: data, model and optimiser, with the shards by their identity, not by their path."""
     data = asdict(config.data) | {"shards": shards}
-    return {"data": data, "model": asdict(config.model), "optimiser": asdict(config.optimiser)}
+    found = {"data": data, "model": _without_places(asdict(config.model)), "optimiser": asdict(config.optimiser)}
+    return dict(json.loads(json.dumps(found)))  # as it will be read
+
+
+def _without_places(model: dict[str, Any]) -> dict[str, Any]:
+    """A model's section without the folders that its first weights came from."""
+    return {k: _without_places(v) if isinstance(v, dict) else v for k, v in model.items() if k != "from_"}
 
 
 def name(step: int) -> str:

@@ -1,0 +1,41 @@
+"""What a family of models is: a row of the table in families.py.
+
+reads      the tile schemes of shards that it can be trained from
+make       config, facts of the shards and rows of the embedding -> a model, freshly drawn
+tile_cost  multiplications of one tile in a forward pass, in matrix products
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from stages.tiles.scheme import Scheme
+from train.config import ModelConfig
+from train.data.shards import Facts
+from train.models.vision_language import VisionLanguage
+
+
+class ModelError(ValueError):
+    """A model that can't be trained here: one line."""
+
+
+@dataclass(frozen=True)
+class Family:
+    name: str
+    reads: tuple[type[Scheme], ...]
+    make: Callable[[ModelConfig, Facts, int], VisionLanguage]
+    tile_cost: Callable[[VisionLanguage, Facts], float]
+
+
+def size(part: Any) -> int:
+    """How many parameters a part of a model has."""
+    return sum(parameter.numel() for parameter in part.parameters())
+
+
+def refuse(config: Any, where: str, family: str, *keys: str) -> None:
+    """Raise ModelError if a config has a key that the family has no use for."""
+    for key in keys:
+        if getattr(config, key) is not None:
+            raise ModelError(f"{where}.{key}: model.family {family} has no use for it; leave it out")

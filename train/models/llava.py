@@ -1,0 +1,67 @@
+"""LLaVA 1.5's shape: CLIP -> two linear maps with a GELU between -> decoder; vqwen3 is one with Qwen3.
+
+    tiles [N, S, S, 3] uint8 -> CLIP up to its last but one block -> [N, 1 + P^2, v], the first of them its CLS token
+                             -> without CLS                       -> [N, P^2, v]
+                             -> projector                         -> [N, P^2, d]
+
+The projected features replace the embeddings of the image tokens. The same as transformers'
+LlavaForConditionalGeneration with `vision_feature_layer: -2` and `vision_feature_select_strategy: default`.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from stages.tiles.llava15 import Llava15Pad, Llava15Square
+from train.config import ModelConfig
+from train.data.collate import Images
+from train.data.shards import Facts
+from train.models import language, tower
+from train.models.family import Family, ModelError, refuse, size
+from train.models.vision_language import VisionLanguage
+
+_LAYERS = (-2,)
+
+
+class Llava(VisionLanguage):
+    def __init__(self, model: ModelConfig, scheme: Llava15Square | Llava15Pad, vocab_size: int) -> None:
+        layers = tower.read_layers(model.vision, _LAYERS)
+        vision = tower.clip(model.vision, max(layers) + 1, scheme.tile, scheme.patch)
+        hidden = model.language.hidden_size
+        projector = nn.Sequential(
+            nn.Linear(model.vision.hidden_size * len(layers), hidden), nn.GELU(), nn.Linear(hidden, hidden)
+        )
+        super().__init__(vision, projector, language.make(model.language, vocab_size))
+        self.layers = layers
+
+    def features(self, images: Images) -> Tensor:
+        pixels = tower.clip_pixels(images.tiles, self.dtype)
+        patches = tower.block_outputs(self.vision, pixels, self.layers)[:, 1:]
+        projected: Tensor = self.projector(patches)
+        return projected.flatten(0, 1)
+
+
+def _make(model: ModelConfig, facts: Facts, vocab_size: int) -> Llava:
+    assert isinstance(facts.scheme, Llava15Square | Llava15Pad)
+    if facts.scheme.merge != 1:
+        raise ModelError(
+            f"data.shards: their tiles merge {facts.scheme.merge} x {facts.scheme.merge} patches, and model.family "
+            "llava reads each patch as a token; write shards with tiles.merge 1"
+        )
+    refuse(model.language, "model.language", FAMILY.name, "extra_vocab_size")
+    refuse(model, "model", FAMILY.name, "projector_size")
+    return Llava(model, facts.scheme, vocab_size)
+
+
+def _tile_cost(made: VisionLanguage, facts: Facts) -> float:
+    assert isinstance(facts.scheme, Llava15Square | Llava15Pad)
+    patches = facts.scheme.tokens_per_tile
+    return float(size(made.vision.encoder) * (patches + 1) + size(made.projector) * patches)
+
+
+FAMILY = Family(
+    name="llava",
+    reads=(Llava15Square, Llava15Pad),
+    make=_make,
+    tile_cost=_tile_cost,
+)
