@@ -2,18 +2,22 @@
 
 reads      the tile schemes of shards that it can be trained from
 make       config, facts of the shards and rows of the embedding -> a model, freshly drawn
+names      beginnings of the names that weights have in published checkpoints, and here; the first for one of ours is
+           the one that is written
+fold       weights of a published checkpoint -> the same with the tensors that we have, under whatever names
 tile_cost  multiplications of one tile in a forward pass, in matrix products
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from stages.tiles.scheme import Scheme
 from train.config import ModelConfig
 from train.data.shards import Facts
+from train.models.lazy import Lazies, Lazy, Pairs
 from train.models.vision_language import VisionLanguage
 
 
@@ -26,7 +30,9 @@ class Family:
     name: str
     reads: tuple[type[Scheme], ...]
     make: Callable[[ModelConfig, Facts, int], VisionLanguage]
+    names: Pairs
     tile_cost: Callable[[VisionLanguage, Facts], float]
+    fold: Callable[[Mapping[str, Lazy], ModelConfig], Lazies] = lambda weights, _: dict(weights)
 
 
 def size(part: Any) -> int:

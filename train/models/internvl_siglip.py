@@ -69,5 +69,10 @@ FAMILY = Family(
     name="internvl_siglip",
     reads=(InternVL, LlmJp4VL, Llava15Square, Llava15Pad),
     make=_make,
+    names=(
+        ("vision_backbone.vision_model.", "vision."),
+        ("mlp1.", "projector."),
+        ("language_model.", "language."),
+    ),
     tile_cost=_tile_cost,
 )

@@ -144,5 +144,6 @@ FAMILY = Family(
     name="jina",
     reads=(Tiles,),
     make=_make,
+    names=(),
     tile_cost=_tile_cost,
 )

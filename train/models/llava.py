@@ -63,5 +63,18 @@ FAMILY = Family(
     name="llava",
     reads=(Llava15Square, Llava15Pad),
     make=_make,
+    # As published and as other programs read them; then as transformers has them in memory
+    names=(
+        ("vision_tower.vision_model.", "vision."),
+        ("vision_tower.", "vision."),
+        ("multi_modal_projector.linear_1.", "projector.0."),
+        ("multi_modal_projector.linear_2.", "projector.2."),
+        ("language_model.", "language."),
+        ("model.vision_tower.", "vision."),
+        ("model.multi_modal_projector.linear_1.", "projector.0."),
+        ("model.multi_modal_projector.linear_2.", "projector.2."),
+        ("model.language_model.", "language.model."),
+        ("lm_head.", "language.lm_head."),
+    ),
     tile_cost=_tile_cost,
 )
