@@ -5,6 +5,9 @@ make       config, facts of the shards and rows of the embedding -> a model, fre
 names      beginnings of the names that weights have in published checkpoints, and here; the first for one of ours is
            the one that is written
 fold       weights of a published checkpoint -> the same with the tensors that we have, under whatever names
+unfold     the inverse
+lacks      what published checkpoints have and a model of random weights has not
+describe   what config.json says of a model
 tile_cost  multiplications of one tile in a forward pass, in matrix products
 """
 
@@ -13,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from torch import Tensor
 
 from stages.tiles.scheme import Scheme
 from train.config import ModelConfig
@@ -31,13 +36,22 @@ class Family:
     reads: tuple[type[Scheme], ...]
     make: Callable[[ModelConfig, Facts, int], VisionLanguage]
     names: Pairs
+    describe: Callable[[VisionLanguage, ModelConfig, Facts], dict[str, Any]]
     tile_cost: Callable[[VisionLanguage, Facts], float]
     fold: Callable[[Mapping[str, Lazy], ModelConfig], Lazies] = lambda weights, _: dict(weights)
+    unfold: Callable[[Mapping[str, Tensor], ModelConfig], dict[str, Tensor]] = lambda tensors, _: dict(tensors)
+    lacks: Callable[[VisionLanguage], dict[str, Tensor]] = lambda _: {}
 
 
 def size(part: Any) -> int:
     """How many parameters a part of a model has."""
     return sum(parameter.numel() for parameter in part.parameters())
+
+
+def described(part: Any, **changes: Any) -> dict[str, Any]:
+    """The config of a part as transformers writes it."""
+    found: dict[str, Any] = part.config.to_dict()
+    return {key: value for key, value in found.items() if not key.startswith("_")} | changes
 
 
 def refuse(config: Any, where: str, family: str, *keys: str) -> None:

@@ -12,6 +12,8 @@ Letters in names of shapes: N tiles, S side of a tile in pixels, P patches along
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from stages.tiles.internvl import InternVL
@@ -22,7 +24,7 @@ from train.config import ModelConfig
 from train.data.collate import Images
 from train.data.shards import Facts
 from train.models import language, tower
-from train.models.family import Family, refuse, size
+from train.models.family import Family, described, refuse, size
 from train.models.vision_language import VisionLanguage
 
 
@@ -65,6 +67,21 @@ def _tile_cost(made: VisionLanguage, facts: Facts) -> float:
     return float(size(made.vision.encoder) * patches + size(made.projector) * facts.scheme.tokens_per_tile)
 
 
+def _describe(made: VisionLanguage, model: ModelConfig, facts: Facts) -> dict[str, Any]:
+    assert isinstance(facts.scheme, EqualTiles)
+    head = any(name.startswith("vision.head.") for name in made.unread)
+    return {
+        "model_type": "llmjpvl",
+        "architectures": ["LLMjpVLModel"],
+        "vision_config": described(made.vision, vision_use_head=head),
+        "llm_config": described(made.language),
+        "tie_word_embeddings": model.language.tie_embeddings,
+        "img_context_token_id": facts.image_token_id,
+        "downsample_ratio": 1 / facts.scheme.merge,
+        "select_layer": -1,
+    }
+
+
 FAMILY = Family(
     name="internvl_siglip",
     reads=(InternVL, LlmJp4VL, Llava15Square, Llava15Pad),
@@ -74,5 +91,6 @@ FAMILY = Family(
         ("mlp1.", "projector."),
         ("language_model.", "language."),
     ),
+    describe=_describe,
     tile_cost=_tile_cost,
 )

@@ -21,6 +21,8 @@ Letters in names of shapes: N tiles, P patches along a side, Q pooled ones, W wi
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention, silu
@@ -29,8 +31,8 @@ from stages.tiles.jina import Jina as Tiles
 from train.config import ModelConfig
 from train.data.collate import Images
 from train.data.shards import Facts
-from train.models import language, tower
-from train.models.family import Family, ModelError, size
+from train.models import jina_names, language, tower
+from train.models.family import Family, ModelError, described, size
 from train.models.vision_language import VisionLanguage
 
 _LAYERS = (-3, -9)
@@ -140,10 +142,29 @@ def _tile_cost(made: VisionLanguage, facts: Facts) -> float:
     return float(size(made.vision.encoder) * side**2 + values * pooled * facts.scheme.merge**2 + others * pooled)
 
 
+def _describe(made: VisionLanguage, model: ModelConfig, facts: Facts) -> dict[str, Any]:
+    assert isinstance(made, Jina)
+    depth = model.vision.num_layers if made.unread else max(made.layers) + 1
+    extra = model.language.extra_vocab_size or 0
+    return {
+        "model_type": "jvlm",
+        "undrawn_layers": model.vision.num_layers - depth,
+        "vision_config": described(made.vision, num_hidden_layers=depth, vision_use_head=False),
+        "text_config": described(made.language, additional_vocab_size=extra),
+        "tie_word_embeddings": False,
+        "image_token_id": facts.image_token_id,
+        # Of the blocks' outputs and the last norm's
+        "vit_layers": [layer - depth - 1 for layer in made.layers],
+    }
+
+
 FAMILY = Family(
     name="jina",
     reads=(Tiles,),
     make=_make,
     names=(),
+    describe=_describe,
     tile_cost=_tile_cost,
+    fold=jina_names.fold,
+    unfold=jina_names.unfold,
 )

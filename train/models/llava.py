@@ -10,6 +10,9 @@ LlavaForConditionalGeneration with `vision_feature_layer: -2` and `vision_featur
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
 from stages.tiles.llava15 import Llava15Pad, Llava15Square
@@ -17,7 +20,7 @@ from train.config import ModelConfig
 from train.data.collate import Images
 from train.data.shards import Facts
 from train.models import language, tower
-from train.models.family import Family, ModelError, refuse, size
+from train.models.family import Family, ModelError, described, refuse, size
 from train.models.vision_language import VisionLanguage
 
 _LAYERS = (-2,)
@@ -59,6 +62,33 @@ def _tile_cost(made: VisionLanguage, facts: Facts) -> float:
     return float(size(made.vision.encoder) * (patches + 1) + size(made.projector) * patches)
 
 
+def _describe(made: VisionLanguage, model: ModelConfig, facts: Facts) -> dict[str, Any]:
+    assert isinstance(made, Llava) and isinstance(facts.scheme, Llava15Square | Llava15Pad)
+    # A tower that was drawn here has no layers that nobody reads
+    depth = model.vision.num_layers if made.unread else max(made.layers) + 1
+    layers = [layer - depth for layer in made.layers]
+    return {
+        "model_type": "llava",
+        "architectures": ["LlavaForConditionalGeneration"],
+        "undrawn_layers": model.vision.num_layers - depth,
+        "vision_config": described(made.vision, num_hidden_layers=depth),
+        "text_config": described(made.language),
+        "tie_word_embeddings": model.language.tie_embeddings,
+        "image_token_index": facts.image_token_id,
+        "image_seq_length": facts.scheme.tokens_per_tile,
+        "vision_feature_layer": layers[0] if len(layers) == 1 else layers,
+        "vision_feature_select_strategy": "default",
+        "projector_hidden_act": "gelu",
+        "multimodal_projector_bias": True,
+    }
+
+
+def _lacks(made: VisionLanguage) -> dict[str, Tensor]:
+    """The norm of CLIP's summary."""
+    width: int = described(made.vision)["hidden_size"]
+    return {"vision.post_layernorm.weight": torch.ones(width), "vision.post_layernorm.bias": torch.zeros(width)}
+
+
 FAMILY = Family(
     name="llava",
     reads=(Llava15Square, Llava15Pad),
@@ -76,5 +106,7 @@ FAMILY = Family(
         ("model.language_model.", "language.model."),
         ("lm_head.", "language.lm_head."),
     ),
+    describe=_describe,
     tile_cost=_tile_cost,
+    lacks=_lacks,
 )

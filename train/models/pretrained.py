@@ -14,7 +14,8 @@ What may be there without a place, and is left out:
 
 What is kept in `unread`, for checkpoints, and not run: layers of the tower after the last that is read, its last norm
 if only blocks are read, and the head with which SigLIP sums up an image. Those layers must be there: a tower of other
-depth would be read at the wrong one. Of checkpoints of our own they need not be (weights drawn by a seed have none).
+depth would be read at the wrong one. Where we wrote a model they need not be: weights drawn by a seed have none, and
+its config.json says so (`undrawn_layers`).
 
 What may lack: the head, where the folder's embedding is its head too. If ours has its own, it begins as a copy.
 
@@ -25,7 +26,7 @@ that are there. Fewer are refused. A commit of the Hub has to be fetched into a 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -51,7 +52,12 @@ _TOWER: Pairs = (
 _DECODER: Pairs = (("model.", "language.model."), ("lm_head.", "language.lm_head."))
 OWN: Pairs = tuple((f"{part}.", f"{part}.") for part in ("vision", "projector", "language"))
 EMBEDDING, HEAD = "language.model.embed_tokens.weight", "language.lm_head.weight"
-_SUMMARY = ("vision.post_layernorm.", "vision.head.")
+_KINDS = ("weight", "bias")
+_HEAD = ("attention.out_proj", "layernorm", "mlp.fc1", "mlp.fc2")
+_SUMMARY = {
+    *(f"vision.head.{name}" for name in ("probe", "attention.in_proj_weight", "attention.in_proj_bias")),
+    *(f"vision.{name}.{kind}" for name in ("post_layernorm", *(f"head.{name}" for name in _HEAD)) for kind in _KINDS),
+}
 
 
 def load(made: VisionLanguage, model: ModelConfig, facts: Facts) -> None:
@@ -103,12 +109,13 @@ def _load(made: VisionLanguage, model: ModelConfig, folder: Path, pairs: Pairs, 
         if not model.language.tie_embeddings and not same_config.tied(folder):
             raise WeightsError(f"{folder}: has no head, and its config.json doesn't say that the embedding is it")
         found[HEAD] = _first_rows(found[EMBEDDING], len(wanted[HEAD]))
-    unread = {name: found.pop(name) for name in [*found] if name not in wanted and _is_unread(name, made, model)}
+    layers = _unread_layers(made, model)
+    unread = {name: found.pop(name) for name in [*found] if name not in wanted and name in layers | _SUMMARY}
     unexpected += [weight.origin for name, weight in found.items() if name not in wanted]
     _refuse(folder, "has", sorted(unexpected), "which nothing in the model takes; is it of another family or depth?")
     missing = [name for name in wanted if name not in found]
-    if not same_config.is_own(folder):
-        missing += _missing_layers(made, model, unread) if part in ("", "vision.") else []
+    if not (same_config.is_own(folder) or same_config.undrawn_layers(folder)):
+        missing += sorted(layers - unread.keys()) if part in ("", "vision.") else []
     _refuse(folder, "lacks", missing, "which the model has; is it of another family or size?")
     if model.language.tie_embeddings and HEAD in found:
         _refuse_other_head(folder, found)
@@ -117,17 +124,12 @@ def _load(made: VisionLanguage, model: ModelConfig, folder: Path, pairs: Pairs, 
     made.unread.update({name: weight.read() for name, weight in unread.items()})
 
 
-def _is_unread(name: str, made: VisionLanguage, model: ModelConfig) -> bool:
-    layer = re.match(r"vision\.encoder\.layers\.(\d+)\.", name)
-    return name.startswith(_SUMMARY) or (layer is not None and int(layer[1]) < model.vision.num_layers)
-
-
-def _missing_layers(made: VisionLanguage, model: ModelConfig, unread: Mapping[str, Lazy]) -> list[str]:
+def _unread_layers(made: VisionLanguage, model: ModelConfig) -> set[str]:
+    """The names of the weights of layers after the last that is read."""
     first = "vision.encoder.layers.0."
     names = [name.removeprefix(first) for name in made.state_dict() if name.startswith(first)]
     layers = range(len(made.vision.encoder.layers), model.vision.num_layers)  # type: ignore[union-attr,arg-type]
-    all_names = [f"vision.encoder.layers.{layer}.{name}" for layer in layers for name in names]
-    return [name for name in all_names if name not in unread]
+    return {f"vision.encoder.layers.{layer}.{name}" for layer in layers for name in names}
 
 
 def _refuse(folder: Path, verb: str, names: list[str], why: str) -> None:

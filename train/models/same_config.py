@@ -33,6 +33,8 @@ def check(folder: Path, model: ModelConfig, made: VisionLanguage, key: str, fact
     found = read(folder)
     if key != "model.language.from":
         tower = found.get("vision_config", found if key == "model.vision.from" else {})
+        if depth := tower.get("num_hidden_layers"):
+            tower = {**tower, "num_hidden_layers": depth + undrawn_layers(folder)}
         ours: Any = made.vision.config
         wanted = {name: getattr(ours, name) for name in _TOWER} | {"num_hidden_layers": model.vision.num_layers}
         _compare(folder, tower, wanted, "vision")
@@ -55,6 +57,12 @@ def tied(folder: Path) -> bool:
     """Whether a folder says that its embedding is its head."""
     found = read(folder)
     return any(bool(section.get("tie_word_embeddings")) for section in (found, _decoder(found)))
+
+
+def undrawn_layers(folder: Path) -> int:
+    """How many layers of its tower a folder of ours never had, for nothing reads them and none were given."""
+    found = read(folder).get("undrawn_layers", 0)
+    return found if isinstance(found, int) else 0
 
 
 def is_own(folder: Path) -> bool:
