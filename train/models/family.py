@@ -8,7 +8,8 @@ fold       weights of a published checkpoint -> the same with the tensors that w
 unfold     the inverse
 lacks      what published checkpoints have and a model of random weights has not
 describe   what config.json says of a model
-tile_cost  multiplications of one tile in a forward pass, in matrix products
+tile_cost  parameters that a tile's patches and tokens pass, once for each: the planner's unit
+projector_flops  of one tile, forward (flops.py)
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 from torch import Tensor
 
-from stages.tiles.scheme import Scheme
+from stages.tiles.scheme import EqualTiles, Scheme
 from train.config import ModelConfig
 from train.data.shards import Facts
 from train.models.lazy import Lazies, Lazy, Pairs
@@ -38,6 +39,7 @@ class Family:
     names: Pairs
     describe: Callable[[VisionLanguage, ModelConfig, Facts], dict[str, Any]]
     tile_cost: Callable[[VisionLanguage, Facts], float]
+    projector_flops: Callable[[VisionLanguage, Facts], float]
     fold: Callable[[Mapping[str, Lazy], ModelConfig], Lazies] = lambda weights, _: dict(weights)
     unfold: Callable[[Mapping[str, Tensor], ModelConfig], dict[str, Tensor]] = lambda tensors, _: dict(tensors)
     lacks: Callable[[VisionLanguage], dict[str, Tensor]] = lambda _: {}
@@ -46,6 +48,12 @@ class Family:
 def size(part: Any) -> int:
     """How many parameters a part of a model has."""
     return sum(parameter.numel() for parameter in part.parameters())
+
+
+def each_token(made: VisionLanguage, facts: Facts) -> float:
+    """`projector_flops` where every matrix of the projector is for every token of a tile."""
+    assert isinstance(facts.scheme, EqualTiles)
+    return 2.0 * facts.scheme.tokens_per_tile * sum(p.numel() for p in made.projector.parameters() if p.ndim == 2)
 
 
 def described(part: Any, **changes: Any) -> dict[str, Any]:

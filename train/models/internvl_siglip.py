@@ -24,7 +24,7 @@ from train.config import ModelConfig
 from train.data.collate import Images
 from train.data.shards import Facts
 from train.models import language, tower
-from train.models.family import Family, described, refuse, size
+from train.models.family import Family, described, each_token, refuse, size
 from train.models.vision_language import VisionLanguage
 
 
@@ -93,4 +93,5 @@ FAMILY = Family(
     ),
     describe=_describe,
     tile_cost=_tile_cost,
+    projector_flops=each_token,
 )

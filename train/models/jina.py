@@ -135,11 +135,26 @@ def _make(model: ModelConfig, facts: Facts, vocab_size: int) -> Jina:
 
 def _tile_cost(made: VisionLanguage, facts: Facts) -> float:
     assert isinstance(facts.scheme, Tiles) and isinstance(made.projector, Connector)
-    side = facts.scheme.tile // facts.scheme.patch
-    pooled = -((-side // facts.scheme.merge) ** 2)
+    side, pooled = facts.scheme.tile // facts.scheme.patch, _pooled(facts.scheme)
     values = size(made.projector.pooling.kv)
     others = size(made.projector) - values
     return float(size(made.vision.encoder) * side**2 + values * pooled * facts.scheme.merge**2 + others * pooled)
+
+
+def _pooled(scheme: Tiles) -> int:
+    """Features of a tile."""
+    across = -(-(scheme.tile // scheme.patch) // scheme.merge)
+    return across**2
+
+
+def _projector_flops(made: VisionLanguage, facts: Facts) -> float:
+    assert isinstance(facts.scheme, Tiles) and isinstance(made.projector, Connector)
+    connector, square = made.projector, facts.scheme.merge**2
+    pooled = _pooled(facts.scheme)
+    width, values = connector.pooling.q.out_features, connector.pooling.kv.weight.numel()
+    matrices = [connector.pooling.q, connector.pooling.out, connector.projector.up, connector.projector.down]
+    once = sum(matrix.weight.numel() for matrix in matrices)
+    return 2.0 * pooled * (once + square * values) + 4.0 * pooled * square * width
 
 
 def _describe(made: VisionLanguage, model: ModelConfig, facts: Facts) -> dict[str, Any]:
@@ -165,6 +180,7 @@ FAMILY = Family(
     names=(),
     describe=_describe,
     tile_cost=_tile_cost,
+    projector_flops=_projector_flops,
     fold=jina_names.fold,
     unfold=jina_names.unfold,
 )

@@ -20,7 +20,7 @@ from train.config import ModelConfig
 from train.data.collate import Images
 from train.data.shards import Facts
 from train.models import language, tower
-from train.models.family import Family, ModelError, described, refuse, size
+from train.models.family import Family, ModelError, described, each_token, refuse, size
 from train.models.vision_language import VisionLanguage
 
 _LAYERS = (-2,)
@@ -108,5 +108,6 @@ FAMILY = Family(
     ),
     describe=_describe,
     tile_cost=_tile_cost,
+    projector_flops=each_token,
     lacks=_lacks,
 )
