@@ -4,6 +4,11 @@
 execution: where to write, how many threads, how often to save; no result depends on it. Tile and patch size, merge,
 vocabulary and the image token are not here: they are read from the manifest of the shards.
 
+Of a model also: `vision.feature_layers` (which layers are read: tower.py), `language.architecture` (qwen3, llama or
+qwen3_moe with `num_experts` and `experts_per_token`, `intermediate_size` being one expert's), `language.head_dim`,
+`vocab_size` (rows of the tables), `extra_vocab_size` (rows more in the embedding than in the head: jina),
+`tie_embeddings`, `rope_theta`, `norm_eps`, and `projector_size` (jina's SwiGLU).
+
     data:
       shards: PATH              # shard folder, or an output folder of the pipeline that holds exactly one
       seed: 0                   # keys the order of every epoch
@@ -15,6 +20,7 @@ vocabulary and the image token are not here: they are read from the manifest of 
       vision: {hidden_size: 128, num_layers: 4, num_heads: 4, intermediate_size: 384}
       language: {hidden_size: 128, num_layers: 4, num_heads: 4, num_kv_heads: 2, intermediate_size: 384}
       init_seed: 0              # the weights before the first step
+      # from: PATH              # first weights of the whole model, or vision.from and language.from (pretrained.py)
     optimiser:
       matrices: muon            # how matrices learn: muon or adamw; all other parameters learn by adamw
       learning_rate: 0.001      # the highest of the schedule
