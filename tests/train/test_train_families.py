@@ -7,7 +7,6 @@ import dataclasses
 import pytest
 import torch
 from tiny_models import LANGUAGE, MODELS, SCHEMES, config, facts, mixed, sample, shuffled
-
 from transformers import DynamicCache
 
 from stages.tiles.jina import Jina
