@@ -206,9 +206,11 @@ def test_a_tower_of_another_depth_is_refused(tmp_path):
 def test_a_folder_without_weights_is_one_line(tmp_path, there):
     if there != "nothing":
         name = "../secret.safetensors" if there == "hostile" else "model-1.safetensors"
-        (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+        save_file({"a": torch.ones(1)}, tmp_path / "secret.safetensors")
     with pytest.raises(WeightsError, match=r"^model\.language\.from: .*(no model\.safetensors|missing)"):
-        filled("llava", **language(tmp_path))
+        filled("llava", **language(tmp_path / "in"))
 
 
 def test_weights_in_several_files_are_read(tmp_path):
@@ -225,6 +227,23 @@ def test_weights_in_several_files_are_read(tmp_path):
     before = pretrained.identity(config("llava", **language(tmp_path)))
     save_file({name: theirs[name] + 1 for name in parts["b.safetensors"]}, tmp_path / "b.safetensors")
     assert pretrained.identity(config("llava", **language(tmp_path))) != before
+
+
+def test_a_lost_head_is_no_tied_one(tmp_path):
+    """Weights without a head, of a model that has one: the embedding must not take its place in silence."""
+    theirs = qwen3(tmp_path, tie_word_embeddings=False)
+    del theirs["lm_head.weight"]
+    save_file(theirs, tmp_path / "model.safetensors")
+    with pytest.raises(WeightsError, match=r"has no head, and its config\.json doesn't say that the embedding is it"):
+        filled("llava", **language(tmp_path, tie_embeddings=False))
+
+
+def test_two_names_of_one_weight_are_refused(tmp_path):
+    theirs = clip(tmp_path)
+    bias = theirs["vision_model.pre_layrnorm.bias"]
+    save_file({**theirs, "pre_layrnorm.bias": bias + 1}, tmp_path / "model.safetensors")
+    with pytest.raises(WeightsError, match=r"are both vision\.pre_layrnorm\.bias; delete one"):
+        filled("llava", **vision(tmp_path))
 
 
 def llava(vocab_size: int = 34) -> LlavaForConditionalGeneration:

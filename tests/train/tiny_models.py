@@ -20,6 +20,8 @@ from stages.tiles.scheme import Scheme
 from train.config import ModelConfig
 from train.data.shards import Facts, ImageSpan, Sample
 
+torch.set_num_threads(1)  # threads that wait for each other cost more than these sizes take
+
 KINDS = {"patch": 30, "row": 31, "start": 32, "end": 33}
 TOKENS = ImageTokens("<p>", "<s>", "</s>", "<r>", {"<p>": 30, "<r>": 31, "<s>": 32, "</s>": 33})
 SCHEMES: dict[str, Scheme] = {
