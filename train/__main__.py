@@ -27,11 +27,12 @@ from train.data.packing import PlanError
 from train.evaluate import questions
 from train.evaluate.questions import QuestionError, Row
 from train.generate import Answerer, PromptError
-from train.models.build import ModelError
+from train.models.family import ModelError
+from train.models.lazy import WeightsError
 from train.run_folder import OutputError
 from train.trainer import TrainingError
 
-_WRONG = (RecipeError, CheckpointError, PlanError, QuestionError, ModelError)
+_WRONG = (RecipeError, CheckpointError, PlanError, QuestionError, ModelError, WeightsError)
 _FAILED = (ManifestError, CollateError, TrainingError, ChatError, BadImage, PromptError, OutputError)
 
 
@@ -74,8 +75,10 @@ def _newest(of: Config) -> Path:
     if found is None:
         raise CheckpointError(f"{of.run.out}: no checkpoint; run `python -m train fit` with this config first")
     folder, record = found
-    # The shards may be gone by now, and answering does not read them.
-    checkpoint.refuse_other(folder, record.identity, checkpoint.identity(of, record.identity["data"]["shards"]))
+    # The shards may be gone by now, and so the first weights, and answering does not read them.
+    theirs = record.identity
+    ours = checkpoint.identity(of, theirs["data"]["shards"], theirs.get("weights"))
+    checkpoint.refuse_other(folder, theirs, ours)
     return folder
 
 

@@ -28,7 +28,7 @@ from train.data.packing import Plan, Rules
 from train.data.shards import Shards
 from train.distributed import gradient
 from train.log import Line, Summary
-from train.models import build
+from train.models import build, pretrained
 from train.optim import optimiser
 
 
@@ -76,7 +76,7 @@ class Run:
         self.pool = ThreadPoolExecutor(config.run.threads, thread_name_prefix="pack")
         self.config, self.shards, self.plan = config, shards, plan
         self.out = Path(config.run.out)
-        self.identity = checkpoint.identity(config, shards.manifest.identity)
+        self.identity = checkpoint.identity(config, shards.manifest.identity, pretrained.identity(config.model))
         self.model = build.build(config.model, shards.facts).train()
         self.optimisers = optimiser.make(self.model, config.optimiser, self.pool)
         self.step, self.position = 0, Position(0, 0)
@@ -84,6 +84,8 @@ class Run:
         self.folder: Path | None = None
         if found := run_folder.newest(self.out):
             self._resume(*found)
+        else:
+            pretrained.load(self.model, config.model, shards.facts)
         self.lines: list[Line] = []
         self._first, self._since = 1, time.perf_counter()
 

@@ -199,7 +199,7 @@ def test_saving_leaves_no_file_open(pool, tmp_path, tokenizer):
 
 def test_what_makes_a_run_another(write_config):
     one = checkpoint.identity(config.load(write_config()), "abc")
-    assert one["data"]["shards"] == "abc" and one.keys() == {"data", "model", "optimiser"}
+    assert one["data"]["shards"] == "abc" and one.keys() == {"data", "model", "optimiser", "weights"}
     same = {"data.shards": "/elsewhere", "run.threads": 3, "run.out": "/tmp/other", "run.log_every": 7}
     assert checkpoint.identity(config.load(write_config(**same)), "abc") == one
     for key, value in {
@@ -209,6 +209,7 @@ def test_what_makes_a_run_another(write_config):
     }.items():
         assert checkpoint.identity(config.load(write_config(**{key: value})), "abc") != one, key
     assert checkpoint.identity(config.load(write_config()), "abd") != one
+    assert checkpoint.identity(config.load(write_config()), "abc", {"model.from": "0"}) != one
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,10 @@ from train.optim.optimiser import learning_rate
     ("changes", "message"),
     [
         ({"data.batchsize": 8}, r"data\.batchsize: unknown key; did you mean 'batch_size'\?"),
-        ({"model.vision.depth": 2}, r"model\.vision\.depth: unknown key; known keys: hidden_size"),
+        (
+            {"model.vision.depth": 2},
+            r"model\.vision\.depth: unknown key; known keys: feature_layers, from, hidden_size",
+        ),
         ({"data.seed": "3"}, r"data\.seed: got '3' \(str\), wanted a whole number"),
         ({"run.threads": True}, r"run\.threads: got True \(bool\), wanted a whole number"),
         ({"optimiser.schedule": "cosin"}, r"optimiser\.schedule: got 'cosin' .*did you mean 'cosine'\?"),
