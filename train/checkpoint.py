@@ -46,14 +46,14 @@ class Record:
 
     identity: dict[str, Any]
     facts: dict[str, Any]
-    plan: str
+    plan: dict[str, Any]
     step: int
     epoch: int
     epoch_step: int
     files: dict[str, str] = field(default_factory=dict)
 
 
-def identity(config: Config, shards: str) -> dict[str, Any]:
+def identity(config: Config, shards: Any) -> dict[str, Any]:
     """What makes one run another: data, model and optimiser, with the shards by their identity, not by their path."""
     data = asdict(config.data) | {"shards": shards}
     return {"data": data, "model": asdict(config.model), "optimiser": asdict(config.optimiser)}
