@@ -54,9 +54,13 @@ class Record:
 
 
 def identity(config: Config, shards: Any) -> dict[str, Any]:
-    """What makes one run another: data, model and optimiser, with the shards by their identity, not by their path."""
+    """What makes one run another: data, model and optimiser, with the shards by their identity, not by their path. As
+    JSON has it, for a checkpoint's comes from there."""
     data = asdict(config.data) | {"shards": shards}
-    return {"data": data, "model": asdict(config.model), "optimiser": asdict(config.optimiser)}
+    found: dict[str, Any] = json.loads(
+        json.dumps({"data": data, "model": asdict(config.model), "optimiser": asdict(config.optimiser)})
+    )
+    return found
 
 
 def name(step: int) -> str:

@@ -61,7 +61,7 @@ from train.optim.optimiser import learning_rate
         ({"data.mixture": {"weights": {"tests": -1}}}, r"data\.mixture: weights\.tests is -1\.0, wanted at least 0"),
         ({"data.mixture": {"caps": 0}}, r"data\.mixture: caps holds 0\.0, wanted more than 0"),
         (
-            {"data.mixture": {"weights": {"test": 1}}},
+            {"data.mixture": {"weights": {}}},
             r"data\.mixture\.weights: the source 'tests' .* has none; name it",
         ),
         (

@@ -102,6 +102,7 @@ class _Drawing:
         weighed, batched = self.streams.units
         self.weighed_per_batched = 1 / float((self.weights * batched / weighed).sum())
         self.tolerance = 0.5 if of.weighed is None else float(of.weighed.max()) / 2
+        self.counted = of.weighed is None and of.batched is not None
         self.taken = np.zeros(len(used), np.int64)
 
     def begin(self, single: bool) -> None:
@@ -120,7 +121,7 @@ class _Drawing:
             self.taken = self._single()
         else:
             allowed = self.behind + self.size
-            self.taken = self._mixed(allowed)
+            self.taken = self._budgeted(allowed) if self.counted else self._mixed(allowed)
             self.behind = allowed - int((self.streams.sums(_BATCHED, self.taken) - before).sum())
         return True
 
@@ -132,12 +133,12 @@ class _Drawing:
         short = self.taken
         for _ in range(_TRIES):
             counts, left = self._at(clock, allowed)
-            if counts is None:
+            if left < 0:
                 high = clock
                 clock = (low + high) / 2
             elif left:
                 low, short = clock, counts
-                clock = min(clock + max(left, 1) * self.weighed_per_batched, (clock + high) / 2)
+                clock = min(clock + left * self.weighed_per_batched, (clock + high) / 2)
             else:
                 apart = self._apart(counts, clock)
                 if best is None or abs(apart) < best[0]:
@@ -150,15 +151,34 @@ class _Drawing:
         self.clock = best[1]
         return best[2]
 
-    def _at(self, clock: float, allowed: int) -> tuple[np.ndarray | None, int]:
-        """Counts at a clock, and the units of the batch that nobody due takes; None: the clock is too far."""
+    def _budgeted(self, allowed: int) -> np.ndarray:
+        """The same where weights are of samples and the batch of tokens: the clock is the number of samples, the
+        largest found whose tokens are allowed."""
+        drawn = int((self.taken - self.origin).sum())
+        low, high = self.clock, np.inf
+        best, clock = self.taken, low + max(1, int(allowed * self.weighed_per_batched))
+        for _ in range(_TRIES):
+            counts, _ = self._at(clock, int(clock) - drawn, _WEIGHED)
+            over = self._batched(counts) - allowed
+            if over <= 0:
+                low, best = clock, counts
+            else:
+                high = clock
+            if high - low <= 1 or not (best < self.limits).any():
+                break
+            clock = max(low + 1, min(high - 1, clock - round(over * self.weighed_per_batched)))
+        self.clock = low
+        return best
+
+    def _at(self, clock: float, allowed: int, kind: int = _BATCHED) -> tuple[np.ndarray, int]:
+        """Counts at a clock, and the units that nobody due takes; below 0: the clock is too far."""
         floor = self.streams.reached(_WEIGHED, self.weights * clock + self.origin)
         counts = np.minimum(np.maximum(floor, self.taken), self.limits)
-        left = allowed - self._batched(counts)
+        left = allowed - int((self.streams.sums(kind, counts) - self.streams.sums(kind, self.taken)).sum())
         if left < 0:
-            return None, 0
+            return counts, left
         may = np.flatnonzero((counts == floor) & (counts < self.limits))
-        due = self._due(may, counts[may] + 1)
+        due = self._due(may, counts[may] + 1, kind)
         sums = np.cumsum(due[1])
         number = int(np.searchsorted(sums, left, "right"))
         counts[due[0][:number]] += 1
@@ -166,18 +186,18 @@ class _Drawing:
         full = number < len(may) or not (counts < self.limits).any()
         return counts, 0 if full else left
 
-    def _due(self, sources: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Sources by when they are due to come to such counts, and the units of the batch of each one's last draw."""
+    def _due(self, sources: np.ndarray, counts: np.ndarray, kind: int) -> tuple[np.ndarray, np.ndarray]:
+        """Sources by when they are due to come to such counts, and the units of each one's last draw."""
         when = (self.streams.sums(_WEIGHED, counts, sources) - self.origin[sources]) / self.weights[sources]
         by = np.argsort(when, kind="stable")
         sources, counts = sources[by], counts[by]
-        sums = [self.streams.sums(_BATCHED, counts - back, sources) for back in (0, 1)]
+        sums = [self.streams.sums(kind, counts - back, sources) for back in (0, 1)]
         return sources, sums[0] - sums[1]
 
     def _filled_up(self, counts: np.ndarray, allowed: int) -> np.ndarray:
         """The step's rest from whoever is due, one by one: where limits end the shares."""
         while (may := np.flatnonzero(counts < self.limits)).size:
-            first, sizes = self._due(may, counts[may] + 1)
+            first, sizes = self._due(may, counts[may] + 1, _BATCHED)
             if self._batched(counts) + sizes[0] > allowed:
                 break
             counts = counts.copy()

@@ -45,8 +45,8 @@ class Shares:
 
 def shares(mixture: Mixture, of: Amounts, epochs: int | None, batched: int | None) -> Shares:
     """For a run of so many epochs, or of so many units of the batch. Raises PlanError."""
-    caps = np.array([_cap(mixture, name) for name in of.names])
     _known(mixture, of.names)
+    caps = np.array([_cap(mixture, name) for name in of.names])
     limits = np.minimum(np.floor(caps * of.samples), _ENDLESS).astype(np.int64)
     if mixture.weights is not None:
         asked = wanted = np.array([_weight(mixture.weights, name, mixture.by) for name in of.names], float)

@@ -50,8 +50,8 @@ class Streams:
             return clipped
         within = whole - self._before(kind)
         keys = np.arange(len(whole)) * self._strides[kind] + np.clip(within, -1, self._strides[kind] - 2)
-        found: np.ndarray = self.base + np.searchsorted(sums, keys, "right") - self.starts
-        return found - (within < 0)
+        found: np.ndarray = self.base + np.searchsorted(sums, keys, "right") - self.starts - (within < 0)
+        return found
 
     def sums(self, kind: int, counts: np.ndarray, sources: np.ndarray | None = None) -> np.ndarray:
         """The units of the first so many draws of each source, or of some."""
