@@ -20,7 +20,7 @@ _GIB = 2**30
 
 def made(config: Config, plan: Plan, shards: AnyShards, tflops: float, mfu: float, ranks: int) -> dict[str, Any]:
     """All of it. Hours are FLOPs / (`tflops` x `mfu` x `ranks`)."""
-    run, packs = realised.amounts(plan, shards), realised.packing(plan)
+    run, packs = realised.both(plan, shards)
     model = estimate.shell(config, shards.facts)
     flops = estimate.flops(model, config, shards.facts, run)
     memory = estimate.memory(model, config, shards.facts, run, packs)

@@ -30,7 +30,7 @@ def planned(path, capsys, *options: str) -> dict:
     [
         {"data.epochs": 1},
         {"data.epochs": None, "data.steps": 5},
-        {"data.batch_size": None, "data.batch_tokens": 400},
+        {"data.batch_size": None, "data.batch_tokens": 400, "data.epochs": 1},
         {"data.mixture": {"unit": "targets", "by": "subset", "repeats": {"tests/tests": 2}}, "data.epochs": 1},
         {"data.epochs": None, "data.schedule": [{"steps": 2, "batches": "single"}, {"steps": 3, "batches": "mixed"}]},
     ],

@@ -41,7 +41,32 @@ class Packing:
 
 
 def amounts(plan: Plan, shards: AnyShards) -> Amounts:
-    drawn = draws(plan)
+    return _amounts(plan, shards, draws(plan)[0])
+
+
+def both(plan: Plan, shards: AnyShards) -> tuple[Amounts, Packing]:
+    drawn, some = draws(plan, _STEPS)
+    return _amounts(plan, shards, drawn), _packing(plan, some)
+
+
+def draws(plan: Plan, looked_at: int = 0) -> tuple[np.ndarray, list[np.ndarray]]:
+    """How often each sample is drawn in the run: [samples]; and so many steps of the first epoch."""
+    count, epoch = len(plan.packer.num_tokens), min(plan.total, plan.draws.steps_per_epoch)
+    wanted = set(np.linspace(0, epoch - 1, min(looked_at, epoch)).astype(int).tolist())
+    whole = isinstance(plan.draws, Shuffled) and plan.draws.epochs
+    drawn, found = np.full(count, whole or 0, np.int64), []
+    last = max(wanted, default=-1)
+    for number, samples in enumerate(plan.draws.steps(0)):
+        if whole and number > last:
+            break
+        if not whole:
+            np.add.at(drawn, samples, 1)
+        if number in wanted:
+            found.append(samples)
+    return drawn, found
+
+
+def _amounts(plan: Plan, shards: AnyShards, drawn: np.ndarray) -> Amounts:
     columns = [shards.num_tokens, shards.num_target_tokens, shards.num_tiles]
     weights = [None, *columns, np.square(shards.num_tokens, dtype=np.int64)]
     return Amounts(*(_by_source(plan, drawn, column) for column in weights))
@@ -53,20 +78,7 @@ def _by_source(plan: Plan, drawn: np.ndarray, column: np.ndarray | None) -> np.n
     return np.bincount(codes, weights, minlength=len(names))
 
 
-def draws(plan: Plan) -> np.ndarray:
-    """How often each sample is drawn in the run: [samples]."""
-    count = len(plan.packer.num_tokens)
-    if isinstance(plan.draws, Shuffled) and plan.draws.epochs is not None:
-        return np.full(count, plan.draws.epochs, np.int64)
-    drawn = np.zeros(count, np.int64)
-    for samples in plan.draws.steps(0):
-        np.add.at(drawn, samples, 1)
-    return drawn
-
-
-def packing(plan: Plan) -> Packing:
-    wanted = np.unique(np.linspace(0, plan.total - 1, min(_STEPS, plan.total)).astype(int)).tolist()
-    found = [samples for number, samples in enumerate(plan.draws.steps(0)) if number in set(wanted)]
+def _packing(plan: Plan, found: list[np.ndarray]) -> Packing:
     packs = [plan.packer.packs(samples) for samples in found]
     flat = [np.array(pack) for step in packs for pack in step]
     tokens = [int(plan.packer.num_tokens[pack].sum()) for pack in flat]
