@@ -87,6 +87,17 @@ def test_repeats_are_exact(lengths, epochs, repeats, batch):
     assert len(sizes) == plan.total and min(sizes) > 0
     if "batch_size" in batch:
         assert set(sizes[:-1]) <= {batch["batch_size"]}
+    taken = by_source(plan, np.ones(sum(lengths))).cumsum(0)
+    assert np.abs(taken - taken.sum(1, keepdims=True) * wanted / sum(wanted)).max() < 1 + 1e-6
+
+
+def test_a_source_that_ends_a_sample_early_holds_nobody_back():
+    """A draw at its very share is not taken ahead, and who is at its limit does not move the clock."""
+    repeats = {"a": 0.0, "b": 2.5, "c": 0.0, "d": 1.0, "e": 1.0, "f": 0.3}
+    plan = planned(corpus([111, 424, 5, 14, 9, 7]), epochs=3, batch_size=3, mixture_repeats=repeats)
+    taken = by_source(plan, np.ones(570)).cumsum(0)
+    wanted = np.array([0, 3180, 0, 42, 27, 6])
+    assert np.abs(taken - taken.sum(1, keepdims=True) * wanted / 3255).max() < 1 and (taken[-1] == wanted).all()
 
 
 @given(st.lists(st.integers(1, 40), max_size=7), WEIGHTS, st.floats(1.0, 3.0), st.integers(0, 9))

@@ -3,7 +3,8 @@
 Mixed steps. A clock runs in units of the weights. At every step each source has had either the draws that fit into its
 weight times the clock, or one more; who has one more is decided by who is due first (earliest deadline first, which for
 units of one sample each keeps every source within one sample of its share, whatever the weights). For units of tokens
-the clock is where the units drawn so far have come to: shares are kept to the tokens of a sample.
+the clock is where the units drawn so far have come to: each source is within one sample's tokens of its share by the
+clock, and the clock within about as much of what was drawn.
 
 Single steps. Each step has the samples of one source: the one due first, of those whose share is not yet reached.
 Shares are kept to one step then. Each phase of a schedule counts its shares from its own beginning; the sources go on
@@ -30,6 +31,7 @@ from train.data.streams import Sizes, Streams
 
 _WEIGHED, _BATCHED = 0, 1
 _TRIES = 24
+_EXACT = 1e-6  # of a unit: what products of weights and clocks may be off
 
 
 @dataclass(frozen=True)
@@ -172,12 +174,15 @@ class _Drawing:
 
     def _at(self, clock: float, allowed: int, kind: int = _BATCHED) -> tuple[np.ndarray, int]:
         """Counts at a clock, and the units that nobody due takes; below 0: the clock is too far."""
-        floor = self.streams.reached(_WEIGHED, self.weights * clock + self.origin)
+        units = self.weights * clock + self.origin
+        floor = self.streams.reached(_WEIGHED, units + _EXACT)
         counts = np.minimum(np.maximum(floor, self.taken), self.limits)
         left = allowed - int((self.streams.sums(kind, counts) - self.streams.sums(kind, self.taken)).sum())
         if left < 0:
             return counts, left
         may = np.flatnonzero((counts == floor) & (counts < self.limits))
+        # a source that stands at its share to the unit has nothing begun that could be taken ahead
+        may = may[self.streams.sums(_WEIGHED, counts[may], may) < units[may] - _EXACT]
         due = self._due(may, counts[may] + 1, kind)
         sums = np.cumsum(due[1])
         number = int(np.searchsorted(sums, left, "right"))
@@ -209,12 +214,12 @@ class _Drawing:
         return int((self.streams.sums(_BATCHED, counts) - self.streams.sums(_BATCHED, self.taken)).sum())
 
     def _apart(self, counts: np.ndarray, clock: float) -> float:
-        """How far the units drawn are from the clock, by the sources that still have samples."""
-        open_ = counts < self.limits
-        if not open_.any():
+        """How far the units drawn are from the clock, by the sources whose limits do not hold them back."""
+        units = self.streams.sums(_WEIGHED, counts) - self.origin
+        free = (counts < self.limits) | (units > self.weights * clock)
+        if not free.any():
             return 0.0
-        units = (self.streams.sums(_WEIGHED, counts) - self.origin)[open_].sum()
-        return float(units / self.weights[open_].sum() - clock)
+        return float(units[free].sum() / self.weights[free].sum() - clock)
 
     def _single(self) -> np.ndarray:
         """Counts after a step of one source."""
