@@ -68,13 +68,13 @@ def _filled(of: Amounts, wanted: np.ndarray, passes: np.ndarray, batched: int) -
     """Units of each source in the run: as wanted, except for those that reach their most passes and stay there."""
     full = np.zeros(len(wanted), bool)
     while True:
-        there = int((of.batched * passes)[full].sum())
+        there = float((of.batched * passes)[full].sum())
         free = ~full & (wanted > 0)
         each = wanted * of.batched / np.maximum(of.weighed, 1)
         if not free.any():
-            if there < batched:
+            if round(there) < batched:
                 raise PlanError(
-                    f"data.mixture.caps: the run draws {batched:,} of the batch's unit, the caps allow {there:,}; "
+                    f"data.mixture.caps: the run draws {batched:,} of the batch's unit, the caps allow {there:,.0f}; "
                     "raise them, or train for less"
                 )
             return np.where(wanted > 0, of.weighed * passes, 0.0)
