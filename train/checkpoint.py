@@ -48,14 +48,14 @@ class Record:
 
     identity: dict[str, Any]
     facts: dict[str, Any]
-    plan: str
+    plan: dict[str, Any]
     step: int
     epoch: int
     epoch_step: int
     files: dict[str, str] = field(default_factory=dict)
 
 
-def identity(config: Config, shards: str, weights: Mapping[str, str] | None = None) -> dict[str, Any]:
+def identity(config: Config, shards: Any, weights: Mapping[str, str] | None = None) -> dict[str, Any]:
     """What makes one run another: data, model and optimiser, with the shards by their identity, not by their path, and
     the folders of first weights by the hashes of their files."""
     data = asdict(config.data) | {"shards": shards}

@@ -11,9 +11,10 @@ qwen3_moe with `num_experts` and `experts_per_token`, `intermediate_size` being 
 
     data:
       shards: PATH              # shard folder, or an output folder of the pipeline that holds exactly one
+                                # or several: a list, or names and paths; names then stand before their sources'
       seed: 0                   # keys the order of every epoch
-      epochs: 10
-      batch_size: 64            # samples per step
+      epochs: 10                # or `steps: 60000`, or a `schedule`
+      batch_size: 64            # samples per step; or `batch_tokens`: as many samples as come to so many tokens
       max_tokens_per_pack: 2048 # a step is cut into packs of at most this many tokens; one forward each
     model:
       family: internvl_siglip   # or llava, jina: which tower, connector and weights' names (train/models/)
@@ -33,6 +34,19 @@ qwen3_moe with `num_experts` and `experts_per_token`, `intermediate_size` being 
       threads: 2                # packs computed side by side
       checkpoint_every: 100     # steps
       log_every: 10             # steps between printed lines; log.jsonl has every step
+
+Also in `data`, all of them optional; `python -m train plan CONFIG` shows what they come to:
+
+    group_by: modality          # length or modality: batches as HF's and LLaVA's samplers make them
+    mixture:
+      by: source                # or subset: what the names below are, `source` or `source/subset`
+      unit: samples             # samples, tokens or targets: what weights are shares of
+      weights: {a: 3, b: 1}     # kept at every step; every source is named, 0 leaves one out
+      repeats: {a: 2}           # in place of weights: passes over a source in an epoch; 1 where none is named
+      caps: 4                   # most passes over a source in the whole run, or by name; the others get what is above
+    schedule:                   # in place of epochs and steps
+      - {steps: 30000, batches: single}  # each step of one source
+      - {steps: 30000, batches: mixed}
 """
 
 from __future__ import annotations
@@ -52,17 +66,57 @@ FamilyName = Literal["internvl_siglip", "llava", "jina"]
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    shards: str
-    seed: int
-    epochs: int
-    batch_size: int
-    max_tokens_per_pack: int
+class Mixture:
+    by: Literal["source", "subset"] = "source"
+    unit: Literal["samples", "tokens", "targets"] = "samples"
+    weights: dict[str, float] | None = None
+    repeats: dict[str, float] | None = None
+    caps: float | dict[str, float] | None = None
 
     def __post_init__(self) -> None:
-        _path(self, "shards")
+        if self.weights is not None and self.repeats is not None:
+            raise ValueError("it has weights and repeats; keep one of them")
+        for name in ("weights", "repeats"):
+            for source, value in (getattr(self, name) or {}).items():
+                if not 0 <= value <= _MOST:
+                    raise ValueError(f"{name}.{source} is {value}, wanted at least 0")
+        for value in self.caps.values() if isinstance(self.caps, dict) else [self.caps]:
+            if value is not None and not 0 < value <= _MOST:
+                raise ValueError(f"caps holds {value}, wanted more than 0")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """So many steps with batches of one kind."""
+
+    steps: int
+    batches: Literal["mixed", "single"]
+
+    def __post_init__(self) -> None:
+        _within(self, 1, _MOST, "steps")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    shards: str | tuple[str, ...] | dict[str, str]
+    seed: int
+    max_tokens_per_pack: int
+    epochs: int | None = None
+    steps: int | None = None
+    batch_size: int | None = None
+    batch_tokens: int | None = None
+    group_by: Literal["length", "modality"] | None = None
+    mixture: Mixture | None = None
+    schedule: tuple[Phase, ...] = ()
+
+    def __post_init__(self) -> None:
+        _paths(self, "shards")
         _within(self, 0, _MOST, "seed")
-        _within(self, 1, _MOST, "epochs", "batch_size", "max_tokens_per_pack")
+        _within(self, 1, _MOST, "max_tokens_per_pack")
+        _one_of(self, "epochs", "steps", "schedule")
+        _one_of(self, "batch_size", "batch_tokens")
+        if self.group_by and (self.batch_tokens or self.mixture or self.schedule):
+            raise ValueError("group_by goes with batch_size, and with neither mixture nor schedule; take it out")
 
 
 @dataclass(frozen=True)
@@ -225,16 +279,43 @@ def _weights(config: Any) -> None:
         _path(config, "from_")
 
 
+def _one_of(config: Any, *names: str) -> None:
+    """Exactly one is there, and it is a number from 1 on or a list."""
+    given = [name for name in names if getattr(config, name) not in (None, ())]
+    if len(given) != 1:
+        found = f"has {' and '.join(given)}" if given else "has none"
+        raise ValueError(f"{found} of {', '.join(names)}; wanted exactly one of them")
+    if isinstance(getattr(config, given[0]), int):
+        _within(config, 1, _MOST, given[0])
+
+
 def _path(config: Any, name: str) -> None:
     """A place that can be one; `~` is the home folder."""
+    object.__setattr__(config, name, _place(name, getattr(config, name)))  # frozen, and not yet seen by anyone
+
+
+def _paths(config: Any, name: str) -> None:
+    """The same of one, of a list, or by names."""
     value = getattr(config, name)
+    if isinstance(value, str):
+        return _path(config, name)
+    if not value:
+        raise ValueError(f"{name} is empty, wanted the path of a folder")
+    found = (
+        {key: _place(f"{name}.{key}", path) for key, path in value.items()}
+        if isinstance(value, dict)
+        else tuple(_place(f"{name}[{number}]", path) for number, path in enumerate(value))
+    )
+    object.__setattr__(config, name, found)
+
+
+def _place(name: str, value: str) -> str:
     if not value.strip() or not value.isprintable():
         raise ValueError(f"{name.rstrip('_')} is {value!r}, wanted the path of a folder")
     try:
-        place = str(Path(value).expanduser())
+        return str(Path(value).expanduser())
     except RuntimeError:
         raise ValueError(f"{name.rstrip('_')} is {value!r}, and there is no such home folder") from None
-    object.__setattr__(config, name, place)  # frozen, and not yet seen by anyone
 
 
 def _multiple(config: Any, name: str, of: str) -> None:

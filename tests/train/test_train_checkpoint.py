@@ -64,7 +64,7 @@ def made(pool, seed: int, steps: int = 0):
 
 
 def record(step: int = 3) -> Record:
-    return Record({"data": {"seed": 1}}, {"vocab_size": 7}, "plan", step, 1, 2)
+    return Record({"data": {"seed": 1}}, {"vocab_size": 7}, {"seed": 1}, step, 1, 2)
 
 
 def save(out: Path, tokenizer: dict[str, Path], pool, step: int = 3) -> Path:
