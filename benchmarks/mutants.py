@@ -116,7 +116,7 @@ TESTS = {
     "train/data/realised.py": "train_plan_command train_mixture",
     "train/data/shard_file.py": "train_shards",
     "train/data/shards.py": "train_shards",
-    "train/data/streams.py": "train_mixture",
+    "train/data/streams.py": "train_streams train_mixture",
     "train/distributed/gradient.py": "train_gradient",
     "train/log.py": "train_log",
     "train/optim/optimiser.py": "train_optimiser",

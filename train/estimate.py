@@ -61,11 +61,8 @@ def memory(model: VisionLanguage, config: Config, facts: Facts, run: Amounts, pa
     targets = tokens * float(run.targets.sum()) / float(run.tokens.sum())
     text = sum(width for width, vision in _widths(model, facts) if not vision)
     vision = sum(width for width, vision in _widths(model, facts) if vision)
-    kept = (
-        text * tokens
-        + vision * packs.most_tiles * int(model.vision.embeddings.num_positions)
-        + 2 * facts.vocab_size * targets
-    )
+    embeddings: Any = model.vision.embeddings
+    kept = text * tokens + vision * packs.most_tiles * embeddings.num_positions + 2 * facts.vocab_size * targets
     packs_at_once = config.run.threads
     return Memory(*(_BYTES * int(number) for number in (sum(sizes), sum(sizes), moments, packs_at_once * kept)))
 
