@@ -4,6 +4,8 @@ A key nobody declared is an error that names the nearest declared one; a value o
 what it got and wanted. Nothing is converted silently, except a whole number where a float is declared. Errors are one
 line each, because they are printed as they are (exit code 2, no traceback).
 
+A field whose name ends in `_` has the key without it: `from_` is `from`, a word that Python keeps for itself.
+
 Of a union, the value takes the first member that has its shape: `str | tuple[str, ...]`, `Params | Literal["off"]`.
 Several dataclasses in one union are told apart by their tag, which has to be given: the field that each declares as a
 Literal of one text of its own, such as `scheme: Literal["internvl"] = "internvl"`.
@@ -48,7 +50,7 @@ def build(cls: type[T], mapping: Any, where: str = "") -> T:
     if missing:
         raise _error(_join(where, missing[0]), "missing, and it has no default")
     try:
-        return cls(**values)
+        return cls(**{declared[name].name: value for name, value in values.items()})
     except RecipeError:
         raise
     except ValueError as error:
@@ -65,6 +67,7 @@ def unknown(where: str, key: Any, known: Iterable[str]) -> str:
 class _Field(NamedTuple):
     """What a dataclass declares of one field."""
 
+    name: str
     hint: Any
     required: bool
 
@@ -78,7 +81,7 @@ def _is_plainly(cls: type, mapping: Mapping[Any, Any]) -> bool:
 @functools.cache
 def _plain(cls: type) -> dict[str, tuple[type, ...]] | None:
     """The types of a dataclass's fields; None for one with others, or that checks what it is given."""
-    found = {name: _simple(field.hint) for name, field in _declared(cls).items()}
+    found = {key: _simple(field.hint) if key == field.name else None for key, field in _declared(cls).items()}
     return None if hasattr(cls, "__post_init__") or None in found.values() else found  # type: ignore[return-value]
 
 
@@ -89,9 +92,9 @@ def _simple(hint: Any) -> tuple[type, ...] | None:
 
 @functools.cache
 def _declared(cls: type) -> dict[str, _Field]:
-    """The fields of a dataclass by name. Read once: resolving hints takes longer than building a value."""
-    hints = typing.get_type_hints(cls)
-    return {field.name: _Field(hints[field.name], _required(field)) for field in dataclasses.fields(cls) if field.init}
+    """The fields of a dataclass by key. Read once: resolving hints takes longer than building a value."""
+    hints, fields = typing.get_type_hints(cls), [field for field in dataclasses.fields(cls) if field.init]
+    return {f.name.removesuffix("_"): _Field(f.name, hints[f.name], _required(f)) for f in fields}
 
 
 def _required(field: dataclasses.Field[Any]) -> bool:

@@ -1,5 +1,6 @@
 """The trainer's commands.
 
+    python -m train plan CONFIG          steps, packs, mixture; estimates of memory and hours; nothing is trained
     python -m train fit CONFIG           train from shards; started again it continues, finished it does nothing
     python -m train generate CONFIG ...  answer questions with the newest checkpoint of that config
 
@@ -19,19 +20,21 @@ from schemas.manifest import ManifestError
 from schemas.strict import RecipeError
 from stages.chat import ChatError
 from stages.images.rules import BadImage
-from train import checkpoint, config, log, run_folder, trainer
+from train import checkpoint, config, log, plan_report, run_folder, trainer
 from train.checkpoint import CheckpointError
 from train.config import Config
 from train.data.collate import CollateError
+from train.data.folders import open_shards
 from train.data.packing import PlanError
 from train.evaluate import questions
 from train.evaluate.questions import QuestionError, Row
 from train.generate import Answerer, PromptError
-from train.models.build import ModelError
+from train.models.family import ModelError
+from train.models.lazy import WeightsError
 from train.run_folder import OutputError
 from train.trainer import TrainingError
 
-_WRONG = (RecipeError, CheckpointError, PlanError, QuestionError, ModelError)
+_WRONG = (RecipeError, CheckpointError, PlanError, QuestionError, ModelError, WeightsError)
 _FAILED = (ManifestError, CollateError, TrainingError, ChatError, BadImage, PromptError, OutputError)
 
 
@@ -56,6 +59,12 @@ def fit(of: Config, _: argparse.Namespace) -> None:
     print(f"{log.in_words(summary)}; {Path(of.run.out) / summary.checkpoint}")
 
 
+def plan(of: Config, options: argparse.Namespace) -> None:
+    shards = open_shards(of.data.shards)
+    made = trainer.make_plan(of, shards)
+    plan_report.show(plan_report.made(of, made, shards, options.tflops, options.mfu, options.ranks), options.json)
+
+
 def generate(of: Config, options: argparse.Namespace) -> None:
     folder = _newest(of)
     rows, base = _rows(options)
@@ -74,8 +83,10 @@ def _newest(of: Config) -> Path:
     if found is None:
         raise CheckpointError(f"{of.run.out}: no checkpoint; run `python -m train fit` with this config first")
     folder, record = found
-    # The shards may be gone by now, and answering does not read them.
-    checkpoint.refuse_other(folder, record.identity, checkpoint.identity(of, record.identity["data"]["shards"]))
+    # The shards may be gone by now, and so the first weights, and answering does not read them.
+    theirs = record.identity
+    ours = checkpoint.identity(of, theirs["data"]["shards"], theirs.get("weights"))
+    checkpoint.refuse_other(folder, theirs, ours)
     return folder
 
 
@@ -102,17 +113,42 @@ def _parser() -> argparse.ArgumentParser:
     name = "tessera-train" if Path(sys.argv[0]).name == "tessera-train" else "python -m train"
     parser = _Parser(name, description="Train a vision-language model from shards, and ask it questions.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    for command, text in ((fit, "train from shards"), (generate, "answer questions with the newest checkpoint")):
-        sub = commands.add_parser(command.__name__, help=text)
+    texts = {
+        plan: "what a config comes to, before anything is trained",
+        fit: "train from shards",
+        generate: "answer questions with the newest checkpoint",
+    }
+    subs = {}
+    for command, text in texts.items():
+        sub = subs[command.__name__] = commands.add_parser(command.__name__, help=text)
         sub.add_argument("config", type=Path, metavar="CONFIG")
         sub.set_defaults(command=command)
+    _of_plan(subs["plan"])
+    _of_generate(subs["generate"])
+    return parser
+
+
+def _of_plan(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--tflops", type=_above_zero, default=989.0, metavar="X", help="TFLOP/s of a device; default 989")
+    sub.add_argument("--mfu", type=_above_zero, default=0.4, metavar="X", help="share of them in use; default 0.4")
+    sub.add_argument("--ranks", type=_positive, default=1, metavar="N", help="devices; default 1")
+    sub.add_argument("--json", action="store_true", help="everything as JSON")
+
+
+def _of_generate(sub: argparse.ArgumentParser) -> None:
     what = sub.add_mutually_exclusive_group()
     what.add_argument("--questions", type=Path, metavar="FILE.jsonl", help="rows of image, question, answer?, kind?")
     what.add_argument("--question", metavar="TEXT", help="one question")
     sub.add_argument("--image", type=Path, action="append", default=[], help="an image of --question; may be repeated")
     sub.add_argument("--limit", type=_positive, metavar="N", help="only the first N questions")
     sub.add_argument("--out", type=Path, metavar="FILE", help="predictions; default: predictions.jsonl in run.out")
-    return parser
+
+
+def _above_zero(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"got {text}, wanted more than 0")
+    return number
 
 
 def _positive(text: str) -> int:

@@ -2,6 +2,7 @@
 
     <out>/step-000120/
       model.safetensors       weights
+      unread.safetensors      pretrained weights of layers that nothing reads, if there are any
       optimiser.safetensors   their state, by the name of the parameter
       checkpoint.json         identity (data, model, optimiser), facts of the shards, plan, position, hash of every file
       tokenizer/              copy of the shards' tokenizer and chat template
@@ -28,9 +29,10 @@ from torch.optim import Optimizer
 from schemas import strict
 from schemas.identity import fingerprint
 from schemas.manifest import hash_file
-from train.config import Config
+from train.config import Config, ModelConfig
 
-RECORD, WEIGHTS, OPTIMISER, TOKENIZER = "checkpoint.json", "model.safetensors", "optimiser.safetensors", "tokenizer"
+RECORD, WEIGHTS, UNREAD = "checkpoint.json", "model.safetensors", "unread.safetensors"
+OPTIMISER, TOKENIZER = "optimiser.safetensors", "tokenizer"
 
 Files = Mapping[str, Path]  # name in the tokenizer's folder -> where the file lies now
 
@@ -46,17 +48,30 @@ class Record:
 
     identity: dict[str, Any]
     facts: dict[str, Any]
-    plan: str
+    plan: dict[str, Any]
     step: int
     epoch: int
     epoch_step: int
     files: dict[str, str] = field(default_factory=dict)
 
 
-def identity(config: Config, shards: str) -> dict[str, Any]:
-    """What makes one run another: data, model and optimiser, with the shards by their identity, not by their path."""
+def identity(config: Config, shards: Any, weights: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What makes one run another: data, model and optimiser, with the shards by their identity, not by their path, and
+    the folders of first weights by the hashes of their files."""
     data = asdict(config.data) | {"shards": shards}
-    return {"data": data, "model": asdict(config.model), "optimiser": asdict(config.optimiser)}
+    found = {"data": data, "model": described(config.model), "optimiser": asdict(config.optimiser)}
+    found["weights"] = dict(weights or {})
+    return dict(json.loads(json.dumps(found)))  # as it will be read
+
+
+def described(model: ModelConfig) -> dict[str, Any]:
+    """The model's section of an identity."""
+    return dict(json.loads(json.dumps(_without_places(asdict(model)))))
+
+
+def _without_places(model: dict[str, Any]) -> dict[str, Any]:
+    """A model's section without the folders that its first weights came from."""
+    return {k: _without_places(v) if isinstance(v, dict) else v for k, v in model.items() if k != "from_"}
 
 
 def name(step: int) -> str:
@@ -104,6 +119,8 @@ def write(draft: Path, record: Record, model: nn.Module, optimisers: Sequence[Op
     write_record(draft, record)
     flush(draft / RECORD, draft)
     save_model(model, str(draft / WEIGHTS))
+    if unread := getattr(model, "unread", None):
+        save_file(unread, draft / UNREAD)
     save_file(_optimiser_state(model, optimisers), draft / OPTIMISER)
     for name, file in tokenizer.items():
         (draft / TOKENIZER / name).parent.mkdir(parents=True, exist_ok=True)
@@ -121,11 +138,13 @@ def write_record(folder: Path, record: Record) -> None:
 
 
 def load(folder: Path, model: nn.Module) -> None:
-    """Weights; a missing, unexpected or differently shaped one is refused."""
+    """Weights; a missing, unexpected or differently shaped one is refused. Unread ones are only carried along."""
     try:
         load_model(model, str(folder / WEIGHTS), strict=True)
     except RuntimeError as error:
         raise CheckpointError(f"{folder / WEIGHTS}: the weights of another model ({_line(error)})") from None
+    if (folder / UNREAD).is_file():
+        model.unread = load_file(folder / UNREAD)
 
 
 def load_optimisers(folder: Path, model: nn.Module, optimisers: Sequence[Optimizer]) -> None:

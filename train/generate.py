@@ -26,7 +26,7 @@ from stages.images.rules import BadImage, open_rgb
 from stages.tiles.scheme import NoGrid
 from train import checkpoint
 from train.config import ModelConfig
-from train.data.collate import check, cut_tiles
+from train.data.collate import check, images
 from train.data.shards import Facts, ImageSpan, Sample
 from train.models import build
 
@@ -97,16 +97,14 @@ class Answerer:
     def _greedy(self, samples: Sequence[Sample]) -> list[list[int]]:
         """Samples of one length -> the ids after each, up to its first stop id."""
         ids_BT = torch.from_numpy(np.stack([sample.input_ids for sample in samples]))
-        positions = (ids_BT.flatten() == self.facts.image_token_id).nonzero()[:, 0]
-        tiles = torch.from_numpy(cut_tiles(samples, self.facts.scheme))
-        cache, embeddings = DynamicCache(), self.model.embed(ids_BT, positions, tiles)
+        cache, embeddings = DynamicCache(), self.model.embed(ids_BT, images(samples, self.facts))
         new: list[torch.Tensor] = []
         open_B = torch.ones(len(samples), dtype=torch.bool)
         while open_B.any() and len(new) < MAX_NEW_TOKENS:
             next_B = self.model.next_logits(embeddings, cache).argmax(-1)
             new.append(next_B)
             open_B &= ~torch.isin(next_B, self._stops)
-            embeddings = self.model.language.get_input_embeddings()(next_B[:, None])
+            embeddings = self.model.embedding(next_B[:, None])
         return [_until(row, self._stops.tolist()) for row in torch.stack(new, 1).tolist()]
 
 

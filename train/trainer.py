@@ -19,16 +19,17 @@ from pathlib import Path
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from train import checkpoint, log, run_folder
+from train import checkpoint, log, plan_report, run_folder
 from train.checkpoint import Record
 from train.config import Config
 from train.data import loader
-from train.data.loader import Position, Step
-from train.data.packing import Plan, Rules
-from train.data.shards import Shards
+from train.data import plan as planning
+from train.data.folders import AnyShards, open_shards
+from train.data.loader import Step
+from train.data.plan import Plan, Position
 from train.distributed import gradient
 from train.log import Line, Summary
-from train.models import build
+from train.models import build, pretrained
 from train.optim import optimiser
 
 
@@ -39,7 +40,7 @@ class TrainingError(RuntimeError):
 def fit(config: Config, watch: Callable[[Line], None] | None = None) -> Summary:
     """Train to the end of the last epoch and return the summary. `watch` is called after every step."""
     out = Path(config.run.out)
-    shards = Shards(config.data.shards)
+    shards = open_shards(config.data.shards)
     plan = make_plan(config, shards)
     with run_folder.lock(out):
         run = Run(config, shards, plan)
@@ -51,7 +52,7 @@ def fit(config: Config, watch: Callable[[Line], None] | None = None) -> Summary:
             print(f"continuing from {run.folder}", flush=True)
         run.start()
         with run.pool, log.Show(run.total, config.run.log_every) as show:
-            for step in loader.steps(shards, plan, config.data.epochs, run.position):
+            for step in loader.steps(shards, plan, run.position):
                 line = run.advance(step)
                 show(line)
                 if run.step % config.run.checkpoint_every == 0 or run.step == run.total:
@@ -61,29 +62,28 @@ def fit(config: Config, watch: Callable[[Line], None] | None = None) -> Summary:
         return run.summarise()
 
 
-def make_plan(config: Config, shards: Shards) -> Plan:
-    token_cost, tile_cost = build.costs(config.model, shards.facts)
-    data = config.data
-    rules = Rules(data.seed, data.batch_size, data.max_tokens_per_pack, token_cost, tile_cost)
-    return Plan(shards.num_tokens, shards.num_tiles, rules)
+def make_plan(config: Config, shards: AnyShards) -> Plan:
+    return planning.make(config.data, shards, *build.costs(config.model, shards.facts))
 
 
 class Run:
     """Model, optimiser and position of one run; resumed from the newest checkpoint if there is one."""
 
-    def __init__(self, config: Config, shards: Shards, plan: Plan) -> None:
+    def __init__(self, config: Config, shards: AnyShards, plan: Plan) -> None:
         torch.set_num_threads(1)  # see distributed/gradient.py
         self.pool = ThreadPoolExecutor(config.run.threads, thread_name_prefix="pack")
         self.config, self.shards, self.plan = config, shards, plan
         self.out = Path(config.run.out)
-        self.identity = checkpoint.identity(config, shards.manifest.identity)
+        self.identity = checkpoint.identity(config, shards.identity, pretrained.identity(config.model))
         self.model = build.build(config.model, shards.facts).train()
         self.optimisers = optimiser.make(self.model, config.optimiser, self.pool)
         self.step, self.position = 0, Position(0, 0)
-        self.total = plan.steps_per_epoch * config.data.epochs
+        self.total = plan.total
         self.folder: Path | None = None
         if found := run_folder.newest(self.out):
             self._resume(*found)
+        else:
+            pretrained.load(self.model, config.model, shards.facts)
         self.lines: list[Line] = []
         self._first, self._since = 1, time.perf_counter()
 
@@ -154,13 +154,7 @@ class Run:
         self.folder = run_folder.save(self.out, record, self.model, self.optimisers, self.shards.tokenizer)
 
     def summarise(self) -> Summary:
-        epochs, shards = self.config.data.epochs, self.shards
-        counts = {
-            "steps": self.total,
-            "samples": epochs * len(shards),
-            "tokens": epochs * int(shards.num_tokens.sum()),
-            "target_tokens": epochs * int(shards.num_target_tokens.sum()),
-        }
+        counts = {"steps": self.total, **plan_report.counted(self.plan, self.shards)}
         parameters = sum(p.numel() for p in self.model.parameters())
         summary = log.summarise(self.lines, counts, parameters, self.folder.name if self.folder else "")
         with run_folder.writing(self.out):

@@ -93,6 +93,14 @@ class Jina(Scheme):
     def runs(self, grid: Grid, width: int, height: int) -> Runs:
         return _blocks((self._lines(1),) * 2, (self._lines(grid.rows), self._lines(grid.cols)))
 
+    def feature_order(self, grid: Grid, first: int) -> np.ndarray:
+        across = self._lines(1)
+        features = np.arange((1 + grid.rows * grid.cols) * across**2) + first * across**2
+        whole, tiles = features[: across**2], features[across**2 :].reshape(grid.rows, grid.cols, across, across)
+        down, over = self._kept(grid.rows), self._kept(grid.cols)
+        lines = [tiles[row, :, line] for row, kept in enumerate(down) for line in range(across)[kept]]
+        return np.concatenate([whole, *(line[col, kept] for line in lines for col, kept in enumerate(over))])
+
     def cut_into(self, tiles: np.ndarray, image: Image.Image, grid: Grid) -> None:
         stride = self._window * self.patch
         pixels = np.asarray(rgb(image), np.float32)
@@ -108,6 +116,15 @@ class Jina(Scheme):
     def _first(self, width: int, height: int) -> Size:
         """The size that an image has before its grid is chosen."""
         return (width, height) if self.pixels is None else smart_resize(width, height, self.patch, self.pixels)
+
+    def _kept(self, tiles: int) -> list[slice]:
+        """Of each of so many tiles in a row, its pooled patches that are not in a margin towards a neighbour."""
+        pooled, edge = -(-self._window // self.merge), -(-(self._window + self.margin) // self.merge)
+        if tiles == 1:
+            return [slice(0, self._lines(1))]
+        before = self.margin // self.merge
+        middle = [slice(before, before + pooled)] * (tiles - 2)
+        return [slice(0, edge), *middle, slice(before, before + edge)]
 
     def _lines(self, tiles: int) -> int:
         """Image tokens along so many tiles."""

@@ -80,6 +80,11 @@ class Scheme(ABC):
     def runs(self, grid: Grid, width: int, height: int) -> Runs:
         """The tokens of an image of so many pixels on its grid."""
 
+    def feature_order(self, grid: Grid, first: int) -> np.ndarray:
+        """For each `patch` of a grid, in order, which of the tiles' features stands there. A tile has equally many,
+        row by row; its tiles begin with number `first`. int64; none of a scheme that no model reads yet."""
+        return np.empty(0, np.int64)
+
     @abstractmethod
     def cut_into(self, tiles: np.ndarray, image: Image.Image, grid: Grid) -> None:
         """Fill uint8 [num_tiles, side, side, 3] from an upright RGB image: row by row, the thumbnail last or first."""
@@ -130,6 +135,9 @@ class EqualTiles(Scheme):
 
     def runs(self, grid: Grid, width: int, height: int) -> Runs:
         return framed(grid.num_tiles * self.tokens_per_tile)
+
+    def feature_order(self, grid: Grid, first: int) -> np.ndarray:
+        return np.arange(first * self.tokens_per_tile, (first + grid.num_tiles) * self.tokens_per_tile)
 
     def _all(self, rows: np.ndarray, cols: np.ndarray, thumbnail: np.ndarray) -> Grids:
         tiles = rows * cols + thumbnail

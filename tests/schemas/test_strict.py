@@ -362,3 +362,17 @@ def test_any_mapping_is_built_or_refused_in_one_short_line(mapping: dict[str, An
 
 def test_unknown_without_a_near_key_lists_all() -> None:
     assert unknown("columns", "質問", ["b", "a"]) == "columns.質問: unknown key; known keys: a, b"
+
+
+@dataclass(frozen=True)
+class Kept:
+    from_: str
+    number: int = 0
+
+
+def test_a_field_may_stand_for_a_word_that_python_keeps_for_itself() -> None:
+    assert build(Kept, {"from": "here"}) == Kept("here")
+    assert build(Kept, {"from": "here", "number": 2}) == Kept("here", 2)
+    for wrong in ({"from_": "here"}, {"from_": "here", "number": 2}):
+        with pytest.raises(RecipeError, match="from_: unknown key; did you mean 'from'"):
+            build(Kept, wrong, "a")

@@ -64,7 +64,7 @@ def made(pool, seed: int, steps: int = 0):
 
 
 def record(step: int = 3) -> Record:
-    return Record({"data": {"seed": 1}}, {"vocab_size": 7}, "plan", step, 1, 2)
+    return Record({"data": {"seed": 1}}, {"vocab_size": 7}, {"seed": 1}, step, 1, 2)
 
 
 def save(out: Path, tokenizer: dict[str, Path], pool, step: int = 3) -> Path:
@@ -199,7 +199,7 @@ def test_saving_leaves_no_file_open(pool, tmp_path, tokenizer):
 
 def test_what_makes_a_run_another(write_config):
     one = checkpoint.identity(config.load(write_config()), "abc")
-    assert one["data"]["shards"] == "abc" and one.keys() == {"data", "model", "optimiser"}
+    assert one["data"]["shards"] == "abc" and one.keys() == {"data", "model", "optimiser", "weights"}
     same = {"data.shards": "/elsewhere", "run.threads": 3, "run.out": "/tmp/other", "run.log_every": 7}
     assert checkpoint.identity(config.load(write_config(**same)), "abc") == one
     for key, value in {
@@ -209,6 +209,7 @@ def test_what_makes_a_run_another(write_config):
     }.items():
         assert checkpoint.identity(config.load(write_config(**{key: value})), "abc") != one, key
     assert checkpoint.identity(config.load(write_config()), "abd") != one
+    assert checkpoint.identity(config.load(write_config()), "abc", {"model.from": "0"}) != one
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,10 @@ from train.optim.optimiser import learning_rate
     ("changes", "message"),
     [
         ({"data.batchsize": 8}, r"data\.batchsize: unknown key; did you mean 'batch_size'\?"),
-        ({"model.vision.depth": 2}, r"model\.vision\.depth: unknown key; known keys: hidden_size"),
+        (
+            {"model.vision.depth": 2},
+            r"model\.vision\.depth: unknown key; known keys: feature_layers, from, hidden_size",
+        ),
         ({"data.seed": "3"}, r"data\.seed: got '3' \(str\), wanted a whole number"),
         ({"run.threads": True}, r"run\.threads: got True \(bool\), wanted a whole number"),
         ({"optimiser.schedule": "cosin"}, r"optimiser\.schedule: got 'cosin' .*did you mean 'cosine'\?"),
@@ -48,6 +51,34 @@ from train.optim.optimiser import learning_rate
             {"model.vision.hidden_size": 2**20, "model.vision.intermediate_size": 2**20},
             r"model: 6,597,293,\d\d\d,\d\d\d parameters, 73,730 GiB to train them, and this machine has .* GiB; lower",
         ),
+        ({"data.steps": 5}, r"data: has epochs and steps of epochs, steps, schedule; wanted exactly one of them"),
+        ({"data.epochs": None}, r"data: has none of epochs, steps, schedule; wanted exactly one of them"),
+        (
+            {"data.batch_tokens": 500},
+            r"data: has batch_size and batch_tokens of batch_size, batch_tokens; wanted exact",
+        ),
+        ({"data.group_by": "lenght"}, r"data\.group_by: got 'lenght' .*did you mean 'length'\?"),
+        ({"data.group_by": "length", "data.mixture": {}}, r"data: group_by goes with batch_size, and with neither"),
+        ({"data.mixture": {"weight": {}}}, r"data\.mixture\.weight: unknown key; did you mean 'weights'\?"),
+        ({"data.mixture": {"weights": {}, "repeats": {}}}, r"data\.mixture: it has weights and repeats; keep one"),
+        ({"data.mixture": {"weights": {"tests": -1}}}, r"data\.mixture: weights\.tests is -1\.0, wanted at least 0"),
+        ({"data.mixture": {"caps": 0}}, r"data\.mixture: caps holds 0\.0, wanted more than 0"),
+        (
+            {"data.mixture": {"weights": {}}},
+            r"data\.mixture\.weights: the source 'tests' .* has none; name it",
+        ),
+        (
+            {"data.mixture": {"repeats": {"test": 1}}},
+            r"data\.mixture\.repeats\.test: unknown key; did you mean 'tests'",
+        ),
+        ({"data.mixture": {"weights": {"tests": 0}}}, r"data\.mixture: every source is left out; give one a weight"),
+        (
+            {"data.mixture": {"weights": {"tests": 1}, "caps": 1}},
+            r"data\.mixture\.caps: the run draws 120 .* allow 60;",
+        ),
+        ({"data.shards": []}, r"data: shards is empty, wanted the path of a folder"),
+        ({"data.shards": {"a": ""}}, r"data: shards\.a is '', wanted the path of a folder"),
+        ({"data.shards": ["nowhere"]}, r"data\.shards: nowhere is no folder; run"),
         ({"run.threads": 10**6}, r"run: threads is 1000000, wanted at most 1,024"),
         ({"data": [1]}, r"data: got \[1\] \(list\), wanted a mapping"),
         ({"model.vision": None}, r"model\.vision: got None \(NoneType\), wanted a mapping"),
@@ -100,11 +131,25 @@ def test_the_shipped_config_is_valid():
     assert config.load("configs/quickstart_train.yaml").run.threads == 2
 
 
+def examples() -> list[dict]:
+    """What the docstring shows: a whole config, and the optional keys of `data`."""
+    parts = (config.__doc__ or "").split("Also in `data`")
+    return [yaml.safe_load("\n".join(x for x in part.splitlines() if x.startswith("    "))) for part in parts]
+
+
 def test_the_example_in_the_docstring_is_a_config(tmp_path):
     """The documented keys are the keys: the docstring's example, as YAML, builds a Config."""
     path = tmp_path / "config.yaml"
-    path.write_text("\n".join(line for line in (config.__doc__ or "").splitlines() if line.startswith("    ")))
+    path.write_text(yaml.safe_dump(examples()[0]))
     assert config.load(path).data.batch_size > 0
+
+
+@pytest.mark.parametrize("left_out", ["weights", "repeats"])
+def test_the_optional_keys_in_the_docstring_are_keys(write_config, left_out):
+    keys = examples()[1]
+    del keys["mixture"][left_out], keys["group_by"]
+    found = config.load(write_config(**{f"data.{key}": value for key, value in keys.items()} | {"data.epochs": None}))
+    assert found.data.mixture.caps == 4 and [phase.batches for phase in found.data.schedule] == ["single", "mixed"]
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "wsd"])

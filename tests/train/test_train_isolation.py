@@ -16,7 +16,7 @@ from torch import Tensor
 
 from schemas import strict
 from train.config import Config, ModelConfig
-from train.data.collate import Pack, collate
+from train.data.collate import Images, Pack, collate
 from train.data.shards import Shards
 from train.models import build
 from train.models.internvl_siglip import InternVLSiglip, pixel_shuffle
@@ -41,15 +41,19 @@ def packs(opened: Shards, kind: str) -> list[Pack]:
 
 def joined(single: list[Pack]) -> Pack:
     """The same samples in one pack."""
-    ends = [0]
+    ends, tiles, features = [0], 0, 0
+    positions, orders, last = [], [], []
     for pack in single:
+        images = pack.images
+        positions.append(images.positions + ends[-1])
+        orders.append(images.feature_order + features)
+        last.append(images.last_tiles + tiles)
+        tiles, features = tiles + len(images.tiles), features + len(images.feature_order)
         ends.append(ends[-1] + pack.sample_ends[-1])
     rows = {name: torch.cat([getattr(p, name) for p in single], 1) for name in ("input_ids", "position_ids", "labels")}
-    shifted = {
-        name: torch.cat([getattr(pack, name) + start for pack, start in zip(single, ends, strict=False)])
-        for name in ("image_positions", "target_positions")
-    }
-    return Pack(**rows, **shifted, tiles=torch.cat([pack.tiles for pack in single]), sample_ends=ends)
+    targets = torch.cat([pack.target_positions + start for pack, start in zip(single, ends, strict=False)])
+    images = Images(torch.cat([p.tiles for p in single]), *map(torch.cat, (positions, orders, last)))
+    return Pack(**rows, images=images, target_positions=targets, sample_ends=ends)
 
 
 def gradients(model: InternVLSiglip) -> dict[str, Tensor]:
@@ -59,7 +63,7 @@ def gradients(model: InternVLSiglip) -> dict[str, Tensor]:
 def reference_loss(model: InternVLSiglip, pack: Pack) -> Tensor:
     """One sample by transformers alone: sdpa, a head over every position, its own shift of the labels."""
     model.language.set_attn_implementation("sdpa")
-    embeddings = model.embed(pack.input_ids, pack.image_positions, pack.tiles)
+    embeddings = model.embed(pack.input_ids, pack.images)
     loss: Tensor = model.language(inputs_embeds=embeddings, labels=pack.labels, use_cache=False).loss
     return loss * pack.num_targets
 
@@ -89,16 +93,17 @@ def test_collate_packs_as_the_test_does(opened):
     single = packs(opened, "mixed")
     samples = [opened.sample(number) for number in range(8)]
     packed = collate(samples, opened.facts)
-    for field in dataclasses.fields(Pack):
-        ours, theirs = getattr(packed, field.name), getattr(joined(single), field.name)
-        assert torch.equal(ours, theirs) if isinstance(ours, Tensor) else ours == theirs
+    for one, other in ((packed, joined(single)), (packed.images, joined(single).images)):
+        for field in dataclasses.fields(one):
+            ours, theirs = getattr(one, field.name), getattr(other, field.name)
+            assert field.name == "images" or (torch.equal(ours, theirs) if isinstance(ours, Tensor) else ours == theirs)
 
 
 def test_changing_one_sample_leaves_the_losses_of_its_neighbours(opened):
     """The gradient of the last sample's loss does not reach the embeddings of the samples before it."""
     model, pack = fresh(opened), joined(packs(opened, "image"))
     last = pack.sample_ends[-2]
-    embeddings = model.embed(pack.input_ids, pack.image_positions, pack.tiles).detach().requires_grad_()
+    embeddings = model.embed(pack.input_ids, pack.images).detach().requires_grad_()
     hidden = model.language.model(
         inputs_embeds=embeddings, position_ids=pack.position_ids, use_cache=False, cu_seq_lens_q=pack.sample_ends
     ).last_hidden_state
@@ -107,14 +112,23 @@ def test_changing_one_sample_leaves_the_losses_of_its_neighbours(opened):
 
 
 def test_a_mask_is_refused_rather_than_ignored(opened):
+    """By the decoder, for transformers drops it, and by the attention of a layer."""
     model, pack = fresh(opened), packs(opened, "text")[0]
     mask = torch.ones_like(pack.input_ids)
     four_d = mask.bool()[None, :, None, :].expand(1, 1, pack.input_ids.shape[1], -1)
+    states = model.embedding(pack.input_ids)
+    for each in (mask, four_d):
+        with pytest.raises(ValueError, match="wanted None"):
+            model.language(inputs_embeds=states, attention_mask=each)
+    turns = model.language.model.rotary_emb(states, pack.position_ids)
     with pytest.raises(ValueError, match="wanted None"):
-        layer = model.language.model.layers[0].self_attn
-        states = model.language.get_input_embeddings()(pack.input_ids)
-        turns = model.language.model.rotary_emb(states, pack.position_ids)
-        layer(states, position_embeddings=turns, attention_mask=four_d)
+        model.language.model.layers[0].self_attn(states, position_embeddings=turns, attention_mask=four_d)
+
+
+def test_a_pack_without_the_ends_of_its_samples_is_refused(opened):
+    model, pack = fresh(opened), joined(packs(opened, "text"))
+    with pytest.raises(ValueError, match="without cu_seq_lens_q"):
+        model.language(input_ids=pack.input_ids, position_ids=pack.position_ids, use_cache=False)
 
 
 def test_pixel_shuffle_folds_squares_of_neighbours():

@@ -6,18 +6,22 @@ import numpy as np
 import pytest
 
 from train.data import packing
-from train.data.packing import Plan, PlanError, Rules, deal
+from train.data.draws import Batch, Shuffled
+from train.data.index import Labels
+from train.data.order import epoch_order
+from train.data.packing import Packer, PlanError, deal
+from train.data.plan import Plan
 
 
-def plan(tokens: list[int], tiles: list[int] | None = None, batch_size: int = 4, **changes) -> Plan:
-    rules = Rules(
-        **{"seed": 0, "batch_size": batch_size, "max_tokens": 20, "token_cost": 2.0, "tile_cost": 30.0, **changes}
-    )
-    return Plan(np.array(tokens, np.int32), np.array(tiles or [0] * len(tokens), np.int32), rules)
+def plan(tokens: list[int], tiles: list[int] | None = None, batch_size: int = 4, seed: int = 0, **changes) -> Plan:
+    columns = np.array(tokens, np.int32), np.array(tiles or [0] * len(tokens), np.int32)
+    packer = Packer(*columns, **{"max_tokens": 20, "token_cost": 2.0, "tile_cost": 30.0, **changes})
+    draws = Shuffled(*columns, seed, Batch(batch_size, "samples"), epochs=1)
+    return Plan(packer, draws, Labels(("a",), np.zeros(len(tokens), np.int32)))
 
 
 def packs(tokens: list[int], tiles: list[int] | None = None, **changes) -> list[list[int]]:
-    return plan(tokens, tiles, **changes).packs(np.arange(len(tokens)))
+    return plan(tokens, tiles, **changes).packer.packs(np.arange(len(tokens)))
 
 
 @pytest.mark.parametrize(
@@ -61,14 +65,14 @@ def test_one_pack_more_is_tried_while_one_is_too_full():
 
 def test_packs_name_samples_and_not_places_in_the_step():
     of = plan([5, 5, 5, 5, 5, 5])
-    assert of.packs(np.array([4, 1, 3])) == [[4, 1, 3]]
-    assert all(type(sample) is int for pack in of.packs(np.array([4, 1])) for sample in pack)
+    assert of.packer.packs(np.array([4, 1, 3])) == [[4, 1, 3]]
+    assert all(type(sample) is int for pack in of.packer.packs(np.array([4, 1])) for sample in pack)
 
 
 @pytest.mark.parametrize(("samples", "wanted"), [(1, 1), (4, 1), (5, 2), (8, 2), (9, 3)])
 def test_an_epoch_ends_with_what_is_left(samples, wanted):
     of = plan([1] * samples)
-    assert of.steps_per_epoch == wanted == len(list(of.steps(0)))
+    assert of.draws.steps_per_epoch == of.total == wanted == len(list(of.steps()))
 
 
 def test_the_longest_sample_that_fits_is_alone_and_a_longer_one_is_refused():
@@ -79,21 +83,21 @@ def test_the_longest_sample_that_fits_is_alone_and_a_longer_one_is_refused():
 
 def test_the_identity_is_of_values_and_not_of_how_they_are_held():
     of = plan([5, 7], [1, 2])
-    wide = Plan(of.num_tokens.astype(np.int64), of.num_tiles.astype(">i8"), of.rules)
-    assert wide.identity() == of.identity()
+    columns = of.packer.num_tokens.astype(np.int64), of.packer.num_tiles.astype(">i8")
+    wide = Plan(Packer(*columns, 20, 2.0, 30.0), of.draws, of.labels)
+    assert wide.fingerprint() == of.fingerprint()
     others = [plan([5, 7], [2, 1]), plan([7, 5], [1, 2]), plan([1, 2], [5, 7])]
     others += [plan([5, 7], [1, 2], token_cost=3.0), plan([5, 7], [1, 2], tile_cost=3.0)]
-    assert len({plan.identity() for plan in (of, *others)}) == 6
+    assert len({plan.fingerprint() for plan in (of, *others)}) == 6
 
 
 def test_other_rules_of_packing_make_another_plan(monkeypatch):
     """A checkpoint in the middle of an epoch must not go on with packs dealt otherwise."""
-    before = plan([5, 7]).identity()
+    before = plan([5, 7]).fingerprint()
     monkeypatch.setattr(packing, "VERSION", packing.VERSION + 1)
-    assert plan([5, 7]).identity() != before
+    assert plan([5, 7]).fingerprint() != before
 
 
 def test_an_order_belongs_to_its_epoch_and_its_seed():
     """Epoch 12 of seed 1 is not epoch 2 of seed 11."""
-    of = {name: list(plan([1] * 30, seed=seed).steps(epoch)) for name, seed, epoch in (("a", 1, 12), ("b", 11, 2))}
-    assert of["a"] != of["b"]
+    assert epoch_order(30, 1, 12).tolist() != epoch_order(30, 11, 2).tolist()

@@ -7,19 +7,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.data.packing import Plan, PlanError, Rules, deal, epoch_order
+from train.data.draws import Batch, Shuffled
+from train.data.index import Labels
+from train.data.order import epoch_order
+from train.data.packing import Packer, PlanError, deal
+from train.data.plan import Plan
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 100), st.integers(0, 13)), min_size=1, max_size=80)
 
 
-def make(lengths: list[tuple[int, int]], batch_size: int = 8, max_tokens: int = 100, seed: int = 0) -> Plan:
+EPOCHS = 6
+
+
+def make(
+    lengths: list[tuple[int, int]], batch_size: int = 8, max_tokens: int = 100, seed: int = 0, unit: str = "samples"
+) -> Plan:
     tokens, tiles = (np.array(column, np.int32) for column in zip(*lengths, strict=True))
-    return Plan(tokens, tiles, Rules(seed, batch_size, max_tokens, token_cost=2.0, tile_cost=30.0))
+    packer = Packer(tokens, tiles, max_tokens, token_cost=2.0, tile_cost=30.0)
+    draws = Shuffled(tokens, tiles, seed, Batch(batch_size, unit), epochs=EPOCHS)
+    return Plan(packer, draws, Labels(("a",), np.zeros(len(tokens), np.int32)))
+
+
+def epoch(plan: Plan, number: int) -> list:
+    """The steps of an epoch."""
+    whole = plan.draws.steps_per_epoch
+    return list(plan.steps(number * whole))[:whole]
 
 
 @given(LENGTHS, st.integers(1, 40), st.integers(0, 5), st.integers(0, 2**40))
-def test_every_sample_is_used_exactly_once_an_epoch(lengths, batch_size, epoch, seed):
-    steps = list(make(lengths, batch_size, seed=seed).steps(epoch))
+def test_every_sample_is_used_exactly_once_an_epoch(lengths, batch_size, number, seed):
+    steps = epoch(make(lengths, batch_size, seed=seed), number)
     used = [sample for packs in steps for pack in packs for sample in pack]
     assert sorted(used) == list(range(len(lengths)))
     sizes = [sum(map(len, packs)) for packs in steps]
@@ -28,20 +45,21 @@ def test_every_sample_is_used_exactly_once_an_epoch(lengths, batch_size, epoch, 
 
 @given(LENGTHS, st.integers(1, 40), st.integers(100, 300))
 def test_no_pack_is_empty_or_exceeds_the_cap(lengths, batch_size, max_tokens):
-    for packs in make(lengths, batch_size, max_tokens).steps(0):
+    for packs in epoch(make(lengths, batch_size, max_tokens), 0):
         for pack in packs:
             assert pack and sum(lengths[sample][0] for sample in pack) <= max_tokens
 
 
 @given(LENGTHS, st.integers(1, 9))
-def test_starting_at_a_step_gives_the_rest_of_the_epoch(lengths, start):
+def test_starting_at_a_step_gives_the_rest_of_the_run(lengths, start):
     plan = make(lengths, batch_size=3)
-    assert list(plan.steps(1, start)) == list(plan.steps(1))[start:]
+    assert list(plan.steps(start)) == list(plan.steps())[start:]
+    assert plan.step(plan.position(start)) == start
 
 
 @given(LENGTHS)
 def test_packing_does_not_decide_which_samples_make_a_step(lengths):
-    narrow, wide = (list(make(lengths, max_tokens=cap).steps(2)) for cap in (100, 1000))
+    narrow, wide = (epoch(make(lengths, max_tokens=cap), 2) for cap in (100, 1000))
     for one, other in zip(narrow, wide, strict=True):
         assert sorted(chain.from_iterable(one)) == sorted(chain.from_iterable(other))
 
@@ -62,7 +80,7 @@ def test_a_sample_longer_than_a_pack_is_refused_by_name():
 
 def test_shards_without_samples_are_refused():
     with pytest.raises(PlanError, match="no sample"):
-        Plan(np.array([], np.int32), np.array([], np.int32), Rules(0, 8, 100, 1.0, 1.0))
+        Packer(np.array([], np.int32), np.array([], np.int32), 100, 1.0, 1.0)
 
 
 def test_ten_values_of_the_order_are_pinned():
@@ -79,5 +97,5 @@ def test_orders_of_epochs_and_seeds_differ():
 def test_the_identity_moves_with_the_lengths_and_the_rules():
     lengths = [(5, 0), (7, 1), (9, 2)]
     plans = [make(lengths), make(lengths[::-1]), make(lengths, seed=1), make(lengths, 4), make(lengths, max_tokens=99)]
-    assert len({plan.identity() for plan in plans}) == len(plans)
-    assert make(lengths).identity() == make(lengths).identity()
+    assert len({plan.fingerprint() for plan in plans}) == len(plans)
+    assert make(lengths).fingerprint() == make(lengths).fingerprint()

@@ -187,7 +187,7 @@ INDEXES = {
     ),
     "no tokens": (lambda rows: rows[3].update(num_tokens=0), "counts that no sample has"),
     "fewer than no tiles": (lambda rows: rows[3].update(num_tiles=-1), "counts that no sample has"),
-    "no count": (lambda rows: rows[3].update(num_tiles=None), "rows without counts"),
+    "no count": (lambda rows: rows[3].update(num_tiles=None), "rows without num_tiles"),
 }
 
 

@@ -142,12 +142,18 @@ def write_tokenizer(folder: Path, texts: Sequence[str]) -> ChatFormat:
 
 
 def write_shards(
-    folder: Path, samples: Sequence[Talk], per_shard: int = 25, per_batch: int = 4, first_shard: int = 0
+    folder: Path,
+    samples: Sequence[Talk],
+    per_shard: int = 25,
+    per_batch: int = 4,
+    first_shard: int = 0,
+    source: str = "tests",
+    texts: Sequence[str] = (),
 ) -> Path:
     """A finished shard folder holding these samples."""
-    texts = [text for talk in samples for turn in talk.turns for text in turn]
+    texts = texts or [text for talk in samples for turn in talk.turns for text in turn]
     chat = write_tokenizer(folder / "tokenizer", texts)
-    rows = [row(number, talk, chat) for number, talk in enumerate(samples)]
+    rows = [{**row(number, talk, chat), "source": source} for number, talk in enumerate(samples)]
     index = []
     for shard, first in enumerate(range(0, len(rows), per_shard), start=first_shard):
         part = rows[first : first + per_shard]

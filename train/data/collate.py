@@ -29,16 +29,33 @@ class CollateError(ValueError):
 
 
 @dataclass(frozen=True)
+class Images:
+    """The images of one or more samples, tile by tile."""
+
+    tiles: Tensor  # [N, S, S, 3] uint8
+    positions: Tensor  # [M] int64, where the ids hold image tokens
+    feature_order: Tensor  # [M] int64, which of the tiles' features each of these takes
+    last_tiles: Tensor  # int64, of each image the number of its last tile
+
+
+@dataclass(frozen=True)
 class Pack:
     """What a model's forward takes. `sample_ends` = [0, end of sample 0, end of sample 1, ...]."""
 
     input_ids: Tensor  # [1, T] int64
     position_ids: Tensor  # [1, T] int64, restarting at 0 with each sample
     labels: Tensor  # [1, T] int64, IGNORED outside target spans
-    tiles: Tensor  # [N, S, S, 3] uint8
-    image_positions: Tensor  # [M] int64, where input_ids holds image tokens
+    images: Images
     target_positions: Tensor  # [K] int64, where labels are not IGNORED
     sample_ends: list[int]
+
+    @property
+    def tiles(self) -> Tensor:
+        return self.images.tiles
+
+    @property
+    def image_positions(self) -> Tensor:
+        return self.images.positions
 
     @property
     def num_targets(self) -> int:
@@ -54,10 +71,23 @@ def collate(samples: Sequence[Sample], facts: Facts) -> Pack:
         input_ids=input_ids[None],
         position_ids=torch.cat([torch.arange(len(sample.input_ids)) for sample in samples])[None],
         labels=labels[None],
-        tiles=torch.from_numpy(cut_tiles(samples, facts.scheme)),
-        image_positions=(input_ids == facts.image_token_id).nonzero()[:, 0],
+        images=images(samples, facts),
         target_positions=(labels != IGNORED).nonzero()[:, 0],
         sample_ends=[0, *np.cumsum([len(sample.input_ids) for sample in samples]).tolist()],
+    )
+
+
+def images(samples: Sequence[Sample], facts: Facts) -> Images:
+    """The images of samples that lie end to end."""
+    ids = np.concatenate([sample.input_ids for sample in samples])
+    grids = [span.grid for sample in samples for span in sample.image_spans]
+    ends = np.cumsum([0, *(grid.num_tiles for grid in grids)])
+    orders = [facts.scheme.feature_order(grid, int(start)) for grid, start in zip(grids, ends[:-1], strict=True)]
+    return Images(
+        tiles=torch.from_numpy(cut_tiles(samples, facts.scheme)),
+        positions=torch.from_numpy((ids == facts.image_token_id).nonzero()[0]),
+        feature_order=torch.from_numpy(np.concatenate([np.empty(0, np.int64), *orders])),
+        last_tiles=torch.from_numpy(ends[1:] - 1),
     )
 
 

@@ -22,6 +22,13 @@ from schemas.shard import INDEX
 _CURE = "run pretokenise again"
 
 
+class Labels(NamedTuple):
+    """A text of each sample: names in order, and the number of its name for each sample."""
+
+    names: tuple[str, ...]
+    codes: np.ndarray
+
+
 class Index(NamedTuple):
     """Arrays of one entry per sample: [number of samples] int32."""
 
@@ -30,6 +37,8 @@ class Index(NamedTuple):
     num_tokens: np.ndarray
     num_target_tokens: np.ndarray
     num_tiles: np.ndarray
+    source: Labels
+    subset: Labels
 
     def rows_of(self, shard: int) -> int:
         """How many samples it has of a shard."""
@@ -59,9 +68,30 @@ def _read(path: Path, of: Fingerprints) -> Index:
             if found != of:
                 why = found.differ(of) if found else "none"
                 raise ManifestError(f"{path}: its lengths are of another {why} of the manifest; {_CURE}")
-            table = file.read(list(Index._fields))
+            numbers = [_column(path, file, name).to_numpy() for name in Index._fields[:-2]]
+        with pq.ParquetFile(path, read_dictionary=list(Index._fields[-2:])) as file:
+            labels = [_labels(_column(path, file, name)) for name in Index._fields[-2:]]
     except (OSError, pa.ArrowException) as error:
         raise ManifestError(f"{path}: can't be read ({' '.join(str(error).split())}); {_CURE}") from None
-    if any(column.null_count for column in table.columns):
-        raise ManifestError(f"{path}: it has rows without counts; {_CURE}")
-    return Index(*(table[name].to_numpy() for name in Index._fields))
+    return Index(*numbers, *labels)
+
+
+def _column(path: Path, file: pq.ParquetFile, name: str) -> pa.ChunkedArray:
+    """One column at a time: of 33 million rows all at once would be held twice."""
+    column = file.read([name])[name]
+    if column.null_count:
+        raise ManifestError(f"{path}: it has rows without {name}; {_CURE}")
+    return column
+
+
+def _labels(column: pa.ChunkedArray) -> Labels:
+    column = column.unify_dictionaries()
+    if not len(column):
+        return Labels((), np.empty(0, np.int32))
+    found = np.array(column.chunk(0).dictionary.to_pylist(), object)
+    codes = np.concatenate([chunk.indices.to_numpy() for chunk in column.chunks])
+    used = np.unique(codes)
+    names, numbers = np.unique(found[used], return_inverse=True)
+    ranked = np.zeros(len(found), np.int32)
+    ranked[used] = numbers
+    return Labels(tuple(names.tolist()), ranked[codes])

@@ -93,12 +93,17 @@ class Shards:
         self._files, self._maps = _numbered(self.manifest, _SHARD), _numbered(self.manifest, _MAP)
         self._check_metadata()
         self._index = index.read(self.folder / _INDEX, _rows(self.manifest), self.facts.fingerprints)
-        self.num_tokens, self.num_target_tokens, self.num_tiles = self._index[2:]
+        self.num_tokens, self.num_target_tokens, self.num_tiles, self.source, self.subset = self._index[2:]
         self._checked: defaultdict[int, set[int]] = defaultdict(set)
         self._opened = functools.lru_cache(_OPEN)(self._open)
 
     def __len__(self) -> int:
         return len(self.num_tokens)
+
+    @property
+    def identity(self) -> str:
+        """What they are, wherever they lie."""
+        return self.manifest.identity
 
     @property
     def tokenizer(self) -> dict[str, Path]:

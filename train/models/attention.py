@@ -6,6 +6,9 @@ and grows linearly with the pack. The default way of the transformers library (g
 `position_ids`) is silently lost when any 2-D mask is passed or a cache is made; this one depends on neither, because
 it builds no mask at all.
 
+The name is registered as an attention and not as a mask: transformers then makes no mask and drops one that is passed
+without a word. So `guard` looks at every call of a decoder before it begins.
+
 Without `cu_seq_lens_q` (generation: rows of equal length, no padding) it is ordinary causal attention.
 
 Letters in names of shapes: B rows, H query heads, K key/value heads, T tokens, D width of a head.
@@ -18,7 +21,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
-from transformers.masking_utils import AttentionMaskInterface
 
 VARLEN = "tessera_varlen"
 
@@ -50,9 +52,16 @@ def varlen_attention(
     return torch.cat(pieces, dim=2).transpose(1, 2), None
 
 
-def _no_mask(*_: Any, **__: Any) -> None:
-    return None
+def guard(decoder: nn.Module) -> None:
+    """Have every call of a decoder refused that would mix samples or whose mask would be dropped."""
+    decoder.register_forward_pre_hook(_refuse, with_kwargs=True)
+
+
+def _refuse(_: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> None:
+    if given.get("attention_mask") is not None:
+        raise ValueError("the decoder got an attention_mask, wanted None: packs are kept apart by cu_seq_lens_q")
+    if given.get("position_ids") is not None and given.get("cu_seq_lens_q") is None:
+        raise ValueError("the decoder got position_ids of a pack without cu_seq_lens_q, which keeps its samples apart")
 
 
 AttentionInterface.register(VARLEN, varlen_attention)
-AttentionMaskInterface.register(VARLEN, _no_mask)

@@ -10,63 +10,49 @@ from __future__ import annotations
 import os
 
 import torch
-from transformers import Qwen3Config, SiglipVisionConfig
 
-from stages.tiles.scheme import EqualTiles
-from train.config import Language, ModelConfig, Vision
+from train.config import ModelConfig
 from train.data.shards import Facts
-from train.models.attention import VARLEN
-from train.models.internvl_siglip import InternVLSiglip
+from train.models.families import FAMILIES
+from train.models.family import Family, ModelError
+from train.models.language import active_parameters
+from train.models.vision_language import VisionLanguage
 
 _BYTES_EACH = 12  # weight, gradient and at least one number of the optimiser, in float32
 
 
-class ModelError(ValueError):
-    """A model that can't be trained here: one line."""
-
-
-def build(model: ModelConfig, facts: Facts) -> InternVLSiglip:
+def build(model: ModelConfig, facts: Facts) -> VisionLanguage:
+    """Raises ModelError for shards that the family can't read and for keys that it has no use for."""
+    found = family(model, facts)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(model.init_seed)
-        vision, language = vision_config(model.vision, facts), language_config(model.language, facts)
-        return InternVLSiglip(vision, language, tiles(facts).merge)
+        return found.make(model, facts, _rows(model, facts))
 
 
-def tiles(facts: Facts) -> EqualTiles:
-    """The tile scheme of the shards. Raises ModelError unless it is one that the model can read."""
-    if not isinstance(facts.scheme, EqualTiles):
+def family(model: ModelConfig, facts: Facts) -> Family:
+    """The family of a config. Raises ModelError unless the shards were cut by a scheme that it can read."""
+    found = FAMILIES[model.family]
+    if not isinstance(facts.scheme, found.reads):
+        names = ", ".join(scheme.scheme for scheme in found.reads)
         raise ModelError(
-            f"data.shards: cut by the tile scheme {facts.scheme.scheme}, and the model reads tiles of equally many "
-            "tokens each; write shards by one such as internvl"
+            f"data.shards: cut by the tile scheme {facts.scheme.scheme}, and model.family {found.name} reads {names}; "
+            "write shards by one of these or change the family"
         )
-    return facts.scheme
+    return found
 
 
-def vision_config(vision: Vision, facts: Facts) -> SiglipVisionConfig:
-    return SiglipVisionConfig(
-        hidden_size=vision.hidden_size,
-        num_hidden_layers=vision.num_layers,
-        num_attention_heads=vision.num_heads,
-        intermediate_size=vision.intermediate_size,
-        image_size=tiles(facts).tile,
-        patch_size=tiles(facts).patch,
-        vision_use_head=False,  # the attention-pooled summary, which a language model does not read
-        attn_implementation="sdpa",
-    )
-
-
-def language_config(language: Language, facts: Facts) -> Qwen3Config:
-    return Qwen3Config(
-        vocab_size=facts.vocab_size,
-        hidden_size=language.hidden_size,
-        num_hidden_layers=language.num_layers,
-        num_attention_heads=language.num_heads,
-        num_key_value_heads=language.num_kv_heads,
-        head_dim=language.hidden_size // language.num_heads,
-        intermediate_size=language.intermediate_size,
-        tie_word_embeddings=True,
-        attn_implementation=VARLEN,
-    )
+def _rows(model: ModelConfig, facts: Facts) -> int:
+    """Of the embedding: at least one for each id that the shards can have."""
+    told, extra = model.language.vocab_size, model.language.extra_vocab_size or 0
+    if told is None:
+        return facts.vocab_size
+    if told + extra < facts.vocab_size:
+        rows = f"{told:,} rows" + (f" and {extra:,} extra ones" if extra else "")
+        raise ModelError(
+            f"model.language.vocab_size: {rows}, the shards have ids up to {facts.vocab_size - 1:,}; raise it to at "
+            f"least {facts.vocab_size - extra:,} or leave it out"
+        )
+    return told + extra
 
 
 def costs(model: ModelConfig, facts: Facts) -> tuple[float, float]:
@@ -77,12 +63,8 @@ def costs(model: ModelConfig, facts: Facts) -> tuple[float, float]:
     with torch.device("meta"):
         shell = build(model, facts)
     _refuse_too_large(sum(p.numel() for p in shell.parameters()))
-    decoder = sum(p.numel() for p in shell.language.model.layers.parameters())
-    tower = sum(p.numel() for p in shell.vision.encoder.parameters())
-    projector = sum(p.numel() for p in shell.projector.parameters())
-    scheme = tiles(facts)
-    patches = (scheme.tile // scheme.patch) ** 2
-    return 6.0 * decoder, 6.0 * (tower * patches + projector * scheme.tokens_per_tile)
+    token = active_parameters(shell.decoder, model.language)
+    return 6.0 * token, 6.0 * family(model, facts).tile_cost(shell, facts)
 
 
 def _refuse_too_large(parameters: int) -> None:

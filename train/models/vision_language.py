@@ -1,0 +1,105 @@
+"""What the families share: a tower, a projector and a decoder, and the loss of a pack.
+
+    tiles [N, S, S, 3] uint8 -> vision -> projector -> features, one for each image token
+    ids -> embeddings, into which the features are placed -> language -> loss
+
+`vision`, `projector` and `language` are the names of the parts, in parameters' names too. A family says how tiles
+become features, and whether these replace the embeddings of the image tokens or are added to them.
+
+The head and the cross entropy are computed on the positions that predict a target token and nowhere else: the same
+loss and gradients as a head over every token, at a fraction of the cost. The model returns the *sum* of the losses of
+a pack; the trainer divides by the number of target tokens of the whole step, so how samples were packed does not
+change their weight.
+
+`unread` holds pretrained weights of layers that nothing reads, by their own names: they are no parameters, stay on
+the CPU and are not run, and checkpoints carry them along.
+
+Letters in names of shapes: N tiles, S side of a tile in pixels, T tokens of a pack, M image tokens, d width of the
+decoder.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
+from transformers.cache_utils import Cache
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from train.data.collate import Images, Pack
+from train.models.attention import guard
+
+
+class VisionLanguage(nn.Module):
+    """A family gives the parts and `features`, and may override `place`."""
+
+    def __init__(self, vision: nn.Module, projector: nn.Module, language: nn.Module) -> None:
+        super().__init__()
+        self.vision, self.projector, self.language = vision, projector, language
+        self.unread: dict[str, Tensor] = {}
+        guard(self.decoder)
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The language model without its head."""
+        decoder: nn.Module = self.language.model  # type: ignore[assignment]
+        return decoder
+
+    def embedding(self, input_ids_BT: Tensor) -> Tensor:
+        """The embeddings of tokens."""
+        found: Tensor = self.decoder.embed_tokens(input_ids_BT)  # type: ignore[operator]
+        return found
+
+    def features(self, images: Images) -> Tensor:
+        """The features of the image tokens, in their order: [M, d]."""
+        raise NotImplementedError
+
+    def place(self, flat_embeddings: Tensor, positions_M: Tensor, features_Md: Tensor) -> Tensor:
+        """Token embeddings with the features of the image tokens in their place."""
+        return flat_embeddings.index_copy(0, positions_M, features_Md)
+
+    def embed(self, input_ids_BT: Tensor, images: Images) -> Tensor:
+        """Token embeddings with image features; the positions of `images` index the flattened [B * T]."""
+        embeddings_BTd = self.embedding(input_ids_BT)
+        if images.tiles.shape[0] == 0:
+            return embeddings_BTd
+        flat = self.place(embeddings_BTd.flatten(0, 1), images.positions, self.features(images))
+        return flat.view_as(embeddings_BTd)
+
+    def forward(self, pack: Pack) -> Tensor:
+        """The sum of the cross entropy over the target tokens of a pack."""
+        hidden_1Td = self.decoder(
+            inputs_embeds=self.embed(pack.input_ids, pack.images),
+            position_ids=pack.position_ids,
+            attention_mask=None,
+            use_cache=False,
+            cu_seq_lens_q=pack.sample_ends,
+        ).last_hidden_state
+        # A token is predicted from the position before it; collate refuses a target that opens a sample.
+        targets = pack.target_positions
+        logits = self.language.lm_head(hidden_1Td[0, targets - 1])  # type: ignore[operator]
+        return cross_entropy(logits, pack.labels[0, targets], reduction="sum")
+
+    @torch.no_grad()
+    def next_logits(self, embeddings_BTd: Tensor, cache: Cache) -> Tensor:
+        """[B, T, d] of rows of equal length -> [B, vocabulary]: what comes after the last position; the cache grows."""
+        arguments: dict[str, Any] = {"past_key_values": cache, "use_cache": True, "attention_mask": None}
+        hidden = self.decoder(inputs_embeds=embeddings_BTd, **arguments).last_hidden_state
+        logits: Tensor = self.language.lm_head(hidden[:, -1])  # type: ignore[operator]
+        return logits
+
+    def checkpoint_activations(self) -> None:
+        """From now on layers of tower and decoder are computed once more in the backward pass instead of kept."""
+        for module in self.modules():
+            if isinstance(module, GradientCheckpointingLayer):
+                module.gradient_checkpointing = True
+                module._gradient_checkpointing_func = functools.partial(checkpoint, use_reentrant=False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the tower computes in."""
+        return next(self.vision.parameters()).dtype
