@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from made_mixtures import corpus, planned
 
 from train.data import packing
 from train.data.draws import Batch, Shuffled
@@ -101,3 +102,36 @@ def test_other_rules_of_packing_make_another_plan(monkeypatch):
 def test_an_order_belongs_to_its_epoch_and_its_seed():
     """Epoch 12 of seed 1 is not epoch 2 of seed 11."""
     assert epoch_order(30, 1, 12).tolist() != epoch_order(30, 11, 2).tolist()
+
+
+@pytest.mark.parametrize(
+    ("ranks", "wanted"),
+    [
+        (1, [[[0, 5], [1, 4], [2, 3]]]),
+        (2, [[[1], [2, 5]], [[0], [3, 4]]]),
+        (4, [[[2, 5]], [[3, 4]], [[0]], [[1]]]),
+    ],
+)
+def test_packs_are_a_multiple_of_the_ranks_and_each_has_equally_many(ranks, wanted):
+    """Three packs for one rank, four for two and four; two ranks have costs 42 and 42."""
+    of = plan([10, 9, 8, 6, 5, 4], max_tokens=16)
+    dealt = of.packer.ranks(np.arange(6), ranks)
+    assert dealt == wanted
+
+
+def test_where_ranks_outnumber_samples_some_packs_are_empty():
+    assert plan([10, 9]).packer.ranks(np.arange(2), 4) == [[[0]], [[1]], [[]], [[]]]
+
+
+def test_a_rank_that_has_its_packs_gets_no_more():
+    """By costs alone the first would have one pack, and the other three."""
+    of = plan([10, 10, 10, 10], [9, 0, 0, 0], max_tokens=10)
+    assert of.packer.ranks(np.arange(4), 2) == [[[0], [3]], [[1], [2]]]
+
+
+def test_the_identity_is_of_each_samples_source_too():
+    of = corpus([3, 3])
+    before = planned(of, steps=2, batch_size=2).identity()
+    of.source = Labels(of.source.names, of.source.codes[::-1].copy())
+    after = planned(of, steps=2, batch_size=2).identity()
+    assert before["samples"] != after["samples"] and before["mixture"] == after["mixture"]
