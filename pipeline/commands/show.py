@@ -106,7 +106,8 @@ def _print_sample(console: Console, sample: Mapping[str, Any]) -> None:
     for image, info in zip(sample["images"], sample["image_info"], strict=True):
         size = f"{info['width']} x {info['height']} {info['format']} {info['mode']}"
         notes = f"orientation {info['orientation']}, {info['frames']} frame(s), {len(image['bytes']):,} bytes"
-        console.print(f"  image {shown(str(image['path']))}: {size}, {notes}, sha256 {info['sha256'][:16]}")
+        name = shown(image["path"]) if image["path"] else "without a name"
+        console.print(f"  image {name}: {size}, {notes}, sha256 {info['sha256'][:16]}")
 
 
 def _print_verdict(console: Console, stage: str, verdict: Mapping[str, Any]) -> None:

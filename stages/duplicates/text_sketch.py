@@ -1,7 +1,8 @@
 """A conversation without pictures -> what makes it near another one: its frame, and its n-grams turn by turn.
 
 The frame must be equal: the roles, the numbers of every turn in their order, and the whole of every turn that is too
-short for n-grams. So texts that differ in a digit are never near, nor is a question whose answer is "yes" and not "no".
+short for n-grams. So texts that differ in a digit, a kanji
+numeral or an English number word are never near, nor is a question whose answer is "yes" and not "no".
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ BANDS = pa.schema(
 """A band of a text: 28 bytes, for there are twenty of each. `frame`, `content`: first bits of the hashes of its frame
 and of the whole; `size`: how many n-grams it has."""
 
-_NUMBER = re.compile(r"\d+|[〇零一二三四五六七八九十百千万億兆壱弐参萬亿两]+")
+_WORDS = (
+    "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|"
+    "nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|million|billion"
+)
+_NUMBER = re.compile(rf"\d+|[¹²³⁰-⁹₀-₉]+|[〇零一二三四五六七八九十百千万億兆壱弐参萬亿两]+|\b(?:{_WORDS})\b")
 
 
 class Text(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import unicodedata
@@ -12,8 +13,16 @@ _SPACE = re.compile(r"\s+")
 
 
 def normalise(text: str) -> str:
-    """NFKC, case folded, runs of white space as one blank: the form in which texts are compared."""
-    return _SPACE.sub(" ", unicodedata.normalize("NFKC", text)).strip().casefold()
+    """Characters of full and half width as one (but no others that NFKC joins: x² is not x2), composed, case folded,
+    runs of white space as one blank: the form in which texts are compared."""
+    return _SPACE.sub(" ", unicodedata.normalize("NFC", text.translate(_widths()))).strip().casefold()
+
+
+@functools.cache
+def _widths() -> dict[int, int]:
+    """Of every character of full or half width the usual one."""
+    told = ((code, unicodedata.decomposition(chr(code)).split()) for code in range(0x3000, 0x10000))
+    return {code: int(parts[1], 16) for code, parts in told if parts[:1] in (["<wide>"], ["<narrow>"])}
 
 
 def texts(messages: Sequence[Mapping[str, Any]], roles: Iterable[str] = ("system", "user", "assistant")) -> list[str]:

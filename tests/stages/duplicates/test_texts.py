@@ -69,7 +69,17 @@ def test_texts_are_near_only_where_the_recipe_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("12", "13"), ("1", "11"), ("1,000", "1000"), ("３", "4"), ("三", "四"), ("3", "three"), ("٣", "٤")],
+    [
+        ("12", "13"),
+        ("1", "11"),
+        ("1,000", "1000"),
+        ("３", "4"),
+        ("三", "四"),
+        ("3", "three"),
+        ("٣", "٤"),
+        ("two", "seven"),
+        ("x²", "x2"),
+    ],
 )
 def test_texts_that_differ_in_a_digit_are_never_near(one: str, other: str) -> None:
     sides = [" ".join([*prose(3, 400), number, *prose(4, 400)]) for number in (one, other)]
