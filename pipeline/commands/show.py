@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.text import Text
 
+from pipeline.commands.named import named_by, sample_of, stand_behind
 from pipeline.commands.terminal import plain
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Step
@@ -29,6 +30,8 @@ from schemas.strict import RecipeError
 from stages.chat import ChatFormat, ImageTokens
 from stages.chat_rules import ChatRules
 from stages.split import is_of
+
+_BEHIND = 5  # samples that are named, of those that were dropped in favour of one
 
 
 def show(steps: Sequence[Step], context: Context, sample_id: str, console: Console | None = None) -> None:
@@ -52,6 +55,7 @@ def show(steps: Sequence[Step], context: Context, sample_id: str, console: Conso
         if step.stage.makes in ("verdicts", "shards"):
             verdict = read(context.out / step.folder / layout.verdict(number)).slice(row, 1).to_pylist()[0]
             _print_verdict(console, step.stage.name, verdict)
+            _print_others(console, step, context, verdict)
     if last in ready:
         _print_tokens(console, context.out / last.folder, sample_id)
 
@@ -95,15 +99,30 @@ def _example(ingested: Sequence[Step], context: Context) -> str:
     return "llava/conversations.json#0"
 
 
-def _print_sample(console: Console, sample: Mapping[str, Any]) -> None:
-    fields = {
-        name: sample[name] for name in ("sample_id", "source", "subset", "licence", "declared_language", "scores")
-    }
-    _print_fields(console, "sample", fields)
-    for message in sample["messages"]:
+def _print_sample(console: Console, one: Mapping[str, Any]) -> None:
+    fields = {name: one[name] for name in ("sample_id", "source", "subset", "licence", "declared_language")}
+    scores = ", ".join(f"{score['name']} {score['value']:g}" for score in one["scores"] or [])
+    _print_fields(console, "sample", {**fields, "scores": scores or None})
+    _print_content(console, one)
+
+
+def _print_others(console: Console, step: Step, context: Context, verdict: Mapping[str, Any]) -> None:
+    """The sample that a verdict names, and those that were dropped in favour of this one."""
+    if found := named_by(verdict):
+        other = sample_of((*step.making("samples"), *step.benchmarks), context, found[1])
+        console.print(Text(f"  {found[0]}: {shown(found[1])}", "bold"))
+        if other is not None:
+            _print_content(console, other)
+    if behind := stand_behind(step, context, verdict["sample_id"]):
+        more = f" and {len(behind) - _BEHIND:,} more" if len(behind) > _BEHIND else ""
+        console.print(f"  dropped in favour of it: {shown(', '.join(behind[:_BEHIND]))}{more}")
+
+
+def _print_content(console: Console, one: Mapping[str, Any]) -> None:
+    for message in one["messages"]:
         text = "".join("[image]" if b["type"] == "image" else b["text"] for b in message["content"])
         console.print(Text.assemble("  ", (shown_lines(message["role"]), "bold"), f"  {shown_lines(text)}"))
-    for image, info in zip(sample["images"], sample["image_info"], strict=True):
+    for image, info in zip(one["images"], one["image_info"], strict=True):
         size = f"{info['width']} x {info['height']} {info['format']} {info['mode']}"
         notes = f"orientation {info['orientation']}, {info['frames']} frame(s), {len(image['bytes']):,} bytes"
         name = shown(image["path"]) if image["path"] else "without a name"
@@ -113,8 +132,17 @@ def _print_sample(console: Console, sample: Mapping[str, Any]) -> None:
 def _print_verdict(console: Console, stage: str, verdict: Mapping[str, Any]) -> None:
     evidence = {k: v for k, v in verdict.items() if k not in ("sample_id", "reason") and v is not None}
     outcome = ("keep", "green") if verdict["reason"] is None else (f"drop: {verdict['reason']}", "red")
-    told = shown(", ".join(f"{k} {v}" for k, v in evidence.items()))
+    told = shown(", ".join(f"{k} {_rounded(v)}" for k, v in evidence.items()))
     console.print(Text.assemble(f"{stage:<14} ", outcome, f"  {told}"))
+
+
+def _rounded(value: Any) -> Any:
+    """The same with four digits of every number that is no whole one."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, list) else value
 
 
 def _print_tokens(console: Console, folder: Path, sample_id: str) -> None:

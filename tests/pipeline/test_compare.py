@@ -223,3 +223,19 @@ def test_show_and_report_lead_to_the_evidence(recipe: Make, tmp_path: Path, caps
     assert "near_duplicate" in line and "kept_id talks/talks.jsonl#" in line and "jaccard 0.9" in line
     assert main(["report", str(path), "--out", str(out)]) == 0
     assert "near_misses.parquet" in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_show_prints_the_sample_that_stays_and_those_that_go_for_it(
+    recipe: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = recipe(sources=("charts",))
+    _, steps = compared(path, tmp_path / "out")
+    (dedupe,) = [step for step in steps if step.stage.name == "dedupe"]
+    files = sorted((tmp_path / "out" / dedupe.folder).glob("verdict-*.parquet"))
+    gone = next(row for file in files for row in pq.read_table(file).to_pylist() if row["reason"])
+    for sample_id, told in (
+        (gone["sample_id"], f"stays instead: {gone['kept_id']}\n  user  [image]What is this?"),
+        (gone["kept_id"], f"dropped in favour of it: {gone['sample_id']}"),
+    ):
+        assert main(["show", str(path), sample_id, "--out", str(tmp_path / "out")]) == 0
+        assert told in capsys.readouterr().out
