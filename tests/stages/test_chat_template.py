@@ -73,7 +73,8 @@ def test_where_it_depends_on_the_row_the_row_is_dropped_and_the_others_stay(brok
     bad = sample("bad", messages=talk(*[("user", "q"), ("assistant", "a")] * 2, ("user", "q")))
     (done,) = pretokenise([table(good[0], bad, *good[1:])], {}, chat, PretokeniseParams())
     assert done.verdict["reason"].to_pylist() == [None, "template_refuses", None, None]
-    assert BROKEN[broken] in done.verdict["detail"][1].as_py()
+    detail = done.verdict["detail"][1].as_py()
+    assert any(why in detail for why in BROKEN[broken].split("|"))
 
 
 def test_a_process_that_somebody_ended_is_started_again() -> None:
