@@ -40,6 +40,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.graph.task import Job, Task, do
+from pipeline.steps import compare
 from pipeline.steps.compare import COMPARE, PairsJob, SketchJob
 from pipeline.steps.dedupe import DEDUPE, ChoiceJob
 from pipeline.steps.samples import Part
@@ -53,7 +54,7 @@ from stages.duplicates.sketch import IMAGES, SKETCH
 from stages.duplicates.text_sketch import BANDS
 from stages.stage import GROUP_ROWS
 
-ROWS, WIDTH, BUCKET = 1000, 32, 100_000  # of a part; parts of a task; samples of a bucket
+ROWS, WIDTH = 1000, 32  # of a part; parts of a task, at least
 SKETCHED = 64_000
 PHASES = ("write", "sketch", "found", "decide", "choice")
 NEAR, EXACT = 10, 50  # one of so many samples is near an earlier one, or equal to it
@@ -69,12 +70,17 @@ class Run:
     kind: str
 
     @property
+    def width(self) -> int:
+        """Parts of a task."""
+        return compare.task_rows(self.samples) // ROWS
+
+    @property
     def tasks(self) -> int:
-        return -(-self.samples // (ROWS * WIDTH))
+        return -(-self.samples // (ROWS * self.width))
 
     @property
     def buckets(self) -> int:
-        return -(-self.samples // BUCKET)
+        return compare.bucket_count(self.samples)
 
     def at(self, name: str) -> Path:
         return self.folder / name
@@ -96,7 +102,7 @@ class Measured:
 
 def write(run: Run) -> int:
     """The parts, and what is exchanged of them; how many tasks they are of."""
-    samples, parts = run.at("samples"), run.tasks * WIDTH
+    samples, parts = run.at("samples"), run.tasks * run.width
     samples.mkdir(parents=True)
     table = pa.Table.from_pylist(list(texts()), SAMPLE)
     groups = (table.slice(start, GROUP_ROWS) for start in range(0, ROWS, GROUP_ROWS))
@@ -107,7 +113,7 @@ def write(run: Run) -> int:
         else:
             os.link(source, samples / layout.part(number))
     for task in range(run.tasks):
-        writer, share = PartWriter(run.at("sketches"), task), ROWS * WIDTH
+        writer, share = PartWriter(run.at("sketches"), task), ROWS * run.width
         place = np.arange(task * share, (task + 1) * share)
         home, bands = sketched(place, run.kind)
         bucket = mixed(np.frombuffer(b"".join(home["key"].to_pylist()), np.uint64)[::2]) % np.uint64(run.buckets)
@@ -209,23 +215,24 @@ def jobs(run: Run, phase: str) -> tuple[Any, list[Job]]:
     samples, owners = str(run.at("samples")), run.tasks
     if phase == "sketch":
         parts = [Part(f"{samples}/{layout.part(n)}", "s", ROWS) for n in range(min(SKETCHED, run.samples) // ROWS)]
-        shares = [tuple(parts[start : start + WIDTH]) for start in range(0, len(parts), WIDTH)]
+        shares = [tuple(parts[start : start + run.width]) for start in range(0, len(parts), run.width)]
         given = {"sources": ("s",), "params": PARAMS, "buckets": run.buckets}
         return COMPARE.phases[0].do, [
-            SketchJob(amount=len(share) * ROWS, samples=share, first=number * WIDTH, **given)  # type: ignore[arg-type]
+            SketchJob(amount=len(share) * ROWS, samples=share, first=number * run.width, **given)  # type: ignore[arg-type]
             for number, share in enumerate(shares)
         ]
     if phase == "found":
         given = {"folder": str(run.at("sketches")), "files": run.tasks, "buckets": run.buckets, "owners": owners}
+        each = run.samples // run.buckets
         return COMPARE.phases[1].do, [
-            PairsJob(amount=BUCKET, bucket=n, width=WIDTH, sources=("s",), params=PARAMS, **given)  # type: ignore[arg-type]
+            PairsJob(amount=each, bucket=n, width=run.width, sources=("s",), params=PARAMS, **given)  # type: ignore[arg-type]
             for n in range(run.buckets)
         ]
     if phase == "decide":
         given = {"folder": str(run.at("found")), "files": run.buckets, "owners": owners, "params": PARAMS}
-        rows, places = (("s", ROWS),) * WIDTH, ((0, 0, samples),)
+        rows, places = (("s", ROWS),) * run.width, ((0, 0, samples),)
         return COMPARE.phases[2].do, [
-            DecideJob(amount=ROWS * WIDTH, owner=n, rows=rows, places=places, **given)  # type: ignore[arg-type]
+            DecideJob(amount=ROWS * run.width, owner=n, rows=rows, places=places, **given)  # type: ignore[arg-type]
             for n in range(owners)
         ]
     files = [[f"{run.at('decide')}/{kind}-{n:05d}.parquet" for n in range(owners)] for kind in ("pairs", "members")]
@@ -234,7 +241,7 @@ def jobs(run: Run, phase: str) -> tuple[Any, list[Job]]:
         pairs=tuple(files[0]),
         members=tuple(files[1]),
         verdicts=(),
-        num_parts=run.tasks * WIDTH,
+        num_parts=run.tasks * run.width,
         params=PARAMS,
     )
     return DEDUPE.phases[0].do, [choice]
@@ -302,7 +309,8 @@ def report(sizes: Sequence[int], kind: str, folder: Path | None = None) -> dict[
         "| samples | phase | tasks | wall | CPU | peak of a worker | disk |\n|---|---|---|---|---|---|---|", flush=True
     )
     for asked in sizes:
-        size = -(-asked // (ROWS * WIDTH)) * ROWS * WIDTH
+        share = ROWS * Run(Path(), asked, kind).width
+        size = -(-asked // share) * share
         top = Path(tempfile.mkdtemp(prefix="bench-dedupe-", dir=folder))
         try:
             for phase in PHASES:

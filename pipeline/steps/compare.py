@@ -19,6 +19,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -43,8 +44,11 @@ from stages.duplicates.params import DedupeParams
 from stages.duplicates.sketch import COLUMNS, SKETCH, sketches
 from stages.duplicates.text_sketch import BANDS, text_bands
 
-_ROWS = 32_768  # samples that a task sketches, about: with 2 KiB of each image they are 64 MiB
-_BUCKET = 100_000  # rows of a bucket, about; of bands of texts there are twenty times as many, of 28 bytes
+# Every bucket reads a block of every task's file, so both grow with the samples up to a bound: 20 million samples are
+# 50,000 blocks, a billion 19 million
+_ROWS = 32_768  # samples that a task sketches, about, or four times as many: with 2 KiB of each image 64 to 256 MiB
+_BUCKET = 100_000  # rows of a bucket, or four times as many; of bands of texts there are twenty times as many
+_TASKS = 256
 
 _SKETCHES, _FOUND = "sketches", "found"
 
@@ -82,13 +86,23 @@ def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[S
     yield Step(stage, "", parameters, data.dedupe, all_of(before, "samples", data.sources))
 
 
+def task_rows(rows: int) -> int:
+    """Of so many samples how many a task sketches, about."""
+    return min(4 * _ROWS, max(_ROWS, rows // _TASKS))
+
+
+def bucket_count(rows: int) -> int:
+    """Of so many rows how many buckets are made."""
+    return max(1, math.ceil(rows / min(4 * _BUCKET, max(_BUCKET, rows // _TASKS))))
+
+
 def _keys(params: DedupeParams) -> int:
     return params.match.radius + 1 if params.unit == "image" else 1
 
 
 def _split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
     parts = parts_of(step.making("samples"), context)
-    rows = sum(part.rows for part in parts) * _keys(step.params)
+    rows = sum(part.rows for part in parts)
     sources = tuple(context.recipe.data.sources)
     return [
         SketchJob(
@@ -98,16 +112,16 @@ def _split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
             first=first,
             sources=sources,
             params=step.params,
-            buckets=max(1, math.ceil(rows / _BUCKET)),
+            buckets=bucket_count(rows * _keys(step.params)),
         )
-        for first, share in _shares(parts)
+        for first, share in _shares(parts, task_rows(rows))
     ]
 
 
-def _shares(parts: Sequence[Part]) -> Iterator[tuple[int, tuple[Part, ...]]]:
+def _shares(parts: Sequence[Part], rows: int) -> Iterator[tuple[int, tuple[Part, ...]]]:
     share: list[Part] = []
     for number, part in enumerate(parts):
-        if share and sum(one.rows for one in share) + part.rows > _ROWS:
+        if share and sum(one.rows for one in share) + part.rows > rows:
             yield number - len(share), tuple(share)
             share = []
         share.append(part)
@@ -140,8 +154,8 @@ def _split_buckets(step: Step, context: Context, sketched: Sequence[Record]) -> 
     if step.params.unit == "text" and rows and not any(record.facts["texts"] for record in sketched):
         what = f"got text, but each of the {rows:,} samples has pictures"
         raise RecipeError(f"data.dedupe.unit: {what}, and such take no part; write unit: sample, or image")
-    width = verification.width(parts, _ROWS)
-    buckets = max(1, math.ceil(rows * _keys(step.params) / _BUCKET))
+    width = verification.width(parts, task_rows(rows))
+    buckets = bucket_count(rows * _keys(step.params))
     return [
         PairsJob(
             amount=rows * (bucket + 1) // buckets - rows * bucket // buckets,
@@ -160,16 +174,10 @@ def _split_buckets(step: Step, context: Context, sketched: Sequence[Record]) -> 
 
 def _compare(job: PairsJob, writer: PartWriter) -> Done:
     folder, mine = Path(job.folder), (job.files, job.bucket, job.buckets)
-    heads = pa.concat_tables(
-        [
-            SKETCH.empty_table().select(["key", "home", "source"]),
-            *exchange.blocks(folder, "sketches", *mine, SKETCH, ["key", "home", "source"]),
-        ]
-    )
-    twice, start, rows = repeated(heads["key"]), 0, []
-    for block in exchange.blocks(folder, "sketches", *mine, SKETCH):
-        rows += block.filter(pa.array(twice[start : start + block.num_rows])).to_pylist()
-        start += block.num_rows
+    columns = ["key", "home", "source"]
+    firsts = [exchange.block(folder, "sketches", n, job.bucket, job.buckets, SKETCH, columns) for n in range(job.files)]
+    heads = pa.concat_tables([SKETCH.empty_table().select(columns), *(head for head in firsts if head is not None)])
+    rows = list(_repeated(job, firsts, repeated(heads["key"])))
     pairs, members, misses, looked_at = found(rows, job.params.match)
     near = text_candidates(exchange.read(folder, "bands", *mine, BANDS), job.params.text)
     for kind, table, part in (
@@ -183,12 +191,27 @@ def _compare(job: PairsJob, writer: PartWriter) -> Done:
     return Done({job.sources[one["values"]]: Counts(one["counts"], one["counts"]) for one in at_home})
 
 
+def _repeated(job: PairsJob, heads: Sequence[pa.Table | None], twice: np.ndarray) -> Iterator[dict[str, Any]]:
+    """The rows whose key is another's too; no block is read that has none."""
+    start = 0
+    for number, head in enumerate(heads):
+        mine = twice[start : start + (0 if head is None else head.num_rows)]
+        start += len(mine)
+        block = _whole(job, number) if mine.any() else None
+        if block is not None:
+            yield from block.filter(pa.array(mine)).to_pylist()
+
+
+def _whole(job: PairsJob, number: int) -> pa.Table | None:
+    return exchange.block(Path(job.folder), "sketches", number, job.bucket, job.buckets, SKETCH)
+
+
 def _split_found(step: Step, context: Context, records: Sequence[Record]) -> list[Job]:
     parts = parts_of(step.making("samples"), context)
     came, rows = ledger(records), sum(part.rows for part in parts)
     if (arrived := sum(counts.rows_in for counts in came.values())) != rows:
         raise StepError(f"{step.name}: {rows:,} samples were sketched and {arrived:,} came into buckets; run it again")
-    return list(verification.split(step, context, parts, len(records), _FOUND, _ROWS))
+    return list(verification.split(step, context, parts, len(records), _FOUND, task_rows(rows)))
 
 
 def _finish(ending: Ending, writer: PartWriter) -> Facts:

@@ -40,21 +40,26 @@ def read(folder: Path, kind: str, files: int, bucket: int, buckets: int, schema:
     return pa.concat_tables([schema.empty_table(), *blocks(folder, kind, files, bucket, buckets, schema)])
 
 
-def blocks(
-    folder: Path, kind: str, files: int, bucket: int, buckets: int, schema: pa.Schema, columns: Sequence[str] = ()
-) -> Iterator[pa.Table]:
-    """The same, file by file, without those that have none. `columns`: those that are wanted; none: all."""
-    chosen = [schema.get_field_index(name) for name in columns] or None
-    options = pa.ipc.IpcReadOptions(included_fields=chosen, use_threads=False)
+def blocks(folder: Path, kind: str, files: int, bucket: int, buckets: int, schema: pa.Schema) -> Iterator[pa.Table]:
+    """The same, file by file, without those that have none."""
     for number in range(files):
-        path = folder / file_name(kind, number)
-        try:
-            block = _block(path, bucket, buckets)
-            table = pa.ipc.open_stream(block, options=options).read_all() if block else None
-        except (OSError, ValueError, pa.ArrowException) as error:
-            raise ManifestError(f"{path}: damaged ({error}); delete the folder and run its stage again") from None
+        table = block(folder, kind, number, bucket, buckets, schema)
         if table is not None:
             yield table
+
+
+def block(
+    folder: Path, kind: str, number: int, bucket: int, buckets: int, schema: pa.Schema, columns: Sequence[str] = ()
+) -> pa.Table | None:
+    """The rows of one bucket in the file of one task, if there are any. `columns`: those that are wanted; none: all."""
+    chosen = [schema.get_field_index(name) for name in columns] or None
+    options = pa.ipc.IpcReadOptions(included_fields=chosen, use_threads=False)
+    path = folder / file_name(kind, number)
+    try:
+        found = _block(path, bucket, buckets)
+        return pa.ipc.open_stream(found, options=options).read_all() if found else None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise ManifestError(f"{path}: damaged ({error}); delete the folder and run its stage again") from None
 
 
 def file_name(kind: str, number: int) -> str:

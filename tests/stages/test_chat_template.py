@@ -37,7 +37,9 @@ BROKEN = {
     "{{ lipsum() }}": "no two runs give the same tokens",
     "{{ raise_exception('two\nlines') }}": "the chat template says: two lines",
     "{{ 'x' * 10 ** 10 }}": "more memory than",
-    "{% set n = namespace(t='x') %}{% for i in range(60) %}{% set n.t = n.t + n.t %}{% endfor %}": "more memory than",
+    # whichever of the two comes first on a busy machine
+    "{% set n = namespace(t='x') %}{% for i in range(60) %}{% set n.t = n.t + n.t %}{% endfor %}": "more memory than"
+    "|come to an end",
     LOOP.replace("BODY", ""): "does not come to an end in 1 s",
     "{{ (messages | length + 7) ** (9 ** 9) }}": "does not come to an end in 1 s",
     LOOP.replace("BODY", "x" * 500): "prints more than",
@@ -59,7 +61,7 @@ def test_a_template_that_cannot_lay_out_a_question_is_refused_at_load_in_one_lin
     with pytest.raises(ChatError) as caught:
         ChatFormat(byte_tokenizer(broken + TEMPLATE), ImageTokens())
     said = str(caught.value)
-    assert BROKEN[broken] in said and "\n" not in said and len(said) < 400
+    assert any(why in said for why in BROKEN[broken].split("|")) and "\n" not in said and len(said) < 400
     assert time.monotonic() - began < 30
 
 
@@ -71,7 +73,8 @@ def test_where_it_depends_on_the_row_the_row_is_dropped_and_the_others_stay(brok
     bad = sample("bad", messages=talk(*[("user", "q"), ("assistant", "a")] * 2, ("user", "q")))
     (done,) = pretokenise([table(good[0], bad, *good[1:])], {}, chat, PretokeniseParams())
     assert done.verdict["reason"].to_pylist() == [None, "template_refuses", None, None]
-    assert BROKEN[broken] in done.verdict["detail"][1].as_py()
+    detail = done.verdict["detail"][1].as_py()
+    assert any(why in detail for why in BROKEN[broken].split("|"))
 
 
 def test_a_process_that_somebody_ended_is_started_again() -> None:
