@@ -23,7 +23,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks import ingest
-from benchmarks.first_rows import _CAPTIONS
+from benchmarks.first_rows import CAPTIONS
 from pipeline.graph.build import build
 from pipeline.graph.content import Content
 from pipeline.graph.context import Context
@@ -68,13 +68,13 @@ def make(top: Path, count: int) -> None:
     paths = ingest.make(top / "rows", count * 8 // 10 * 9 // 10, "smooth")
     records = []
     for number, path in enumerate(paths):
-        text = chance.choice(list(_CAPTIONS.values())).format(a=chance.randint(1, 99), b=chance.randint(1, 99))
+        text = chance.choice(list(CAPTIONS.values())).format(a=chance.randint(1, 99), b=chance.randint(1, 99))
         records.append(_record(text, f"images/{path.name}"))
         if number % 4 == 3:
             copy = path.with_name(f"copy-{path.name}")
             Image.open(path).save(copy, quality=80)
             records.append({**records[-1], "image": f"images/{copy.name}"})
-    words = " ".join(_CAPTIONS.values()).split()
+    words = " ".join(CAPTIONS.values()).split()
     for number in range(count // 10):
         text = " ".join(chance.choices(words, k=chance.randint(60, 600)))
         records.append(_record(text))
@@ -112,7 +112,7 @@ def measured(top: Path, out: Path) -> dict[str, float]:
         "benchmarks": {"bench": source},
         "dedupe": {},
         "decontaminate": {},
-        "language": {"keep": list(_CAPTIONS)},
+        "language": {"keep": list(CAPTIONS)},
         "quality": _QUALITY,
         "mixture": {"at_most": 10**9},
         "pretokenise": {},
@@ -135,7 +135,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="filters-") as folder:
         top = Path(folder)
         make(top, given.rows)
-        tokenizer.learn(list(_CAPTIONS.values()), top / "tokenizer")
+        tokenizer.learn(list(CAPTIONS.values()), top / "tokenizer")
         rounds = [measured(top, top / f"out-{number}") for number in range(given.rounds)]
     middle = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
     count = given.rows

@@ -36,7 +36,7 @@ from pipeline.quickstart import tokenizer
 
 ROOT = Path(__file__).parent.parent
 _CORES = 2
-_CAPTIONS = {
+CAPTIONS = {
     "en": "The chart on page {a} shows that the yearly sales of the company grew by {b} percent at the same cost.",
     "ja": "この図は、第{a}四半期における会社の売上高が{b}パーセント増加したことを示しています。",
     "zh": "这张图表显示了公司在第{a}季度的收入增长了百分之{b}，而成本基本保持不变。",
@@ -60,7 +60,7 @@ def make(folder: Path, count: int) -> None:
     paths = ingest.make(folder, count - count // 5, "smooth")
     chance, records = random.Random(7), []
     for number, path in enumerate(paths):
-        text = chance.choice(list(_CAPTIONS.values())).format(a=chance.randint(1, 99), b=chance.randint(1, 99))
+        text = chance.choice(list(CAPTIONS.values())).format(a=chance.randint(1, 99), b=chance.randint(1, 99))
         records.append(_record(f"images/{path.name}", text))
         if number % 4 == 3:
             original = chance.choice(records[-4:])
@@ -90,7 +90,7 @@ def prepare(folder: Path, records: list[dict[str, Any]], top: Path) -> None:
     raw.write_text(json.dumps(records, ensure_ascii=False), encoding="utf-8")
     tokenizer.train(top / "raw", top / "tokenizer")
     source = {"format": "conversations", "files": ["*.json"], "images": "."}
-    stages = {"dedupe": {}, "language": {"keep": list(_CAPTIONS)}, "quality": {}, "pretokenise": {}}
+    stages = {"dedupe": {}, "language": {"keep": list(CAPTIONS)}, "quality": {}, "pretokenise": {}}
     places = {"rows": str(folder.absolute()), "tokenizer": str(top / "tokenizer")}
     recipe = {"data": {"sources": {"rows": source}, **stages}, "run": {"workers": _CORES, "locations": places}}
     (top / "recipe.yaml").write_text(json.dumps(recipe), encoding="utf-8")

@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,8 +28,8 @@ from PIL import Image
 from benchmarks.picture_edits import LIGHT, STRICT, saved
 from benchmarks.picture_kinds import KINDS, photo, templated
 from stages.filters import same_picture
-from stages.filters.image_match import DRAWN, LOOK, OTHER, SAME, Pictures, apart, judged, spot, within
-from stages.images.rules import inspect, open_rgb, open_scaled
+from stages.filters.image_match import DRAWN, LOOK, OTHER, SAME, Pictures, apart, judged, near, spot
+from stages.images.rules import inspect, open_rgb
 
 LEEWAYS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0)
 _RADIUS = 10
@@ -73,14 +73,14 @@ def recall(name: str, images: list[Image.Image]) -> None:
 def _distance(verdict: int, left: bytes, right: bytes, share: float = 0) -> float:
     if verdict != LOOK:
         return 0.0 if verdict == SAME else float("inf")
-    opened = [open_scaled(data, same_picture.SIDE) for data in (left, right)]
+    opened = [same_picture.opened(data) for data in (left, right)]
     return same_picture.distance_of(opened[0], opened[1], share)
 
 
 def merges(files: list[bytes], looks: int, format: str) -> None:
     look = pictures(files)
     count, passed = 0, []
-    for i, j in within(look, _RADIUS):
+    for i, j in _within(look):
         verdict, _ = judged(look.take(i), look.take(j))
         count += len(i)
         passed += [*zip(i[verdict != OTHER].tolist(), j[verdict != OTHER].tolist(), strict=True)]
@@ -106,6 +106,12 @@ def noisy(half: str, templates: int) -> None:
         )
 
 
+def _within(all_of: Pictures) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(i, j), i < j, of all pairs at most _RADIUS apart, lot by lot."""
+    for i, j in near(all_of, all_of, _RADIUS):
+        yield i[i < j], j[i < j]
+
+
 def _below(distances: list[float]) -> str:
     counts = ", ".join(f"{sum(d <= leeway for d in distances)} at {leeway}" for leeway in LEEWAYS)
     return f"of {len(distances)} merged {counts}; nearest {min(distances, default=float('nan')):.2f}"
@@ -123,7 +129,7 @@ def speed(count: int = 100_000) -> None:
     detail = rng.integers(-999, 999, (count, 484)).astype("<i2")
     everything = Pictures(phash, grey, detail, np.zeros(count, np.uint8), np.ones((count, 2), np.int32))
     started, found = time.perf_counter(), 0
-    for i, j in within(everything, _RADIUS):
+    for i, j in _within(everything):
         found += int((judged(everything.take(i), everything.take(j))[0] != OTHER).sum())
     print(f"\nspeed: {count} signatures, {half} copies, {found} found, {time.perf_counter() - started:.1f} s")
 

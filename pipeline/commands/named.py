@@ -4,7 +4,7 @@ that were dropped in favour of this one. Columns of evidence that hold a sample'
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow.compute as pc
@@ -14,7 +14,7 @@ from pipeline.graph.context import Context
 from pipeline.graph.stage import Step
 from pipeline.steps.samples import parts_of
 from pipeline.storage import layout
-from pipeline.storage.part_reader import read, row_groups
+from pipeline.storage.part_reader import read, rows_of
 
 KEPT, BENCHMARK = "kept_id", "benchmark_id"
 
@@ -27,11 +27,9 @@ def named_by(verdict: Mapping[str, Any]) -> tuple[str, str] | None:
 
 def stand_behind(step: Step, context: Context, sample_id: str) -> list[str]:
     """The samples that a step drops in favour of this one."""
-    paths = (
-        context.out / step.folder / layout.verdict(n) for n in range(len(parts_of(step.making("samples"), context)))
-    )
     found: list[str] = []
-    for path in paths:
+    for number in range(len(parts_of(step.making("samples"), context))):
+        path = context.out / step.folder / layout.verdict(number)
         if KEPT not in pq.read_schema(path).names:
             return []
         table = read(path, ["sample_id", KEPT])
@@ -39,18 +37,16 @@ def stand_behind(step: Step, context: Context, sample_id: str) -> list[str]:
     return found
 
 
-def sample_of(steps: Iterable[Step], context: Context, sample_id: str) -> dict[str, Any] | None:
-    """A whole sample of these steps that make some, without the images of others."""
-    for part in parts_of(list(steps), context):
+def place_of(steps: Iterable[Step], context: Context, sample_id: str) -> tuple[int, str, int] | None:
+    """(part number, file, row in it) of a sample that one of these steps makes; part numbers count over all of them."""
+    for number, part in enumerate(parts_of(list(steps), context)):
         row = pc.index(read(part.path, ["sample_id"])["sample_id"], sample_id).as_py()
         if row >= 0:
-            return next(_rows(part.path, row))
+            return number, part.path, row
     return None
 
 
-def _rows(path: str, row: int) -> Iterator[dict[str, Any]]:
-    for table in row_groups(path):
-        if row < table.num_rows:
-            yield table.slice(row, 1).to_pylist()[0]
-            return
-        row -= table.num_rows
+def row_of(path: str, row: int) -> dict[str, Any]:
+    """One row of a part, whole, without the images of the others."""
+    (table,) = rows_of(path, [row])
+    return dict(table.to_pylist()[0])

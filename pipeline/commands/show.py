@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.text import Text
 
-from pipeline.commands.named import named_by, sample_of, stand_behind
+from pipeline.commands.named import named_by, place_of, row_of, stand_behind
 from pipeline.commands.terminal import plain
 from pipeline.graph.context import Context
 from pipeline.graph.stage import Step
@@ -50,7 +50,7 @@ def show(steps: Sequence[Step], context: Context, sample_id: str, console: Conso
         example = _example(ingested, context)
         raise RecipeError(f"{sample_id}: no such row; an id is source/file#row, e.g. {example}")
     number, path, row = place
-    _print_sample(console, _row(path, row))
+    _print_sample(console, row_of(path, row))
     for step in ready:
         if step.stage.makes in ("verdicts", "shards"):
             verdict = read(context.out / step.folder / layout.verdict(number)).slice(row, 1).to_pylist()[0]
@@ -75,20 +75,7 @@ def _place(last: Step, context: Context, sample_id: str) -> tuple[int, str, int]
     sources = last.making("samples")
     if not all(map(context.manifest, sources)):
         return None
-    for number, part in enumerate(parts_of(sources, context)):
-        row = pc.index(read(part.path, ["sample_id"])["sample_id"], sample_id).as_py()
-        if row >= 0:
-            return number, part.path, row
-    return None
-
-
-def _row(path: str, row: int) -> dict[str, Any]:
-    """One row of a part, without the images of the others."""
-    for table in row_groups(path):
-        if row < table.num_rows:
-            return dict(table.slice(row, 1).to_pylist()[0])
-        row -= table.num_rows
-    raise ValueError(f"{path}: has no row {row}")
+    return place_of(sources, context, sample_id)
 
 
 def _example(ingested: Sequence[Step], context: Context) -> str:
@@ -109,11 +96,12 @@ def _print_sample(console: Console, one: Mapping[str, Any]) -> None:
 def _print_others(console: Console, step: Step, context: Context, verdict: Mapping[str, Any]) -> None:
     """The sample that a verdict names, and those that were dropped in favour of this one."""
     if found := named_by(verdict):
-        other = sample_of((*step.making("samples"), *step.benchmarks), context, found[1])
+        other = place_of((*step.making("samples"), *step.benchmarks), context, found[1])
         console.print(Text(f"  {found[0]}: {shown(found[1])}", "bold"))
-        if other is not None:
-            _print_content(console, other)
-    if behind := stand_behind(step, context, verdict["sample_id"]):
+        if other is not None:  # a benchmark's that came as a sketch is not here
+            _print_content(console, row_of(*other[1:]))
+    behind = stand_behind(step, context, verdict["sample_id"]) if verdict["reason"] is None else []
+    if behind:
         more = f" and {len(behind) - _BEHIND:,} more" if len(behind) > _BEHIND else ""
         console.print(f"  dropped in favour of it: {shown(', '.join(behind[:_BEHIND]))}{more}")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,15 +37,8 @@ def write(writer: PartWriter, kind: str, table: pa.Table, bucket: np.ndarray, bu
 
 def read(folder: Path, kind: str, files: int, bucket: int, buckets: int, schema: pa.Schema) -> pa.Table:
     """The rows of one bucket in the files of so many tasks, in their order. Raises ManifestError for a damaged one."""
-    return pa.concat_tables([schema.empty_table(), *blocks(folder, kind, files, bucket, buckets, schema)])
-
-
-def blocks(folder: Path, kind: str, files: int, bucket: int, buckets: int, schema: pa.Schema) -> Iterator[pa.Table]:
-    """The same, file by file, without those that have none."""
-    for number in range(files):
-        table = block(folder, kind, number, bucket, buckets, schema)
-        if table is not None:
-            yield table
+    blocks = (block(folder, kind, number, bucket, buckets, schema) for number in range(files))
+    return pa.concat_tables([schema.empty_table(), *(table for table in blocks if table is not None)])
 
 
 def block(

@@ -71,8 +71,9 @@ def _whole(path: str | Path) -> Iterator[None]:
         raise ManifestError(f"{path}: damaged ({why}); delete the folder and run its stage again") from None
 
 
-def rows_of(path: str | Path, rows: Sequence[int], columns: Sequence[str]) -> Iterator[pa.Table]:
+def rows_of(path: str | Path, rows: Sequence[int], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """Some rows of a file, whose numbers ascend, of only those row groups that hold them: a table for each such group.
+    `columns`: None for all.
 
     Raises ManifestError for a damaged file, or one that has no such row.
     """
@@ -86,7 +87,7 @@ def rows_of(path: str | Path, rows: Sequence[int], columns: Sequence[str]) -> It
         for number, some in itertools.groupby(rows, lambda row: bisect.bisect_right(ends, row)):
             first = ends[number] - sizes[number]
             with _whole(path):
-                table = file.read_row_group(number, list(columns))
+                table = file.read_row_group(number, None if columns is None else list(columns))
             yield table.take([row - first for row in some])
 
 

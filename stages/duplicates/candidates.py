@@ -73,8 +73,9 @@ def _apart(rows: _Columns, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     left, right = heads[:-1], heads[1:]
     same = rows["key"][left] == rows["key"][right]
     left, right = left[same], right[same]
-    chosen = np.argsort(rank(rows["content"][left], rows["content"][right]), kind="stable")
-    ranks = rank(rows["content"][left], rows["content"][right])[chosen]
+    ranks = rank(rows["content"][left], rows["content"][right])
+    chosen = np.argsort(ranks, kind="stable")
+    ranks = ranks[chosen]
     (least,) = np.nonzero(np.append(True, ranks[1:] != ranks[:-1]) if len(ranks) else np.zeros(0, bool))
     kept = chosen[least[:MOST]]
     return left[kept], right[kept]

@@ -1,8 +1,8 @@
 """Samples whose pictures may be the same -> which are, and which nobody can tell without their files.
 
 Signatures are compared position by position (stages/filters/image_match.py). What they say are the same makes edges, as
-many as connect them. Of drawn pictures they say at best that one has to look: each sample is compared by its files with
-the few before it that are nearest, so n samples make no more than 8 n candidates. The rest, near by their hashes alone,
+many as connect them. Where they say that one has to look, each sample is compared by its files with the few before it
+that are nearest, so n samples make no more than 8 n candidates. The rest, near by their hashes alone,
 are near misses.
 """
 

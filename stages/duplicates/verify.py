@@ -17,7 +17,6 @@ from stages.duplicates.params import DedupeParams
 from stages.duplicates.text_sketch import Text
 from stages.filters import same_picture
 from stages.filters.image_match import LOOK, OTHER, Pictures, apart, judged, spot
-from stages.images.rules import open_scaled
 
 _OPENED = 16  # pictures of at most 1,536 pixels a side: 110 MiB
 
@@ -79,7 +78,7 @@ class Verifier:
         if name not in self._pictures:
             if len(self._pictures) >= _OPENED:
                 del self._pictures[next(iter(self._pictures))]
-            self._pictures[name] = open_scaled(sample["images"][place]["bytes"], same_picture.SIDE)
+            self._pictures[name] = same_picture.opened(sample["images"][place]["bytes"])
         return self._pictures[name]
 
 

@@ -14,6 +14,9 @@ lie within distance 4). So a candidate is judged, from its signature alone:
          of reach (`same_unseen`) photographs count as the same, and in drawn pictures no pixel may differ by more
          than 18 levels, wherever it lies: re-encoded and resized copies of them are found, crops are not
 
+A picture with much of one luminance counts as drawn, any other as a photograph: so does a window on a wallpaper, whose
+changed digit is then a mark that may differ.
+
 Thresholds were chosen on the tuning half of benchmarks/pictures.py; its tables are measured on the other half.
 """
 
@@ -281,9 +284,3 @@ class Fewest:
         right = lot.right[order]
         place = np.arange(len(right)) - np.searchsorted(right, right)
         return Lot(*(column[order[place < self._most]] for column in lot))
-
-
-def within(pictures: Pictures, radius: int) -> Iterator[tuple[Array, Array]]:
-    """(i, j), i < j, of all pairs at most `radius` apart, lot by lot; each pair once."""
-    for i, j in near(pictures, pictures, radius):
-        yield i[i < j], j[i < j]

@@ -15,7 +15,6 @@ from PIL import Image
 
 from stages.filters import same_picture
 from stages.filters.image_match import OTHER, SAME, Fewest, Match, Pictures, compared, distinct, same_unseen, spot
-from stages.images.rules import open_scaled
 
 Info = dict[str, Any]
 MyFiles = Callable[[Sequence[int]], Mapping[int, Sequence[bytes]]]
@@ -123,16 +122,12 @@ def _looked_at(
             if not same and one.place.sample not in their_files:
                 same = one.unseen
             elif not same:
-                picture = picture or _opened(my_files[place.sample][place.number])
-                other = _opened(their_files[one.place.sample][one.place.number])
+                picture = picture or same_picture.opened(my_files[place.sample][place.number])
+                other = same_picture.opened(their_files[one.place.sample][one.place.number])
                 same = same_picture.distance_of(picture, other, one.spot) <= match.leeway
             if same:
                 yield place, Leak(one.place.sample, one.distance)
                 break
-
-
-def _opened(data: bytes) -> Image.Image:
-    return open_scaled(data, same_picture.SIDE)
 
 
 def _keep(found: list[Leak | None], row: int, leak: Leak) -> None:

@@ -25,7 +25,7 @@ from stages.images.rules import open_scaled
 
 Array = np.ndarray
 
-SIDE = 768
+_SIDE = 768
 _WINDOW = 8
 _COARSE = (32, 64, 128, 256)
 _ENOUGH = 200  # windows with detail, below which a drawn picture's crop can't be told from another: one shape on plain
@@ -40,11 +40,16 @@ def distance(left: bytes, right: bytes) -> float:
 
     Raises BadImage for what is no image.
     """
-    return distance_of(open_scaled(left, SIDE), open_scaled(right, SIDE))
+    return distance_of(opened(left), opened(right))
+
+
+def opened(data: bytes) -> Image.Image:
+    """A file as `distance_of` takes it. Raises BadImage."""
+    return open_scaled(data, _SIDE)
 
 
 def distance_of(left: Image.Image, right: Image.Image, spot: float = 0) -> float:
-    """`distance` of two RGB pictures, each opened once (`open_scaled(data, SIDE)`) for many comparisons.
+    """`distance` of two RGB pictures, each `opened` once for many comparisons.
 
     `spot`: the share of the picture that may differ altogether: a mark in a corner of a photograph.
     """
@@ -119,7 +124,7 @@ def _share(values: Array, percent: int) -> float:
 
 def _common_size(left: Image.Image, right: Image.Image) -> tuple[int, int]:
     width, height = min(left.width, right.width), min(left.height, right.height)
-    return _scaled((width, height), min(SIDE, max(width, height)))
+    return _scaled((width, height), min(_SIDE, max(width, height)))
 
 
 def _scaled(size: tuple[int, int], side: int) -> tuple[int, int]:

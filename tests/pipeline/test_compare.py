@@ -239,3 +239,11 @@ def test_show_prints_the_sample_that_stays_and_those_that_go_for_it(
     ):
         assert main(["show", str(path), sample_id, "--out", str(tmp_path / "out")]) == 0
         assert told in capsys.readouterr().out
+
+
+def test_the_blocks_that_are_exchanged_stay_bounded_and_so_do_tasks_and_buckets() -> None:
+    """At the sizes that the module's comment promises: what a task and a bucket hold, and tasks x buckets."""
+    for rows, most in ((10**5, 4), (10**6, 400), (2 * 10**7, 60_000), (10**9, 20_000_000)):
+        tasks, buckets = -(-rows // compare.task_rows(rows)), compare.bucket_count(rows)
+        assert tasks * buckets <= most
+        assert compare.task_rows(rows) <= 131_072 and rows / buckets <= 400_000

@@ -21,6 +21,7 @@ from tests.stages.byte_tokenizer import TEMPLATE, byte_tokenizer
 from tests.stages.pictures import sample, table, talk
 
 LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}BODY{% endfor %}{% endfor %}"
+DOUBLES = "{% set n = namespace(t='x') %}{% for i in range(60) %}{% set n.t = n.t + n.t %}{% endfor %}"
 BROKEN = {
     "{{ 1 + 'a' }}": "TypeError: unsupported operand",
     "{{ 1 // 0 }}": "ZeroDivisionError: ",
@@ -37,9 +38,7 @@ BROKEN = {
     "{{ lipsum() }}": "no two runs give the same tokens",
     "{{ raise_exception('two\nlines') }}": "the chat template says: two lines",
     "{{ 'x' * 10 ** 10 }}": "more memory than",
-    # whichever of the two comes first on a busy machine
-    "{% set n = namespace(t='x') %}{% for i in range(60) %}{% set n.t = n.t + n.t %}{% endfor %}": "more memory than"
-    "|come to an end",
+    DOUBLES: "more memory than",
     LOOP.replace("BODY", ""): "does not come to an end in 1 s",
     "{{ (messages | length + 7) ** (9 ** 9) }}": "does not come to an end in 1 s",
     LOOP.replace("BODY", "x" * 500): "prints more than",
@@ -55,16 +54,31 @@ def _short_patience() -> Iterator[None]:
     chat_template._end()
 
 
+@pytest.fixture
+def patience(broken: str) -> Iterator[None]:
+    """To fill the memory by doubling takes a busy machine more than the second that all others get."""
+    if broken != DOUBLES:
+        yield
+        return
+    chat_template._end()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chat_template, "SECONDS", 20)
+        yield
+    chat_template._end()
+
+
+@pytest.mark.usefixtures("patience")
 @pytest.mark.parametrize("broken", BROKEN)
 def test_a_template_that_cannot_lay_out_a_question_is_refused_at_load_in_one_line(broken: str) -> None:
     began = time.monotonic()
     with pytest.raises(ChatError) as caught:
         ChatFormat(byte_tokenizer(broken + TEMPLATE), ImageTokens())
     said = str(caught.value)
-    assert any(why in said for why in BROKEN[broken].split("|")) and "\n" not in said and len(said) < 400
+    assert BROKEN[broken] in said and "\n" not in said and len(said) < 400
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.usefixtures("patience")
 @pytest.mark.parametrize("broken", [name for name in BROKEN if not name.startswith("{% for %}")])
 def test_where_it_depends_on_the_row_the_row_is_dropped_and_the_others_stay(broken: str) -> None:
     guarded = "{% if messages | length == 5 %}" + broken + "{% endif %}"
@@ -73,8 +87,7 @@ def test_where_it_depends_on_the_row_the_row_is_dropped_and_the_others_stay(brok
     bad = sample("bad", messages=talk(*[("user", "q"), ("assistant", "a")] * 2, ("user", "q")))
     (done,) = pretokenise([table(good[0], bad, *good[1:])], {}, chat, PretokeniseParams())
     assert done.verdict["reason"].to_pylist() == [None, "template_refuses", None, None]
-    detail = done.verdict["detail"][1].as_py()
-    assert any(why in detail for why in BROKEN[broken].split("|"))
+    assert BROKEN[broken] in done.verdict["detail"][1].as_py()
 
 
 def test_a_process_that_somebody_ended_is_started_again() -> None:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 
 from stages.filters import same_picture
 from stages.filters.image_match import LOOK, OTHER, SAME, Match, Pictures, judged, same_unseen, spot
-from stages.images.rules import BadImage, inspect, open_scaled
+from stages.images.rules import BadImage, inspect
 from tests.stages.pictures import bar_chart, encoded, photo
 
 PHOTO = photo(3, 640, 480)
@@ -44,7 +44,7 @@ def same(left: bytes, right: bytes) -> bool:
     found, both = verdict(left, right), pictures(left, right)
     if found != LOOK:
         return found == SAME
-    opened = [open_scaled(data, same_picture.SIDE) for data in (left, right)]
+    opened = [same_picture.opened(data) for data in (left, right)]
     share = float(spot(both.take(slice(0, 1)), both.take(slice(1, 2)))[0])
     return same_picture.distance_of(opened[0], opened[1], share) <= Match().leeway
 
@@ -177,3 +177,23 @@ def test_drawn_pictures_match_without_their_files_only_if_little_is_left_over() 
     first, again, changed = (near.take(slice(n, n + 1)) for n in range(3))
     assert judged(first, changed)[0] == LOOK and not same_unseen(first, changed)[0]
     assert judged(first, again)[0] == LOOK and same_unseen(first, again)[0]
+
+
+def small(left: int = 12, colour: str = "red") -> Image.Image:
+    image = Image.new("RGB", (64, 64), (235, 240, 235))
+    ImageDraw.Draw(image).rectangle((left, 20, left + 30, 50), colour)
+    return image
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        (encoded(small(), "JPEG", quality=60), True),
+        (encoded(small().resize((128, 128))), True),
+        (encoded(small(left=14)), False),
+        (encoded(small(colour="#0c8a0c")), False),  # as light as the red
+    ],
+    ids=["saved again", "larger", "moved by two pixels", "of another colour"],
+)
+def test_small_pictures_are_compared_by_all_they_have(other: bytes, same: bool) -> None:
+    assert (same_picture.distance(encoded(small()), other) <= Match().leeway) is same
