@@ -163,10 +163,9 @@ def _recoloured(a: Image.Image, b: Image.Image, size: tuple[int, int], fit: imag
     """How far the mean of a channel is apart in some patch, in units of _RECOLOURED levels; that of luminance where one
     of the two is grey."""
     mode = "L" if _is_grey(a) or _is_grey(b) else "RGB"
-    channels = zip(a.convert(mode).split(), b.convert(mode).split(), strict=True)
-    apart = [image_align.left_over(_soft(one, size), _soft(other, size), fit) for one, other in channels]
-    whole = _windows(_held(apart[0][1], fit, 1)[0]) > 1 - 1e-6
-    return max(_most(np.abs(_windows(rest[0]))[whole], mark) for rest, _ in apart) / _RECOLOURED
+    rest, inside = image_align.left_over(_soft(a.convert(mode), size), _soft(b.convert(mode), size), fit)
+    whole = _windows(_held(inside[:1], fit, 1)[0]) > 1 - 1e-6
+    return max(_most(np.abs(_windows(channel))[whole], mark) for channel in rest) / _RECOLOURED
 
 
 def _is_grey(image: Image.Image) -> bool:
@@ -212,7 +211,9 @@ def _cut_off(image: Image.Image) -> int:
 
 
 def _at(image: Image.Image, size: tuple[int, ...]) -> Array:
-    return np.asarray(image.resize((size[0], size[1]), Image.Resampling.BICUBIC), np.float32)[None]
+    """float32 [channels, height, width]."""
+    pixels = np.asarray(image.resize((size[0], size[1]), Image.Resampling.BICUBIC), np.float32)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def _soft(image: Image.Image, size: tuple[int, ...]) -> Array:
@@ -220,12 +221,14 @@ def _soft(image: Image.Image, size: tuple[int, ...]) -> Array:
 
 
 def _variance(values: Array) -> Array:
-    wide = values.astype(np.float64)
-    return np.asarray(np.maximum(_windows(wide * wide) - _windows(wide) ** 2, 0))
+    return np.asarray(np.maximum(_windows(values * values) - _windows(values) ** 2, 0))
 
 
 def _windows(values: Array) -> Array:
-    """The means of windows that overlap by half."""
-    total = np.pad(values.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    total = total[:: _WINDOW // 2, :: _WINDOW // 2]
-    return np.asarray((total[2:, 2:] - total[:-2, 2:] - total[2:, :-2] + total[:-2, :-2]) / _WINDOW**2)
+    """The means of windows that overlap by half, of blocks of half a side."""
+    half = _WINDOW // 2
+    height, width = (side // half for side in values.shape)
+    rows = values[: height * half, : width * half].reshape(height, half, -1).sum(1, dtype=np.float64)
+    blocks = rows.reshape(height, width, half).sum(2)
+    pairs = blocks[:-1] + blocks[1:]
+    return np.asarray((pairs[:, :-1] + pairs[:, 1:]) / _WINDOW**2)

@@ -106,7 +106,7 @@ def inspect(data: bytes, max_pixels: int) -> ImageInfo:
     luminance = _upright(_flat(_load(image), "L"), left)
 
     def fine() -> Image.Image:
-        return _decoded(data, "L", hashes.FINE_SIDE) if scaled else luminance
+        return _decoded(data, "L", shorter=hashes.FINE_SIDE) if scaled else luminance
 
     return ImageInfo(
         hashes.sha256(data),
@@ -153,14 +153,15 @@ def open_rgb(data: Data) -> Image.Image:
 
 
 def open_scaled(data: Data, side: int) -> Image.Image:
-    """The upright RGB image, of a JPEG perhaps a part of its size, `side` or more. Raises BadImage."""
-    return _decoded(data, "RGB", side)
+    """The upright RGB image, of a JPEG perhaps a part of its size, its longer side `side` or more. Raises BadImage."""
+    return _decoded(data, "RGB", longer=side)
 
 
-def _decoded(data: Data, mode: str, side: int | None = None) -> Image.Image:
+def _decoded(data: Data, mode: str, shorter: int | None = None, longer: int | None = None) -> Image.Image:
+    """`shorter`, `longer`: that side of a JPEG is decoded at so many pixels or more."""
     image = _open(data)
     left = _left_to_turn(image, _orientation(image))
-    if side is not None:
+    if side := shorter or (longer and longer * min(image.size) // max(image.size)):
         image.draft(mode, (side, side))
     return _upright(_flat(_load(image), mode), left)
 
