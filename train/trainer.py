@@ -104,12 +104,12 @@ class Run:
         self.folder, self.step, self.position = folder, record.step, Position(record.epoch, record.epoch_step)
 
     def advance(self, step: Step) -> Line:
-        """One optimiser step. The loss is the sum over all packs divided by the target tokens of the whole step."""
+        """One optimiser step. The loss is the mean over the target tokens of the whole step, weighed."""
         epoch = self.position.epoch
         rate = optimiser.learning_rate(self.config.optimiser, self.step, self.total)
         for group in (group for each in self.optimisers for group in each.param_groups):
             group["lr"] = rate
-        loss = gradient.accumulate(self.model, step.packs, self.pool)
+        loss, _ = gradient.accumulate(self.model, step.packs, self.pool, self.config.optimiser.weigh)
         norm = float(clip_grad_norm_(self.model.parameters(), self.config.optimiser.clip))
         self._refuse_nan(loss, norm)
         for each in self.optimisers:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,6 +39,17 @@ class Images:
     last_tiles: Tensor  # int64, of each image the number of its last tile
 
 
+class Member(NamedTuple):
+    """What is told of a sample by name; its targets lie in the pack one after the other, as the samples do."""
+
+    sample_id: str
+    source: str
+    language: str | None
+    tokens: int
+    targets: int
+    tiles: int
+
+
 @dataclass(frozen=True)
 class Pack:
     """What a model's forward takes. `sample_ends` = [0, end of sample 0, end of sample 1, ...]."""
@@ -48,6 +60,7 @@ class Pack:
     images: Images
     target_positions: Tensor  # [K] int64, where labels are not IGNORED
     sample_ends: list[int]
+    samples: tuple[Member, ...]
 
     @property
     def tiles(self) -> Tensor:
@@ -66,7 +79,8 @@ def collate(samples: Sequence[Sample], facts: Facts) -> Pack:
     for sample in samples:
         check(sample, facts)
     input_ids = torch.from_numpy(np.concatenate([sample.input_ids for sample in samples]))
-    labels = torch.from_numpy(np.concatenate([_labels(sample) for sample in samples]))
+    labelled = [_labels(sample) for sample in samples]
+    labels = torch.from_numpy(np.concatenate(labelled))
     return Pack(
         input_ids=input_ids[None],
         position_ids=torch.cat([torch.arange(len(sample.input_ids)) for sample in samples])[None],
@@ -74,7 +88,14 @@ def collate(samples: Sequence[Sample], facts: Facts) -> Pack:
         images=images(samples, facts),
         target_positions=(labels != IGNORED).nonzero()[:, 0],
         sample_ends=[0, *np.cumsum([len(sample.input_ids) for sample in samples]).tolist()],
+        samples=tuple(map(_member, samples, labelled)),
     )
+
+
+def _member(sample: Sample, labels: np.ndarray) -> Member:
+    tiles = sum(span.grid.num_tiles for span in sample.image_spans)
+    targets = int((labels != IGNORED).sum())
+    return Member(sample.sample_id, sample.source, sample.language, len(labels), targets, tiles)
 
 
 def images(samples: Sequence[Sample], facts: Facts) -> Images:

@@ -8,6 +8,7 @@ folders with a source of the same name are refused, unless the folders have name
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,10 @@ class Folders:
         return {name or str(number): folder.identity for number, (folder, name) in named}
 
     def sample(self, number: int) -> Sample:
-        """One sample, proven to be what was written. Raises ManifestError."""
+        """One sample, proven to be what was written, of a source by its name here. Raises ManifestError."""
         at = int(np.searchsorted(self._ends, number, "right"))
-        return self.folders[at].sample(number - int(self._ends[at]) + len(self.folders[at]))
+        found = self.folders[at].sample(number - int(self._ends[at]) + len(self.folders[at]))
+        return replace(found, source=self.source.names[self.source.codes[number]])
 
     def _named(self) -> list[tuple[Shards, str]]:
         return list(zip(self.folders, self._names or [""] * len(self.folders), strict=True))

@@ -62,6 +62,8 @@ class Sample:
     label_changes: np.ndarray
     images: tuple[Data, ...]
     image_spans: tuple[ImageSpan, ...]
+    source: str = ""
+    language: str | None = None
 
 
 @dataclass(frozen=True)
@@ -230,6 +232,8 @@ def _sample(row: Row) -> Sample:
         np.stack([_integers(changes.field(name)) for name in ("position", "id")], axis=1),
         row.images,
         spans,
+        row["source"],
+        row["language"],
     )
 
 

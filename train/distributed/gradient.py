@@ -14,24 +14,33 @@ from concurrent.futures import Executor
 import torch
 from torch import Tensor, nn
 
+from train import weighing
 from train.data.collate import Pack
+from train.weighing import Weigh
 
 
-def accumulate(model: nn.Module, packs: Sequence[Pack], pool: Executor) -> float:
-    """Set every parameter's `grad` to the step's, and return the loss: both are means over the step's target tokens."""
+def accumulate(
+    model: nn.Module, packs: Sequence[Pack], pool: Executor, weigh: Weigh = "tokens"
+) -> tuple[float, list[Tensor]]:
+    """Set every parameter's `grad` to the step's, and return the loss and, pack by pack, those of the target tokens.
+
+    Loss and gradient are means over the step's target tokens, weighed (train/weighing.py).
+    """
     parameters = list(model.parameters())
-    targets = max(1, sum(pack.num_targets for pack in packs))
+    weight = weighing.total(packs, weigh)
 
-    def one(pack: Pack) -> tuple[float, tuple[Tensor | None, ...]]:
-        loss = model(pack) / targets
-        return float(loss.detach()), torch.autograd.grad(loss, parameters, allow_unused=True)
+    def one(pack: Pack) -> tuple[float, Tensor, tuple[Tensor | None, ...]]:
+        losses = model(pack)
+        loss = weighing.weighed(losses, pack, weigh, weight)
+        return float(loss.detach()), losses.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
 
-    total = 0.0
+    total, found = 0.0, []
     for parameter in parameters:
         parameter.grad = None
-    for loss, gradients in pool.map(one, packs):
+    for loss, losses, gradients in pool.map(one, packs):
         total += loss
+        found.append(losses)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if gradient is not None:  # the tower has none in a pack of text alone
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
-    return total
+    return total, found
