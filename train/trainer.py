@@ -1,9 +1,9 @@
 """The training loop, in reading order: open, plan, build, resume, step, save, summarise.
 
 Reads a config and a shard folder; writes below `run.out`: `step-NNNNNN/` (the newest checkpoint), `log.jsonl` (every
-step) and, when all is done, `summary.json`. The folder is held before anything in it is read. Killed anywhere and
-started again it continues from the newest checkpoint and ends with the same bits. A finished run says so and does
-nothing.
+step) and what else journal.py names and, when all is done, `summary.json`. The folder is held before anything in it is
+read. Killed anywhere and started again it continues from the newest checkpoint and ends with the same bits. A finished
+run says so and does nothing.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from train import checkpoint, log, plan_report, run_folder
+from train import checkpoint, log, metrics, plan_report, run_folder, validation
 from train.checkpoint import Record
 from train.config import Config
 from train.data import loader
@@ -28,9 +30,12 @@ from train.data.folders import AnyShards, open_shards
 from train.data.loader import Step
 from train.data.plan import Plan, Position
 from train.distributed import gradient
+from train.journal import Journal
 from train.log import Line, Summary
+from train.metrics import Meter, Told
 from train.models import build, pretrained
 from train.optim import optimiser
+from train.validation import Validation
 
 
 class TrainingError(RuntimeError):
@@ -51,8 +56,8 @@ def fit(config: Config, watch: Callable[[Line], None] | None = None) -> Summary:
         if run.folder:
             print(f"continuing from {run.folder}", flush=True)
         run.start()
-        with run.pool, log.Show(run.total, config.run.log_every) as show:
-            for step in loader.steps(shards, plan, run.position):
+        with run.pool, closing(run.journal), log.Show(run.total, config.run.log_every) as show:
+            for step in run.meter.waiting(loader.steps(shards, plan, run.position)):
                 line = run.advance(step)
                 show(line)
                 if run.step % config.run.checkpoint_every == 0 or run.step == run.total:
@@ -84,13 +89,15 @@ class Run:
             self._resume(*found)
         else:
             pretrained.load(self.model, config.model, shards.facts)
+        self.meter = Meter(self.model, config.model, shards.facts)
+        self.journal = Journal(config.run)
+        self.validation = Validation(config, shards.facts) if config.run.validation else None
         self.lines: list[Line] = []
         self._first, self._since = 1, time.perf_counter()
 
     def start(self) -> None:
         """Cut the log back to the checkpoint, and the clock runs."""
-        with run_folder.writing(self.out):
-            self.lines = log.cut(self.out / log.LOG, self.step)
+        self.lines = self.journal.begin(self.step)
         if lost := self.step - len(self.lines):
             print(f"note: {self.out / log.LOG} lacks {lost:,} of {self.step:,} steps", file=sys.stderr, flush=True)
         self._first = self.step + 1
@@ -109,48 +116,47 @@ class Run:
         rate = optimiser.learning_rate(self.config.optimiser, self.step, self.total)
         for group in (group for each in self.optimisers for group in each.param_groups):
             group["lr"] = rate
-        loss, _ = gradient.accumulate(self.model, step.packs, self.pool, self.config.optimiser.weigh)
+        loss, losses = gradient.accumulate(self.model, step.packs, self.pool, self.config.optimiser.weigh)
+        told, norms = metrics.told(step.packs, losses), metrics.norms(self.model)
         norm = float(clip_grad_norm_(self.model.parameters(), self.config.optimiser.clip))
-        self._refuse_nan(loss, norm)
+        self._refuse_nan(loss, norm, told)
         for each in self.optimisers:
             each.step()
         self.step, self.position = self.step + 1, step.after
-        return self._log(step, epoch, loss, norm, rate)
+        return self._log(
+            step, told, epoch=epoch, loss=loss, gradient_norm=norm, gradient_norms=norms, learning_rate=rate
+        )
 
-    def _refuse_nan(self, loss: float, norm: float) -> None:
+    def _refuse_nan(self, loss: float, norm: float, told: Sequence[Told]) -> None:
         if not (math.isfinite(loss) and math.isfinite(norm)):
+            samples = self.journal.stopped(self.step + 1, told)
             raise TrainingError(
-                f"step {self.step + 1}: the loss is {loss}, the gradient's norm {norm}; lower optimiser.learning_rate "
-                "or raise optimiser.warmup_steps"
+                f"step {self.step + 1}: the loss is {loss}, the gradient's norm {norm}; {samples}; lower "
+                "optimiser.learning_rate or raise optimiser.warmup_steps"
             )
 
-    def _log(self, step: Step, epoch: int, loss: float, norm: float, rate: float) -> Line:
-        packs, now = step.packs, time.perf_counter()
-        line = Line(
-            step=self.step,
-            epoch=epoch,
-            loss=loss,
-            gradient_norm=norm,
-            learning_rate=rate,
-            samples=step.num_samples,
-            tokens=sum(pack.sample_ends[-1] for pack in packs),
-            targets=sum(pack.num_targets for pack in packs),
-            tiles=sum(len(pack.tiles) for pack in packs),
-            packs=len(packs),
-            seconds=now - self._since,  # with the wait for the loader
-            started=self.step == self._first,
-        )
-        self._since = now
+    def _log(self, step: Step, told: Sequence[Told], **known: Any) -> Line:
+        now = time.perf_counter()
+        measured = self.meter.measured(told, now - self._since)  # with the wait for the loader
+        started = self.step == self._first
+        line = Line(step=self.step, packs=len(step.packs), started=started, **known, **measured)
         self.lines.append(line)
-        with run_folder.writing(self.out):
-            log.append(self.out / log.LOG, line)
+        self.journal.add(line, told)
+        if self.validation and (self.step % self.validation.every == 0 or self.step == self.total):
+            self._validate(self.validation)
+        self._since = time.perf_counter()
         return line
+
+    def _validate(self, of: Validation) -> None:
+        """What nothing is learnt from; before the checkpoint of this step, so that none is left out."""
+        found = of.measure(self.model, self.pool, self.step)
+        self.journal.validated(found)
+        print(validation.describe(found), flush=True)
 
     def save(self) -> None:
         plan = self.plan.identity()
         record = Record(self.identity, asdict(self.shards.facts), plan, self.step, *self.position)
-        with run_folder.writing(self.out):
-            checkpoint.flush(self.out / log.LOG)  # never behind the checkpoint, not even after a power cut
+        self.journal.flush()
         self.folder = run_folder.save(self.out, record, self.model, self.optimisers, self.shards.tokenizer)
 
     def summarise(self) -> Summary:
