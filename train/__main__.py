@@ -60,7 +60,7 @@ def fit(of: Config, _: argparse.Namespace) -> None:
 
 
 def plan(of: Config, options: argparse.Namespace) -> None:
-    shards = open_shards(of.data.shards)
+    shards = open_shards(of.data.shards, of.data.leave_out)
     made = trainer.make_plan(of, shards)
     plan_report.show(plan_report.made(of, made, shards, options.tflops, options.mfu, options.ranks), options.json)
 
@@ -85,7 +85,8 @@ def _newest(of: Config) -> Path:
     folder, record = found
     # The shards may be gone by now, and so the first weights, and answering does not read them.
     theirs = record.identity
-    ours = checkpoint.identity(of, theirs["data"]["shards"], theirs.get("weights"))
+    data = theirs["data"]
+    ours = checkpoint.identity(of, data["shards"], theirs.get("weights"), data.get("leave_out"))
     checkpoint.refuse_other(folder, theirs, ours)
     return folder
 

@@ -55,10 +55,12 @@ class Record:
     files: dict[str, str] = field(default_factory=dict)
 
 
-def identity(config: Config, shards: Any, weights: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """What makes one run another: data, model and optimiser, with the shards by their identity, not by their path, and
-    the folders of first weights by the hashes of their files."""
-    data = asdict(config.data) | {"shards": shards}
+def identity(
+    config: Config, shards: Any, weights: Mapping[str, str] | None = None, leave_out: str | None = None
+) -> dict[str, Any]:
+    """What makes one run another: data, model and optimiser, with the shards and what is left out of them by their
+    identities, not by their paths, and the folders of first weights by the hashes of their files."""
+    data = asdict(config.data) | {"shards": shards, "leave_out": leave_out}
     found = {"data": data, "model": described(config.model), "optimiser": asdict(config.optimiser)}
     found["weights"] = dict(weights or {})
     return dict(json.loads(json.dumps(found)))  # as it will be read

@@ -58,7 +58,8 @@ class Line:
 @dataclass(frozen=True)
 class Summary:
     """A finished run. The losses are means over the first and the last `steps_of_loss` steps, null where the log has
-    none of them; `seconds` and the rate are of the steps in the log."""
+    none of them; `seconds` and the rate are of the steps in the log. `left_out`: the samples of the shards that it was
+    made without."""
 
     steps: int
     samples: int
@@ -71,6 +72,7 @@ class Summary:
     samples_per_second: float
     parameters: int
     checkpoint: str
+    left_out: int = 0
 
 
 class Stepped(Protocol):
@@ -120,7 +122,7 @@ def append(path: Path, line: Stepped) -> None:
 
 
 def summarise(lines: Sequence[Line], counts: Mapping[str, int], parameters: int, checkpoint: str) -> Summary:
-    """`counts`: steps, samples, tokens and target_tokens of the whole run."""
+    """`counts`: steps, samples, tokens, target_tokens and left_out of the whole run."""
     span = max(1, min(_MEAN_OVER, counts["steps"] // 2))
     return Summary(
         **counts,

@@ -24,7 +24,7 @@ from torch.nn.utils import clip_grad_norm_
 from train import checkpoint, log, metrics, plan_report, run_folder, validation
 from train.checkpoint import Record
 from train.config import Config
-from train.data import loader
+from train.data import left_out, loader
 from train.data import plan as planning
 from train.data.folders import AnyShards, open_shards
 from train.data.loader import Step
@@ -45,7 +45,7 @@ class TrainingError(RuntimeError):
 def fit(config: Config, watch: Callable[[Line], None] | None = None) -> Summary:
     """Train to the end of the last epoch and return the summary. `watch` is called after every step."""
     out = Path(config.run.out)
-    shards = open_shards(config.data.shards)
+    shards = open_shards(config.data.shards, config.data.leave_out)
     plan = make_plan(config, shards)
     with run_folder.lock(out):
         run = Run(config, shards, plan)
@@ -79,7 +79,8 @@ class Run:
         self.pool = ThreadPoolExecutor(config.run.threads, thread_name_prefix="pack")
         self.config, self.shards, self.plan = config, shards, plan
         self.out = Path(config.run.out)
-        self.identity = checkpoint.identity(config, shards.identity, pretrained.identity(config.model))
+        without = left_out.identity(config.data.leave_out)
+        self.identity = checkpoint.identity(config, shards.identity, pretrained.identity(config.model), without)
         self.model = build.build(config.model, shards.facts).train()
         self.optimisers = optimiser.make(self.model, config.optimiser, self.pool)
         self.step, self.position = 0, Position(0, 0)
@@ -132,7 +133,7 @@ class Run:
             samples = self.journal.stopped(self.step + 1, told)
             raise TrainingError(
                 f"step {self.step + 1}: the loss is {loss}, the gradient's norm {norm}; {samples}; lower "
-                "optimiser.learning_rate or raise optimiser.warmup_steps"
+                "optimiser.learning_rate, raise optimiser.warmup_steps, or name samples in data.leave_out"
             )
 
     def _log(self, step: Step, told: Sequence[Told], **known: Any) -> Line:

@@ -51,6 +51,7 @@ Also in `data`, all of them optional; `python -m train plan CONFIG` shows what t
       weights: {a: 3, b: 1}     # kept at every step; every source is named, 0 leaves one out
       repeats: {a: 2}           # in place of weights: passes over a source in an epoch; 1 where none is named
       caps: 4                   # most passes over a source in the whole run, or by name; the others get what is above
+    leave_out: PATH             # a file with the ids of samples that are left out, one on each line
     schedule:                   # in place of epochs and steps
       - {steps: 30000, batches: single}  # each step of one source
       - {steps: 30000, batches: mixed}

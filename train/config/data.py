@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from train.config.checks import MOST, one_of, paths, within
+from train.config.checks import MOST, one_of, path, paths, within
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,12 @@ class DataConfig:
     group_by: Literal["length", "modality"] | None = None
     mixture: Mixture | None = None
     schedule: tuple[Phase, ...] = ()
+    leave_out: str | None = None
 
     def __post_init__(self) -> None:
         paths(self, "shards")
+        if self.leave_out is not None:
+            path(self, "leave_out")
         within(self, 0, MOST, "seed")
         within(self, 1, MOST, "max_tokens_per_pack")
         one_of(self, "epochs", "steps", "schedule")

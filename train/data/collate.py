@@ -23,6 +23,7 @@ from stages.tiles.table import TileScheme
 from train.data.shards import Facts, ImageSpan, Sample
 
 IGNORED = -100
+_CURE = "write the shards again, or name it in data.leave_out"
 
 
 class CollateError(ValueError):
@@ -128,7 +129,7 @@ def _opened(sample: Sample, number: int) -> Image.Image:
     try:
         return open_rgb(sample.images[number])
     except BadImage as error:
-        raise CollateError(f"{sample.sample_id} image {number}: {error}") from None
+        raise CollateError(f"{sample.sample_id} image {number}: {error}; {_CURE}") from None
 
 
 def _labels(sample: Sample) -> np.ndarray:
@@ -147,19 +148,21 @@ def check(sample: Sample, facts: Facts) -> None:
         lowest, highest = (sample.input_ids.min(), sample.input_ids.max()) if length else ("none", "none")
         raise CollateError(
             f"{sample.sample_id}: {length} token ids from {lowest} to {highest}, the vocabulary has "
-            f"{facts.vocab_size}; write it again"
+            f"{facts.vocab_size}; {_CURE}"
         )
     if len(spans) and not (spans.min() >= 1 and spans.max() <= length):
-        raise CollateError(f"{sample.sample_id}: target spans {spans.tolist()} leave [1, {length}]; write it again")
+        raise CollateError(f"{sample.sample_id}: target spans {spans.tolist()} leave [1, {length}]; {_CURE}")
     _check_changes(sample, facts)
     if len(sample.images) != len(sample.image_spans):
-        raise CollateError(f"{sample.sample_id}: {len(sample.images)} images, tiles of {len(sample.image_spans)}")
+        raise CollateError(
+            f"{sample.sample_id}: {len(sample.images)} images, tiles of {len(sample.image_spans)}; {_CURE}"
+        )
     is_image = sample.input_ids == facts.image_token_id
     for number, span in enumerate(sample.image_spans):
         _check_image(f"{sample.sample_id} image {number}", is_image, span, facts)
     owned = sum(_num_images(span, facts) for span in sample.image_spans)
     if is_image.sum() != owned:
-        raise CollateError(f"{sample.sample_id}: {is_image.sum()} image tokens, its grids make {owned}; write it again")
+        raise CollateError(f"{sample.sample_id}: {is_image.sum()} image tokens, its grids make {owned}; {_CURE}")
 
 
 def _check_changes(sample: Sample, facts: Facts) -> None:
@@ -172,16 +175,14 @@ def _check_changes(sample: Sample, facts: Facts) -> None:
     if not (once and known and np.isin(at, targets).all()):
         raise CollateError(
             f"{sample.sample_id}: label changes {sample.label_changes.tolist()} are not of targets to tokens of "
-            f"{facts.vocab_size}; write it again"
+            f"{facts.vocab_size}; {_CURE}"
         )
 
 
 def _check_image(name: str, is_image: np.ndarray, span: ImageSpan, facts: Facts) -> None:
     got, wanted = int(is_image[span.start : span.start + span.num_tokens].sum()), _num_images(span, facts)
     if got != wanted:
-        raise CollateError(
-            f"{name}: its range holds {got} image tokens, its grid makes {wanted}; write the shard again"
-        )
+        raise CollateError(f"{name}: its range holds {got} image tokens, its grid makes {wanted}; {_CURE}")
 
 
 def _num_images(span: ImageSpan, facts: Facts) -> int:
