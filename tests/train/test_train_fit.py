@@ -92,7 +92,7 @@ def test_what_a_kill_leaves_half_written_is_ignored(write_config, tmp_path, whol
     fit_until(path, 5)
     folder, record = run_folder.newest(out)
     checkpoint.write_record(Path(shutil.copytree(folder, out / ".step-000006")), replace(record, step=6, files={}))
-    (out / ".step-000006" / "model.safetensors").write_bytes(b"half")
+    (out / ".step-000006" / "model-r00000.safetensors").write_bytes(b"half")
     with (out / "log.jsonl").open("a") as log:
         log.write('{"step": 6, "epo')
     trainer.fit(config.load(path))

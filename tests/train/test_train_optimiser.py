@@ -74,7 +74,7 @@ def test_training_follows_the_schedule_of_its_config(write_config, tmp_path, mon
         out = tmp_path / schedule
         changes = {"optimiser.schedule": schedule, "optimiser.warmup_steps": 2, "data.epochs": 1, "run.out": str(out)}
         trainer.fit(config.load(write_config(**changes)))
-        weights.append((out / "step-000008" / "model.safetensors").read_bytes())
+        weights.append((out / "step-000008" / "model-r00000.safetensors").read_bytes())
         found = [json.loads(line)["learning_rate"] for line in (out / "log.jsonl").read_text().splitlines()]
         assert found[:3] == pytest.approx([0.005, 0.01, 0.01])
         assert found[5] == pytest.approx(middle) and found[7] == pytest.approx(last)
