@@ -90,7 +90,7 @@ def _alone(model: Any, packs: list[Any]) -> float:
     loss = sum(model(pack).sum() for pack in packs) / sum(pack.num_targets for pack in packs)
     if loss.requires_grad:
         loss.backward()
-    return float(loss)
+    return float(loss.detach())
 
 
 def _counts(packs: list[Any]) -> Counts:
