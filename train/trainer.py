@@ -29,8 +29,8 @@ from train.data.loader import Step
 from train.data.plan import Plan, Position
 from train.distributed import gradient
 from train.log import Line, Summary
-from train.models import build, pretrained
-from train.optim import optimiser
+from train.models import build, parts, pretrained
+from train.optim import optimiser, schedule
 
 
 class TrainingError(RuntimeError):
@@ -76,6 +76,7 @@ class Run:
         self.out = Path(config.run.out)
         self.identity = checkpoint.identity(config, shards.identity, pretrained.identity(config.model))
         self.model = build.build(config.model, shards.facts).train()
+        parts.freeze(self.model, config.optimiser)
         self.optimisers = optimiser.make(self.model, config.optimiser, self.pool)
         self.step, self.position = 0, Position(0, 0)
         self.total = plan.total
@@ -106,9 +107,7 @@ class Run:
     def advance(self, step: Step) -> Line:
         """One optimiser step. The loss is the sum over all packs divided by the target tokens of the whole step."""
         epoch = self.position.epoch
-        rate = optimiser.learning_rate(self.config.optimiser, self.step, self.total)
-        for group in (group for each in self.optimisers for group in each.param_groups):
-            group["lr"] = rate
+        rate = schedule.set_rates(self.optimisers, self.config.optimiser, self.step, self.total)
         loss = gradient.accumulate(self.model, step.packs, self.pool)
         norm = float(clip_grad_norm_(self.model.parameters(), self.config.optimiser.clip))
         self._refuse_nan(loss, norm)
@@ -121,7 +120,7 @@ class Run:
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise TrainingError(
                 f"step {self.step + 1}: the loss is {loss}, the gradient's norm {norm}; lower optimiser.learning_rate "
-                "or raise optimiser.warmup_steps"
+                "or warm up longer"
             )
 
     def _log(self, step: Step, epoch: int, loss: float, norm: float, rate: float) -> Line:
