@@ -3,8 +3,8 @@
 FLOPs are those of train/models/flops.py: once forward, once backward for what is passed on to a part that is trained,
 and once for the weights of a part that is trained itself. Nothing is counted as computed twice.
 
-Bytes are an estimate: weights, gradients and moments are exact for float32, frozen parts having the first alone;
-activations are what the linear layers of one pack read and write, kept for the backward pass, with nothing recomputed.
+Bytes are an estimate: weights, gradients and moments are exact, frozen parts having the first alone; activations are
+what the linear layers of one pack read and write, kept for the backward pass.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from torch import nn
 from train.config import Config
 from train.data.realised import Amounts, Packing
 from train.data.shards import Facts
-from train.models import build, parts
+from train.models import build, parts, precision
 from train.models.flops import count
 from train.models.vision_language import VisionLanguage
 
-_BYTES = 4  # float32
+_BYTES = {"float32": 4, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,11 @@ class Memory:
 
 
 def shell(config: Config, facts: Facts) -> VisionLanguage:
-    """The model without its numbers; frozen as it will be."""
+    """The model without its numbers; frozen, and in the dtypes, as it will be."""
     with torch.device("meta"):
         made = build.build(config.model, facts)
     parts.freeze(made, config.optimiser)
+    precision.set_dtypes(made, config.optimiser)
     return made
 
 
@@ -65,10 +66,9 @@ def _is_trained(part: nn.Module) -> bool:
 
 
 def memory(model: VisionLanguage, config: Config, facts: Facts, run: Amounts, packs: Packing) -> Memory:
-    whole = sum(p.numel() for p in model.parameters())
     trained = [p for p in model.parameters() if p.requires_grad]
-    matrices = sum(p.numel() for p in trained if p.ndim == 2)
-    learnt = sum(p.numel() for p in trained)
+    matrices = sum(p.nbytes for p in trained if p.ndim == 2)
+    learnt = sum(p.nbytes for p in trained)
     moments = 2 * learnt - (matrices if config.optimiser.matrices == "muon" else 0)
     tokens = config.data.max_tokens_per_pack
     targets = tokens * float(run.targets.sum()) / float(run.tokens.sum())
@@ -77,7 +77,8 @@ def memory(model: VisionLanguage, config: Config, facts: Facts, run: Amounts, pa
     embeddings: Any = model.vision.embeddings
     kept = text * tokens + vision * packs.most_tiles * embeddings.num_positions + 2 * facts.vocab_size * targets
     packs_at_once = config.run.threads
-    return Memory(*(_BYTES * int(number) for number in (whole, learnt, moments, packs_at_once * kept)))
+    activations = packs_at_once * int(kept) * _BYTES[config.optimiser.compute]
+    return Memory(sum(p.nbytes for p in model.parameters()), learnt, moments, activations)
 
 
 def _widths(model: nn.Module, facts: Facts) -> Iterator[tuple[int, bool]]:

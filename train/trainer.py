@@ -29,7 +29,7 @@ from train.data.loader import Step
 from train.data.plan import Plan, Position
 from train.distributed import gradient
 from train.log import Line, Summary
-from train.models import build, parts, pretrained
+from train.models import build, parts, precision, pretrained
 from train.optim import optimiser, schedule
 
 
@@ -77,7 +77,10 @@ class Run:
         self.identity = checkpoint.identity(config, shards.identity, pretrained.identity(config.model))
         self.model = build.build(config.model, shards.facts).train()
         parts.freeze(self.model, config.optimiser)
-        self.optimisers = optimiser.make(self.model, config.optimiser, self.pool)
+        precision.set_dtypes(self.model, config.optimiser)
+        if config.optimiser.compute != config.optimiser.states:
+            precision.autocast(self.model)
+        self.optimisers = optimiser.make(self.model, config.optimiser, self.pool, config.data.seed)
         self.step, self.position = 0, Position(0, 0)
         self.total = plan.total
         self.folder: Path | None = None

@@ -109,6 +109,11 @@ from train.optim.schedule import learning_rate
             {"optimiser.parts": dict.fromkeys(config.PARTS, "frozen")},
             r"optimiser: parts are all frozen, and nothing would learn; leave one of them out",
         ),
+        ({"optimiser.compute": "bf16"}, r"optimiser\.compute: got 'bf16' .*did you mean 'bfloat16'\?"),
+        (
+            {"optimiser.states": "bfloat16"},
+            r"optimiser: states is bfloat16, compute float32 and matrices muon; states bfloat16 goes with compute bfl",
+        ),
         ({"data": [1]}, r"data: got \[1\] \(list\), wanted a mapping"),
         ({"model.vision": None}, r"model\.vision: got None \(NoneType\), wanted a mapping"),
         ({"data.epochs": 1.5}, r"data\.epochs: got 1\.5 \(float\), wanted a whole number"),

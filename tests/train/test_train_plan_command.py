@@ -114,6 +114,20 @@ def test_frozen_parts_take_no_gradients_moments_or_their_flops(write_config, sha
     assert tower["estimated_flops"] - both["estimated_flops"] == pytest.approx(of_weights)
 
 
+def test_bytes_are_those_of_the_dtypes(write_config, capsys):
+    """Half of everything in bfloat16; with masters in float32 half of what is frozen and of what is computed."""
+    adamw = {"optimiser.matrices": "adamw"}
+    full = planned(write_config(**adamw), capsys)["estimated_bytes"]
+    compute = adamw | {"optimiser.compute": "bfloat16"}
+    half = planned(write_config(**compute, **{"optimiser.states": "bfloat16"}), capsys)["estimated_bytes"]
+    assert full == {name: 2 * value for name, value in half.items()}
+    frozen = {"optimiser.parts": {"vision": "frozen"}}
+    still = planned(write_config(**adamw, **frozen), capsys)["estimated_bytes"]
+    mixed = planned(write_config(**compute, **frozen), capsys)["estimated_bytes"]
+    assert still["parameters"] - mixed["parameters"] == (still["parameters"] - still["gradients"]) / 2 > 0
+    assert mixed["gradients"] == still["gradients"] and mixed["activations"] == still["activations"] / 2
+
+
 def test_it_is_a_table_for_people(write_config, capsys):
     assert main(["plan", str(write_config())]) == 0
     out = capsys.readouterr().out

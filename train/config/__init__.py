@@ -32,6 +32,8 @@ qwen3_moe with `num_experts` and `experts_per_token`, `intermediate_size` being 
       floor: 0.0                # the end of the schedule, as a share of learning_rate
       decay: 0.2                # the share of all steps over which wsd falls
       betas: [0.9, 0.95]        # of adamw, which `eps` is of, too: 1e-8
+      compute: float32          # or bfloat16: matrix products, and what is held of frozen parts
+      states: float32           # or bfloat16: weights and moments of what learns, rounded by chance; adamw alone
       parts: {}                 # how vision, projector or language learn, where not as above
       weigh: tokens             # each target token alike; or samples: each sample, sqrt: by the root of its targets
     run:

@@ -44,6 +44,8 @@ class OptimiserConfig:
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
     parts: dict[str, Part | Literal["frozen"]] = field(default_factory=dict)
+    compute: Literal["float32", "bfloat16"] = "float32"
+    states: Literal["float32", "bfloat16"] = "float32"
     weigh: Literal["tokens", "samples", "sqrt"] = "tokens"
 
     def __post_init__(self) -> None:
@@ -55,6 +57,11 @@ class OptimiserConfig:
         for beta in self.betas:
             if not 0 <= beta < 1:
                 raise ValueError(f"betas holds {beta}, wanted at least 0 and less than 1")
+        if self.states == "bfloat16" and (self.compute, self.matrices) != ("bfloat16", "adamw"):
+            raise ValueError(
+                f"states is bfloat16, compute {self.compute} and matrices {self.matrices}; "
+                "states bfloat16 goes with compute bfloat16 and matrices adamw"
+            )
         for name in self.parts:
             if name not in PARTS:
                 raise RecipeError(strict.unknown("optimiser.parts", name, PARTS))

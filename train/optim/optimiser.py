@@ -15,19 +15,22 @@ from torch.optim import AdamW, Optimizer
 
 from train.config import OptimiserConfig
 from train.models.parts import part_of
+from train.optim.adamw import RoundingAdamW
 from train.optim.muon import Muon
 
 
-def make(model: nn.Module, config: OptimiserConfig, pool: Executor) -> list[Optimizer]:
-    """The optimisers that together hold every parameter that is not frozen once."""
+def make(model: nn.Module, config: OptimiserConfig, pool: Executor, seed: int = 0) -> list[Optimizer]:
+    """The optimisers that together hold every parameter that is not frozen once; `seed` keys what is rounded."""
     matrices, rest = _groups(model, config)
     if config.matrices == "muon":
         made = [Muon(matrices, config.learning_rate, 0.0, pool)] if matrices else []
-        return [*made, *([_adamw(rest, config)] if rest else [])]
-    return [_adamw([*matrices, *rest], config)]
+        return [*made, *([_adamw(rest, config, seed)] if rest else [])]
+    return [_adamw([*matrices, *rest], config, seed)]
 
 
-def _adamw(groups: list[dict[str, Any]], config: OptimiserConfig) -> Optimizer:
+def _adamw(groups: list[dict[str, Any]], config: OptimiserConfig, seed: int) -> Optimizer:
+    if config.states == "bfloat16":
+        return RoundingAdamW(groups, config.learning_rate, config.betas, config.eps, seed)
     return AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, weight_decay=0.0)
 
 
@@ -42,6 +45,8 @@ def _groups(model: nn.Module, config: OptimiserConfig) -> tuple[list[dict[str, A
         if parameter.requires_grad:
             part, is_matrix = part_of(name), id(parameter) in linear - tables
             decay = config.of(part).weight_decay if is_matrix else 0.0
-            new = {"params": [], "part": part, "weight_decay": decay}
-            (matrices if is_matrix else rest).setdefault(part, new)["params"].append(parameter)
+            new = {"params": [], "names": [], "part": part, "weight_decay": decay}
+            group = (matrices if is_matrix else rest).setdefault(part, new)
+            group["params"].append(parameter)
+            group["names"].append(name)
     return list(matrices.values()), list(rest.values())
