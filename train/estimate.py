@@ -4,14 +4,14 @@ FLOPs are those of train/models/flops.py: once forward, once backward for what i
 and once for the weights of a part that is trained itself. Nothing is counted as computed twice.
 
 Bytes are an estimate: weights, gradients and moments are exact, frozen parts having the first alone; activations are
-what the linear layers of one pack read and write, kept for the backward pass.
+what the linear layers of one pack read and write, kept for the backward pass. Where layers are recomputed it is what
+each of them reads, and one layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -72,17 +72,21 @@ def memory(model: VisionLanguage, config: Config, facts: Facts, run: Amounts, pa
     moments = 2 * learnt - (matrices if config.optimiser.matrices == "muon" else 0)
     tokens = config.data.max_tokens_per_pack
     targets = tokens * float(run.targets.sum()) / float(run.tokens.sum())
-    text = sum(width for width, vision in _widths(model, facts) if not vision)
-    vision = sum(width for width, vision in _widths(model, facts) if vision)
     embeddings: Any = model.vision.embeddings
-    kept = text * tokens + vision * packs.most_tiles * embeddings.num_positions + 2 * facts.vocab_size * targets
+    patches = packs.most_tiles * embeddings.num_positions if _is_trained(model.vision) else 0
+    text, vision = _kept(model, config, facts, "language"), _kept(model, config, facts, "vision")
+    kept = text * tokens + vision * patches + 2 * facts.vocab_size * targets
     packs_at_once = config.run.threads
     activations = packs_at_once * int(kept) * _BYTES[config.optimiser.compute]
     return Memory(sum(p.nbytes for p in model.parameters()), learnt, moments, activations)
 
 
-def _widths(model: nn.Module, facts: Facts) -> Iterator[tuple[int, bool]]:
-    """Of every linear layer what it reads and writes of a token, and whether it is one of vision."""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and module.out_features < facts.vocab_size:
-            yield module.in_features + module.out_features, "vision" in name
+def _kept(model: VisionLanguage, config: Config, facts: Facts, part: Literal["vision", "language"]) -> int:
+    """Numbers kept of a token, or of a patch: what linear layers read and write. The projector's are the decoder's."""
+    sizes = getattr(config.model, part)
+    modules = [model.vision] if part == "vision" else [model.projector, model.language]
+    linear = [x for module in modules for x in module.modules() if isinstance(x, nn.Linear)]
+    widths = sum(x.in_features + x.out_features for x in linear if x.out_features < facts.vocab_size)
+    if config.run.recompute:
+        return int(sizes.hidden_size * sizes.num_layers + widths / sizes.num_layers)
+    return widths

@@ -77,6 +77,8 @@ class Run:
         self.identity = checkpoint.identity(config, shards.identity, pretrained.identity(config.model))
         self.model = build.build(config.model, shards.facts).train()
         parts.freeze(self.model, config.optimiser)
+        if config.run.recompute:
+            self.model.checkpoint_activations()
         precision.set_dtypes(self.model, config.optimiser)
         if config.optimiser.compute != config.optimiser.states:
             precision.autocast(self.model)

@@ -128,6 +128,15 @@ def test_bytes_are_those_of_the_dtypes(write_config, capsys):
     assert mixed["gradients"] == still["gradients"] and mixed["activations"] == still["activations"] / 2
 
 
+def test_recomputed_layers_and_a_frozen_tower_keep_fewer_activations(write_config, capsys):
+    deep = {"model.language.num_layers": 8}
+    kept = [
+        planned(write_config(**deep, **changes), capsys)["estimated_bytes"]["activations"]
+        for changes in ({}, {"optimiser.parts": {"vision": "frozen"}}, {"run.recompute": True})
+    ]
+    assert kept[0] > kept[1] > 2 * kept[2]
+
+
 def test_it_is_a_table_for_people(write_config, capsys):
     assert main(["plan", str(write_config())]) == 0
     out = capsys.readouterr().out

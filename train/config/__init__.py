@@ -43,6 +43,7 @@ qwen3_moe with `num_experts` and `experts_per_token`, `intermediate_size` being 
       log_every: 10             # steps between printed lines; log.jsonl has every step
       keep_last: 1              # checkpoints that stay, the newest ones
       keep_every: 1000          # steps; checkpoints at their multiples stay for good; none where not given
+      recompute: false          # compute layers again in the backward pass: less memory, a third more time
       device: auto              # cuda where there is one; or cpu, cuda
       validation: PATH          # shards whose loss is measured, given like data.shards; nothing is learnt from them
       validate_every: 500       # steps between two such measurements; goes with validation
