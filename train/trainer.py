@@ -35,8 +35,9 @@ from train.data.plan import Plan, Position
 from train.distributed import gradient, processes, sharded
 from train.distributed.processes import World
 from train.log import Line, Summary
-from train.models import build, pretrained
-from train.optim import optimiser
+from train.models import build, parts, precision, pretrained
+from train.models.vision_language import VisionLanguage
+from train.optim import optimiser, schedule
 from train.run_folder import Keep
 from train.saving import Saver
 
@@ -97,18 +98,33 @@ class Run:
             found = run_folder.newest(self.out) if world.first else None
         found = world.told(found)
         with world.agreed():
-            self.model = build.build(config.model, shards.facts).train()
+            self.model = self._built()
             if not found:
                 pretrained.load(self.model, config.model, shards.facts)
-        self.sharded = world.count > 1 or self.device.type != "cpu"
-        if self.sharded:
-            sharded.shard(self.model, world, self.device)
-        self.optimisers = optimiser.make(self.model, config.optimiser, self.pool)
+        self._share()
+        self.optimisers = optimiser.make(self.model, config.optimiser, self.pool, config.data.seed)
         with world.agreed():
             if found:
                 self._resume(*found)
         self.lines: list[Line] = []
         self._first, self._since = 1, time.perf_counter()
+
+    def _built(self) -> VisionLanguage:
+        model = build.build(self.config.model, self.shards.facts).train()
+        parts.freeze(model, self.config.optimiser)
+        if self.config.run.recompute:
+            model.checkpoint_activations()
+        precision.set_dtypes(model, self.config.optimiser)
+        return model
+
+    def _share(self) -> None:
+        """Among processes, or with a GPU; FSDP then casts to what is computed in, and else autocast does."""
+        self.sharded = self.world.count > 1 or self.device.type != "cpu"
+        of = self.config.optimiser
+        if self.sharded:
+            sharded.shard(self.model, self.world, self.device, getattr(torch, of.compute))
+        elif of.compute != of.states:
+            precision.autocast(self.model)
 
     def _refuse_unfit(self) -> None:
         if self.world.count > 1 and self.config.optimiser.matrices == "muon":
@@ -141,9 +157,7 @@ class Run:
     def advance(self, step: Step) -> Line:
         """One optimiser step. The loss is the sum over all packs divided by the target tokens of the whole step."""
         epoch = self.position.epoch
-        rate = optimiser.learning_rate(self.config.optimiser, self.step, self.total)
-        for group in (group for each in self.optimisers for group in each.param_groups):
-            group["lr"] = rate
+        rate = schedule.set_rates(self.optimisers, self.config.optimiser, self.step, self.total)
         if self.sharded:
             loss = sharded.accumulate(self.model, step, self.world, self.device)
         else:
@@ -160,7 +174,7 @@ class Run:
             with self.world.agreed():  # all have the same numbers, and one says so
                 raise TrainingError(
                     f"step {self.step + 1}: the loss is {loss}, the gradient's norm {norm}; lower "
-                    "optimiser.learning_rate or raise optimiser.warmup_steps"
+                    "optimiser.learning_rate or warm up longer"
                 )
 
     def _log(self, step: Step, epoch: int, loss: float, norm: float, rate: float) -> Line:

@@ -18,7 +18,7 @@ from train.checkpoint import CheckpointError, Record
 from train.config import OptimiserConfig
 from train.optim import optimiser
 
-SETTINGS = OptimiserConfig("muon", 0.1, 0, 0.5, 1.0, "cosine")
+SETTINGS = OptimiserConfig("muon", 0.1, 0.5, 1.0, "cosine", warmup_steps=0)
 
 
 @pytest.fixture(scope="module")

@@ -19,11 +19,13 @@ from train.data.collate import Pack
 
 def accumulate(model: nn.Module, packs: Sequence[Pack], pool: Executor) -> float:
     """Set every parameter's `grad` to the step's, and return the loss: both are means over the step's target tokens."""
-    parameters = list(model.parameters())
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     targets = max(1, sum(pack.num_targets for pack in packs))
 
     def one(pack: Pack) -> tuple[float, tuple[Tensor | None, ...]]:
         loss = model(pack) / targets
+        if not loss.requires_grad:  # text alone, where only what sees images learns
+            return float(loss), (None,) * len(parameters)
         return float(loss.detach()), torch.autograd.grad(loss, parameters, allow_unused=True)
 
     total = 0.0

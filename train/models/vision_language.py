@@ -67,7 +67,8 @@ class VisionLanguage(nn.Module):
         embeddings_BTd = self.embedding(input_ids_BT)
         if images.tiles.shape[0] == 0:
             return embeddings_BTd
-        flat = self.place(embeddings_BTd.flatten(0, 1), images.positions, self.features(images))
+        features = self.features(images).to(embeddings_BTd.dtype)
+        flat = self.place(embeddings_BTd.flatten(0, 1), images.positions, features)
         return flat.view_as(embeddings_BTd)
 
     def forward(self, pack: Pack) -> Tensor:
@@ -82,7 +83,7 @@ class VisionLanguage(nn.Module):
         # A token is predicted from the position before it; collate refuses a target that opens a sample.
         targets = pack.target_positions
         logits = self.language.lm_head(hidden_1Td[0, targets - 1])  # type: ignore[operator]
-        return cross_entropy(logits, pack.labels[0, targets], reduction="sum")
+        return cross_entropy(logits.float(), pack.labels[0, targets], reduction="sum")
 
     @torch.no_grad()
     def next_logits(self, embeddings_BTd: Tensor, cache: Cache) -> Tensor:
