@@ -25,17 +25,19 @@ _NAMED = 5  # samples, in a message
 
 
 class Journal:
-    """Of one run; what can't be written is an OutputError."""
+    """Of one run; what can't be written is an OutputError. Of several processes one `writes` it."""
 
-    def __init__(self, run: RunConfig) -> None:
+    def __init__(self, run: RunConfig, writes: bool = True) -> None:
         if run.tensorboard:
             board.require()
-        self.run, self.out = run, Path(run.out)
+        self.run, self.out, self.writes = run, Path(run.out), writes
         self.windows = Windows(run.log_every)
         self.board: Board | None = None
 
     def begin(self, step: int) -> list[Line]:
         """Cut everything back to a step, and return the lines up to it."""
+        if not self.writes:
+            return []
         with writing(self.out):
             lines = log.cut(self.out / log.LOG, step, Line)
             log.cut(self.out / extremes.SAMPLES, step, Window)
@@ -48,6 +50,8 @@ class Journal:
 
     def add(self, line: Line, of: Sequence[Told]) -> None:
         """A step and its samples."""
+        if not self.writes:
+            return
         with writing(self.out):
             log.append(self.out / log.LOG, line)
             self._window(self.windows.add(line.step, of))
@@ -55,6 +59,8 @@ class Journal:
                 self.board.add(line)
 
     def validated(self, found: Validated) -> None:
+        if not self.writes:
+            return
         with writing(self.out):
             log.append(self.out / validation.VALIDATION, found)
             if self.board:
@@ -62,6 +68,8 @@ class Journal:
 
     def flush(self) -> None:
         """Never behind the checkpoint that comes next, not even after a power cut."""
+        if not self.writes:
+            return
         with writing(self.out):
             self._window(self.windows.end())
             files = (self.out / name for name in (log.LOG, extremes.SAMPLES, validation.VALIDATION))
@@ -82,8 +90,9 @@ class Journal:
         first = sorted(of, key=Told.is_finite)  # stable: those that are not stand first
         named = [each.sample.sample_id for each in first if not each.is_finite()] or [t.sample.sample_id for t in first]
         rows = [{"sample_id": t.sample.sample_id, "source": t.sample.source, "loss": _number(t)} for t in first]
-        with contextlib.suppress(OSError):  # the message is what counts
-            log.replace(self.out / STOPPED, json.dumps({"step": step, "samples": rows}, indent=2) + "\n")
+        if self.writes:
+            with contextlib.suppress(OSError):  # the message is what counts
+                log.replace(self.out / STOPPED, json.dumps({"step": step, "samples": rows}, indent=2) + "\n")
         more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
         return f"samples {', '.join(named[:_NAMED])}{more}, all of the step are in {self.out / STOPPED}"
 

@@ -21,6 +21,7 @@ from torch.nn.utils import get_total_norm
 from train.config import ModelConfig
 from train.data.collate import Member, Pack
 from train.data.shards import Facts
+from train.distributed import sharded
 from train.models import flops
 from train.models.vision_language import VisionLanguage
 
@@ -56,13 +57,13 @@ class Told(NamedTuple):
 
 
 def told(packs: Sequence[Pack], losses: Sequence[Tensor]) -> list[Told]:
-    """The samples of a step, from the losses of the target tokens of its packs."""
+    """The samples of packs, from the losses of their target tokens; a pack may hold nothing but one without a name."""
     found: list[Told] = []
     for pack, losses_K in zip(packs, losses, strict=True):
         counts = [sample.targets for sample in pack.samples]
         sums = [float(own.sum()) for own in torch.split(losses_K.double().cpu(), counts)]
         found += map(Told, pack.samples, sums)
-    return found
+    return [each for each in found if each.sample.sample_id]
 
 
 def means(of: Iterable[Told], key: Callable[[Member], str]) -> dict[str, float]:
@@ -89,7 +90,7 @@ def norms(model: nn.Module) -> dict[str, float]:
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             found[name.partition(".")[0]].append(parameter.grad)
-    return {part: float(get_total_norm(gradients)) for part, gradients in found.items()}
+    return {part: sharded.whole(get_total_norm(gradients)) for part, gradients in found.items()}
 
 
 def peak(device: torch.device) -> float | None:
@@ -109,12 +110,14 @@ def memory(device: torch.device) -> int:
 
 
 class Meter:
-    """Measures the steps of one model; made before its parameters are spread over devices."""
+    """Measures the steps of one model; made before its parameters are spread over so many devices like this one."""
 
-    def __init__(self, model: VisionLanguage, config: ModelConfig, facts: Facts, devices: int = 1) -> None:
-        self.device = next(model.parameters()).device
+    def __init__(
+        self, model: VisionLanguage, config: ModelConfig, facts: Facts, device: torch.device, devices: int
+    ) -> None:
+        self.device = device
         self.work = flops.training(model, config, facts)
-        self.peak = peak(self.device)
+        self.peak = peak(device)
         self.devices = devices
         self._waited = 0.0
 
@@ -132,18 +135,15 @@ class Meter:
     def measured(self, of: Sequence[Told], seconds: float) -> dict[str, Any]:
         """The fields of a line that follow from the samples of a step and the time it took."""
         samples = [each.sample for each in of]
-        tokens, targets, tiles = (sum(getattr(s, name) for s in samples) for name in ("tokens", "targets", "tiles"))
-        work = sum(self.work.parts([sample.tokens for sample in samples], targets, tiles).values())
+        lengths = [sample.tokens for sample in samples]
+        targets, tiles = sum(sample.targets for sample in samples), sum(sample.tiles for sample in samples)
+        work = sum(self.work.parts(lengths, targets, tiles).values())
         return {
-            "samples": len(samples),
-            "tokens": tokens,
-            "targets": targets,
-            "tiles": tiles,
             "seconds": seconds,
             "loss_by_source": by_source(of),
             "loss_by_language": by_language(of),
             "samples_per_second": len(samples) / seconds,
-            "tokens_per_second": tokens / seconds,
+            "tokens_per_second": sum(lengths) / seconds,
             "mfu": work / (seconds * self.peak * self.devices) if self.peak else None,
             "waited": self._waited,
             "memory": memory(self.device),

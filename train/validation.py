@@ -7,11 +7,10 @@ run is changed by it: neither weights nor order nor the numbers of the next step
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
-import torch
 from torch import Tensor
 
 from schemas.strict import RecipeError
@@ -23,11 +22,14 @@ from train.data.collate import Pack
 from train.data.folders import open_shards
 from train.data.plan import Position
 from train.data.shards import Facts
+from train.distributed.processes import World
 from train.metrics import Told
 from train.models import build
 from train.models.vision_language import VisionLanguage
 
 VALIDATION = "validation.jsonl"
+
+Losses = Callable[[Sequence[Pack]], list[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -61,15 +63,14 @@ class Validation:
         once = replace(config.data, epochs=1, steps=None, schedule=(), mixture=None, group_by=None)
         self.plan = planning.make(once, self.shards, *build.costs(config.model, facts))
 
-    def measure(self, model: VisionLanguage, pool: Executor, step: int) -> Validated:
-        """The losses of a model as it is after so many steps."""
+    def measure(self, model: VisionLanguage, losses: Losses, world: World, step: int) -> Validated:
+        """The losses of a model as it is after so many steps; `losses` computes them without learning from them."""
         since, found = time.perf_counter(), list[Told]()
         model.eval()
-        try:
-            for each in loader.steps(self.shards, self.plan, Position(0, 0)):
-                found += metrics.told(each.packs, _losses(model, each.packs, pool))
-        finally:
-            model.train()
+        for each in world.together(loader.steps(self.shards, self.plan, Position(0, 0), world.rank, world.count)):
+            found += metrics.told(each.packs, losses(each.packs))
+        model.train()
+        found = list(chain.from_iterable(world.gathered(found)))
         targets = sum(each.sample.targets for each in found)
         return Validated(
             step=step,
@@ -80,15 +81,6 @@ class Validation:
             loss_by_source=metrics.by_source(found),
             loss_by_language=metrics.by_language(found),
         )
-
-
-def _losses(model: VisionLanguage, packs: Sequence[Pack], pool: Executor) -> list[Tensor]:
-    def one(pack: Pack) -> Tensor:
-        with torch.no_grad():  # it holds for a thread
-            found: Tensor = model(pack)
-            return found
-
-    return list(pool.map(one, packs))
 
 
 def describe(found: Validated) -> str:

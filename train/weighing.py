@@ -23,9 +23,9 @@ _POWER = {"tokens": 0.0, "samples": 1.0, "sqrt": 0.5}
 
 
 def total(packs: Iterable[Pack], weigh: Weigh) -> float:
-    """The weight of all targets; 1 where there are none."""
+    """The weight of all targets."""
     counts = [sample.targets for pack in packs for sample in pack.samples if sample.targets]
-    return float(sum(count ** (1 - _POWER[weigh]) for count in counts)) or 1.0
+    return float(sum(count ** (1 - _POWER[weigh]) for count in counts))
 
 
 def weighed(losses_K: Tensor, pack: Pack, weigh: Weigh, total: float) -> Tensor:

@@ -21,6 +21,7 @@ from train.__main__ import main
 from train.data import loader
 from train.data.collate import Member, collate
 from train.data.folders import open_shards
+from train.distributed.processes import ALONE
 from train.extremes import Windows
 from train.metrics import Told
 
@@ -117,7 +118,8 @@ def test_validation_changes_nothing_of_what_is_learnt(shards, held_out, tmp_path
 def test_the_validation_loss_is_that_of_the_models_own_forward(held_out, undisturbed, capsys):
     of = config.load(undisturbed.parent / "config.yaml")
     shards = open_shards(str(held_out))
-    run = trainer.Run(of, open_shards(of.data.shards), trainer.make_plan(of, open_shards(of.data.shards)))
+    trained = open_shards(of.data.shards)
+    run = trainer.Run(of, trained, trainer.make_plan(of, trained), ALONE)
     run.model.eval()
     with torch.no_grad():
         losses = torch.cat([run.model(collate([shards.sample(n)], shards.facts)) for n in range(len(shards))])
@@ -126,7 +128,7 @@ def test_the_validation_loss_is_that_of_the_models_own_forward(held_out, undistu
     assert last["loss_by_source"] == {"held": last["loss"]} and last["loss_by_language"] == {"en": last["loss"]}
     assert (last["samples"], last["targets"]) == (11, len(losses))
     run.model.train()
-    found = run.validation.measure(run.model, run.pool, 16)
+    found = run.validation.measure(run.model, run._losses, ALONE, 16)
     assert found.loss == last["loss"] and run.model.training and run.model.vision.training
     assert all(parameter.grad is None for parameter in run.model.parameters())
 

@@ -24,6 +24,7 @@ from train.config import ModelConfig
 from train.data import loader
 from train.data.collate import Member, Pack, collate
 from train.data.folders import open_shards
+from train.distributed.processes import ALONE
 from train.metrics import Told
 from train.models import build, flops
 
@@ -115,7 +116,7 @@ def test_the_peak_is_the_devices_own_or_none(name, wanted, monkeypatch):
 
 def test_utilisation_is_work_over_time_and_peak(monkeypatch):
     of, model = facts(NAME), made(NAME)
-    meter = metrics.Meter(model, tiny_config(NAME), of, devices=4)
+    meter = metrics.Meter(model, tiny_config(NAME), of, torch.device("cpu"), 4)
     told = metrics.told([pack := collate(mixed(of), of)], [torch.zeros(pack.num_targets)])
     assert meter.measured(told, 2.0)["mfu"] is None
     meter.peak = 1e9
@@ -134,7 +135,7 @@ def test_the_time_a_step_is_waited_for_is_told():
             time.sleep(wait)
             yield wait
 
-    meter = metrics.Meter(made(NAME), tiny_config(NAME), facts(NAME))
+    meter = metrics.Meter(made(NAME), tiny_config(NAME), facts(NAME), torch.device("cpu"), 1)
     found = [meter.measured([], 1.0)["waited"] for _ in meter.waiting(slow())]
     assert found[0] < 0.04 <= found[1] < 1
 
@@ -167,7 +168,7 @@ def test_a_loss_that_is_no_number_names_the_samples_that_have_it(write_config, t
     """A row of the embedding is none: only samples with that token are without a loss."""
     of = config.load(write_config(**{"model.language.tie_embeddings": False, "data.max_tokens_per_pack": 70}))
     shards = open_shards(of.data.shards)
-    run = trainer.Run(of, shards, trainer.make_plan(of, shards))
+    run = trainer.Run(of, shards, trainer.make_plan(of, shards), ALONE)
     run.out.mkdir()
     run.start()
     first = next(loader.steps(shards, run.plan, run.position))

@@ -18,6 +18,7 @@ from train.data import realised
 from train.data.collate import collate
 from train.data.folders import open_shards
 from train.models import build
+from train.models.flops import count, parameters
 
 
 def planned(path, capsys, *options: str) -> dict:
@@ -95,6 +96,45 @@ def test_memory_is_of_every_parameter(write_config, shards, capsys):
     wide = planned(write_config(**{"data.max_tokens_per_pack": 240}), capsys)["estimated_bytes"]
     assert wide["activations"] > told["activations"] > 0
     assert told["total"] == sum(value for name, value in told.items() if name != "total")
+
+
+def test_frozen_parts_take_no_gradients_moments_or_their_flops(write_config, shards, capsys):
+    """With the tower frozen its backward pass is gone; with the decoder frozen what is for its weights."""
+    whole = planned(write_config(), capsys)
+    tower = planned(write_config(**{"optimiser.parts": {"vision": "frozen"}}), capsys)
+    both = planned(write_config(**{"optimiser.parts": {"vision": "frozen", "language": "frozen"}}), capsys)
+    made = build.build(config.load(write_config()).model, open_shards(str(shards)).facts)
+    sizes = parameters(made)
+    for told, learnt in ((tower, sizes["projector"] + sizes["language"]), (both, sizes["projector"])):
+        assert told["estimated_bytes"]["parameters"] == 4 * sum(sizes.values())
+        assert told["estimated_bytes"]["gradients"] == 4 * learnt > told["estimated_bytes"]["optimiser"] / 2
+    of = count(made, config.load(write_config()).model, open_shards(str(shards)).facts)
+    assert whole["estimated_flops"] - tower["estimated_flops"] == pytest.approx(2 * of.tile_vision * whole["tiles"])
+    of_weights = of.token * whole["tokens"] + of.target * whole["targets"]
+    assert tower["estimated_flops"] - both["estimated_flops"] == pytest.approx(of_weights)
+
+
+def test_bytes_are_those_of_the_dtypes(write_config, capsys):
+    """Half of everything in bfloat16; with masters in float32 half of what is frozen and of what is computed."""
+    adamw = {"optimiser.matrices": "adamw"}
+    full = planned(write_config(**adamw), capsys)["estimated_bytes"]
+    compute = adamw | {"optimiser.compute": "bfloat16"}
+    half = planned(write_config(**compute, **{"optimiser.states": "bfloat16"}), capsys)["estimated_bytes"]
+    assert full == {name: 2 * value for name, value in half.items()}
+    frozen = {"optimiser.parts": {"vision": "frozen"}}
+    still = planned(write_config(**adamw, **frozen), capsys)["estimated_bytes"]
+    mixed = planned(write_config(**compute, **frozen), capsys)["estimated_bytes"]
+    assert still["parameters"] - mixed["parameters"] == (still["parameters"] - still["gradients"]) / 2 > 0
+    assert mixed["gradients"] == still["gradients"] and mixed["activations"] == still["activations"] / 2
+
+
+def test_recomputed_layers_and_a_frozen_tower_keep_fewer_activations(write_config, capsys):
+    deep = {"model.language.num_layers": 8}
+    kept = [
+        planned(write_config(**deep, **changes), capsys)["estimated_bytes"]["activations"]
+        for changes in ({}, {"optimiser.parts": {"vision": "frozen"}}, {"run.recompute": True})
+    ]
+    assert kept[0] > kept[1] > 2 * kept[2]
 
 
 def test_it_is_a_table_for_people(write_config, capsys):

@@ -25,10 +25,16 @@ qwen3_moe with `num_experts` and `experts_per_token`, `intermediate_size` being 
     optimiser:
       matrices: muon            # how matrices learn: muon or adamw; all other parameters learn by adamw
       learning_rate: 0.001      # the highest of the schedule
-      warmup_steps: 50          # from 0 to learning_rate, linearly
+      warmup_steps: 50          # from 0 to learning_rate, linearly; or `warmup: 0.03`, a share of all steps
       weight_decay: 0.05        # on matrices; not on norms, biases and embeddings
       clip: 1.0                 # largest norm of the gradient
-      schedule: cosine          # cosine to 0, or wsd: level, then linearly to 0 over the last fifth
+      schedule: cosine          # half a cosine, or wsd: level, then a line; both to floor
+      floor: 0.0                # the end of the schedule, as a share of learning_rate
+      decay: 0.2                # the share of all steps over which wsd falls
+      betas: [0.9, 0.95]        # of adamw, which `eps` is of, too: 1e-8
+      compute: float32          # or bfloat16: matrix products, and what is held of frozen parts
+      states: float32           # or bfloat16: weights and moments of what learns, rounded by chance; adamw alone
+      parts: {}                 # how vision, projector or language learn, where not as above
       weigh: tokens             # each target token alike; or samples: each sample, sqrt: by the root of its targets
     run:
       out: PATH                 # checkpoints, log.jsonl, summary.json
@@ -37,10 +43,16 @@ qwen3_moe with `num_experts` and `experts_per_token`, `intermediate_size` being 
       log_every: 10             # steps between printed lines; log.jsonl has every step
       keep_last: 1              # checkpoints that stay, the newest ones
       keep_every: 1000          # steps; checkpoints at their multiples stay for good; none where not given
+      recompute: false          # compute layers again in the backward pass: less memory, a third more time
       device: auto              # cuda where there is one; or cpu, cuda
       validation: PATH          # shards whose loss is measured, given like data.shards; nothing is learnt from them
       validate_every: 500       # steps between two such measurements; goes with validation
       tensorboard: false        # the log for TensorBoard, too
+
+Of a part in `optimiser.parts`: frozen, or what it has of its own of learning_rate, warmup_steps or warmup, floor and
+weight_decay:
+
+    parts: {vision: frozen, projector: {learning_rate: 2e-5, warmup: 0.01, floor: 0.1, weight_decay: 0.0}}
 
 Also in `data`, all of them optional; `python -m train plan CONFIG` shows what they come to:
 
@@ -66,10 +78,11 @@ from schemas import strict, yaml_file
 from schemas.strict import RecipeError
 from train.config.data import DataConfig, Mixture, Phase
 from train.config.model import FamilyName, Language, ModelConfig, Vision
-from train.config.optimiser import OptimiserConfig
+from train.config.optimiser import PARTS, OptimiserConfig, Part
 from train.config.run import RunConfig
 
 __all__ = [
+    "PARTS",
     "Config",
     "DataConfig",
     "FamilyName",
@@ -77,6 +90,7 @@ __all__ = [
     "Mixture",
     "ModelConfig",
     "OptimiserConfig",
+    "Part",
     "Phase",
     "RunConfig",
     "Vision",

@@ -31,14 +31,14 @@ def weights(config: Any) -> None:
         path(config, "from_")
 
 
-def one_of(config: Any, *names: str) -> None:
-    """Exactly one is there, and it is a number from 1 on or a list."""
+def one_of(config: Any, *names: str, least: int = 1) -> None:
+    """Exactly one is there, and it is a list or, if a whole number, at least so much."""
     given = [name for name in names if getattr(config, name) not in (None, ())]
     if len(given) != 1:
         found = f"has {' and '.join(given)}" if given else "has none"
         raise ValueError(f"{found} of {', '.join(names)}; wanted exactly one of them")
     if isinstance(getattr(config, given[0]), int):
-        within(config, 1, MOST, given[0])
+        within(config, least, MOST, given[0])
 
 
 def path(config: Any, name: str) -> None:

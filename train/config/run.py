@@ -18,6 +18,7 @@ class RunConfig:
     log_every: int
     keep_last: int = 1
     keep_every: int | None = None
+    recompute: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     validation: str | tuple[str, ...] | dict[str, str] | None = None
     validate_every: int | None = None

@@ -26,12 +26,14 @@ def accumulate(
 
     Loss and gradient are means over the step's target tokens, weighed (train/weighing.py).
     """
-    parameters = list(model.parameters())
-    weight = weighing.total(packs, weigh)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    weight = weighing.total(packs, weigh) or 1.0
 
     def one(pack: Pack) -> tuple[float, Tensor, tuple[Tensor | None, ...]]:
         losses = model(pack)
         loss = weighing.weighed(losses, pack, weigh, weight)
+        if not loss.requires_grad:  # text alone, where only what sees images learns
+            return float(loss), losses, (None,) * len(parameters)
         return float(loss.detach()), losses.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
 
     total, found = 0.0, []
@@ -44,3 +46,14 @@ def accumulate(
             if gradient is not None:  # the tower has none in a pack of text alone
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
     return total, found
+
+
+def losses(model: nn.Module, packs: Sequence[Pack], pool: Executor) -> list[Tensor]:
+    """Those of the target tokens, pack by pack; nothing is learnt from them."""
+
+    def one(pack: Pack) -> Tensor:
+        with torch.no_grad():  # it holds for a thread
+            found: Tensor = model(pack)
+            return found
+
+    return list(pool.map(one, packs))

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from schemas.identity import fingerprint
 from schemas.manifest import hash_file
-from train import run_folder
+from train import checkpoint, run_folder
 from train.config import ModelConfig
 from train.data.shards import Facts
 from train.models import experts, lazy, same_config
@@ -90,7 +90,8 @@ def _folders(model: ModelConfig) -> Iterator[tuple[str, Path, Pairs, str]]:
 
 def _newest(folder: Path) -> Path:
     """The folder, or of a run's output the newest checkpoint in it."""
-    found = run_folder.newest(folder) if folder.is_dir() and not (folder / lazy.WEIGHTS).is_file() else None
+    held = any((folder / name).is_file() for name in (lazy.WEIGHTS, lazy.INDEX, checkpoint.RECORD))
+    found = run_folder.newest(folder) if folder.is_dir() and not held else None
     return found[0] if found else folder
 
 

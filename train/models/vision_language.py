@@ -67,7 +67,8 @@ class VisionLanguage(nn.Module):
         embeddings_BTd = self.embedding(input_ids_BT)
         if images.tiles.shape[0] == 0:
             return embeddings_BTd
-        flat = self.place(embeddings_BTd.flatten(0, 1), images.positions, self.features(images))
+        features = self.features(images).to(embeddings_BTd.dtype)
+        flat = self.place(embeddings_BTd.flatten(0, 1), images.positions, features)
         return flat.view_as(embeddings_BTd)
 
     def forward(self, pack: Pack) -> Tensor:
