@@ -132,7 +132,7 @@ def test_a_run_trains_what_is_not_frozen_and_goes_on_where_it_was_killed(write_c
     def weights(name: str, watch=None, **changes) -> dict[str, torch.Tensor]:
         path = write_config(**{"run.out": str(tmp_path / name), "data.epochs": 1, **frozen, **changes})
         trainer.fit(config.load(path), watch)
-        return load_file(newest(tmp_path / name) / "model.safetensors")
+        return load_file(newest(tmp_path / name) / "model-r00000.safetensors")
 
     def killed(line) -> None:
         if line.step == 5:
@@ -146,7 +146,7 @@ def test_a_run_trains_what_is_not_frozen_and_goes_on_where_it_was_killed(write_c
     still = weights("still", **{"optimiser.learning_rate": 1e-30, "optimiser.parts": {"vision": "frozen"}})
     moved = {name for name in whole if not torch.equal(whole[name], still[name])}
     assert {parts.part_of(name) for name in moved} == {"projector", "language"}
-    state = load_file(newest(tmp_path / "whole") / "optimiser.safetensors")
+    state = load_file(newest(tmp_path / "whole") / "optimiser-r00000.safetensors")
     assert {parts.part_of(name) for name in state} == {"projector", "language"}
 
 

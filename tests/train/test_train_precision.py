@@ -188,7 +188,7 @@ def test_a_run_in_bfloat16_learns_and_goes_on_bit_for_bit(write_config, tmp_path
         run("killed", killed)
     again = run("killed")
     assert whole.last_loss == again.last_loss < whole.first_loss
-    for file in ("model.safetensors", "optimiser.safetensors"):
+    for file in ("model-r00000.safetensors", "optimiser-r00000.safetensors"):
         one, two = (load_file(tmp_path / name / whole.checkpoint / file) for name in ("whole", "killed"))
         assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
         fields = {name: tensor.dtype for name, tensor in one.items() if not name.endswith(".step")}
