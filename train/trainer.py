@@ -112,6 +112,7 @@ class Run:
     def advance(self, step: Step) -> Line:
         """One optimiser step. The loss is the sum over all packs divided by the target tokens of the whole step."""
         epoch = self.position.epoch
+        self.model.step = self.step
         rate = schedule.set_rates(self.optimisers, self.config.optimiser, self.step, self.total)
         loss = gradient.accumulate(self.model, step.packs, self.pool)
         norm = float(clip_grad_norm_(self.model.parameters(), self.config.optimiser.clip))
