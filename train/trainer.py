@@ -157,6 +157,7 @@ class Run:
     def advance(self, step: Step) -> Line:
         """One optimiser step. The loss is the sum over all packs divided by the target tokens of the whole step."""
         epoch = self.position.epoch
+        self.model.step = self.step
         rate = schedule.set_rates(self.optimisers, self.config.optimiser, self.step, self.total)
         if self.sharded:
             loss = sharded.accumulate(self.model, step, self.world, self.device)

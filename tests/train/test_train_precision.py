@@ -18,9 +18,10 @@ from train.config import OptimiserConfig
 from train.data.collate import collate
 from train.distributed.gradient import accumulate
 from train.models import build, parts, precision
+from train.models.chance import generator
 from train.optim import optimiser
 from train.optim.adamw import RoundingAdamW
-from train.optim.rounding import by_chance, generator
+from train.optim.rounding import by_chance
 
 CPU = torch.device("cpu")
 
