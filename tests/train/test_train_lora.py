@@ -173,7 +173,7 @@ def test_a_run_with_adapters_goes_on_bit_for_bit_and_answers(write_config, tmp_p
     def run(name: str, watch=None) -> dict[str, torch.Tensor]:
         trainer.fit(config.load(write_config(**{"run.out": str(tmp_path / name), **keys})), watch)
         folder, _ = run_folder.newest(tmp_path / name)
-        return load_file(folder / "model.safetensors") | load_file(folder / "optimiser.safetensors")
+        return load_file(folder / "model-r00000.safetensors") | load_file(folder / "optimiser-r00000.safetensors")
 
     def killed(line) -> None:
         if line.step == 5:
@@ -198,7 +198,7 @@ def test_adapters_begin_on_a_checkpoint_without_any(write_config, tmp_path):
     begun = config.load(write_config(**{"run.out": str(second), **begin}))
     trainer.fit(begun)
     (one, _), (two, _) = run_folder.newest(first), run_folder.newest(second)
-    base, adapted = (load_file(folder / "model.safetensors") for folder in (one, two))
+    base, adapted = (load_file(folder / "model-r00000.safetensors") for folder in (one, two))
     shards = trainer.open_shards(begun.data.shards)
     language = {key for key in base if key.startswith("language.")}
     assert language and all(torch.equal(base[key], adapted[key]) for key in language)
