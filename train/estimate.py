@@ -20,7 +20,7 @@ from train.config import Config
 from train.data.realised import Amounts, Packing
 from train.data.shards import Facts
 from train.models import build, parts, precision
-from train.models.flops import count
+from train.models.flops import training
 from train.models.vision_language import VisionLanguage
 
 _BYTES = {"float32": 4, "bfloat16": 2}
@@ -50,19 +50,17 @@ def shell(config: Config, facts: Facts) -> VisionLanguage:
 
 
 def flops(model: VisionLanguage, config: Config, facts: Facts, run: Amounts) -> float:
-    """Forward (train/models/flops.py) and backward, as far as something is trained."""
-    of = count(model, config.model, facts)
-    vision, projector, language = (_is_trained(part) for part in (model.vision, model.projector, model.language))
+    """Forward and backward (train/models/flops.py), as far as something is trained."""
+    of = training(model, config.model, facts)
     tokens, pairs = float(run.tokens.sum()), float((run.squares.sum() + run.tokens.sum()) / 2)
-    tiles = float(run.tiles.sum())
-    found = (1 + 2 * vision) * of.tile_vision * tiles
-    found += (1 + (vision or projector) + projector) * of.tile_projector * tiles
-    # Something is trained, so the decoder passes its gradient on; attention has no weights.
-    return found + (2 + language) * (of.token * tokens + of.target * float(run.targets.sum())) + 3 * of.pair * pairs
+    tiles = (of.tile_vision + of.tile_projector) * float(run.tiles.sum())
+    return tiles + of.token * tokens + of.pair * pairs + of.target * float(run.targets.sum())
 
 
-def _is_trained(part: nn.Module) -> bool:
-    return any(parameter.requires_grad for parameter in part.parameters())
+def _trained(part: nn.Module) -> float:
+    """The share of its parameters."""
+    whole, trained = (sum(p.numel() for p in part.parameters() if p.requires_grad or every) for every in (True, False))
+    return trained / whole
 
 
 def memory(model: VisionLanguage, config: Config, facts: Facts, run: Amounts, packs: Packing) -> Memory:
@@ -73,7 +71,7 @@ def memory(model: VisionLanguage, config: Config, facts: Facts, run: Amounts, pa
     tokens = config.data.max_tokens_per_pack
     targets = tokens * float(run.targets.sum()) / float(run.tokens.sum())
     embeddings: Any = model.vision.embeddings
-    patches = packs.most_tiles * embeddings.num_positions if _is_trained(model.vision) else 0
+    patches = packs.most_tiles * embeddings.num_positions if _trained(model.vision) else 0
     text, vision = _kept(model, config, facts, "language"), _kept(model, config, facts, "vision")
     kept = text * tokens + vision * patches + 2 * facts.vocab_size * targets
     packs_at_once = config.run.threads

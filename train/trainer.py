@@ -169,6 +169,7 @@ class Run:
     def advance(self, step: Step) -> Line:
         """One optimiser step. The loss is the mean over the target tokens of the whole step, weighed."""
         epoch, weigh = self.position.epoch, self.config.optimiser.weigh
+        self.model.step = self.step
         rate = schedule.set_rates(self.optimisers, self.config.optimiser, self.step, self.total)
         if self.sharded:
             loss, losses = sharded.accumulate(self.model, step, self.world, self.device, weigh)

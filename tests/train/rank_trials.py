@@ -80,7 +80,7 @@ def _errors(name: str, frozen: tuple[str, ...], dealt: list[list[list[int]]], wo
     counts = _counts([collate([samples[n] for n in rank], facts) for rank in numbers if rank])
     own = [collate([samples[n] for n in pack], facts) if pack else empty(facts) for pack in dealt[world.rank]]
     sharded.shard(model, world, torch.device("cpu"))
-    theirs = sharded.accumulate(model, Step(own, counts, Position(0, 1)), world, torch.device("cpu"))
+    theirs, _ = sharded.accumulate(model, Step(own, counts, Position(0, 1)), world, torch.device("cpu"))
     norm = torch.nn.utils.get_total_norm([p.grad for p in whole.parameters() if p.grad is not None])
     worst = max(_apart(ours, grad, norm) for ours, grad in zip(whole.parameters(), model.parameters(), strict=True))
     return [abs(theirs / loss - 1), abs(sharded.clip(model, 1.0) / float(norm) - 1) if norm else 0.0, worst]

@@ -114,6 +114,17 @@ from train.optim.schedule import learning_rate
             {"optimiser.states": "bfloat16"},
             r"optimiser: states is bfloat16, compute float32 and matrices muon; states bfloat16 goes with compute bfl",
         ),
+        ({"model.lora": {"rank": 0, "alpha": 1}}, r"model\.lora: rank is 0, wanted at least 1"),
+        ({"model.lora": {"rank": 2, "alpha": 0}}, r"model\.lora: alpha is 0.0, wanted more than 0"),
+        (
+            {"model.lora": {"rank": 2, "alpha": 1, "dropout": 1}},
+            r"model\.lora: dropout is 1.0, wanted at least 0 and less",
+        ),
+        ({"model.lora": {"rank": 2, "alpha": 1, "part": "x"}}, r"model\.lora\.part: unknown key"),
+        (
+            {"model.lora": {"rank": 2, "alpha": 4}, "optimiser.parts": {"language": "frozen"}},
+            r"model\.lora: adapts language, which optimiser\.parts freezes; take one of them out",
+        ),
         ({"data": [1]}, r"data: got \[1\] \(list\), wanted a mapping"),
         ({"model.vision": None}, r"model\.vision: got None \(NoneType\), wanted a mapping"),
         ({"data.epochs": 1.5}, r"data\.epochs: got 1\.5 \(float\), wanted a whole number"),

@@ -72,6 +72,7 @@ BFLOAT = {"optimiser.compute": "bfloat16"}
         (3, 2, {}, 1e-5),  # with fewer samples than ranks one of them computes an empty pack
         (2, 8, {**BFLOAT, "optimiser.parts": {"language": "frozen"}}, 1e-2),
         pytest.param(2, 8, {"run.recompute": True}, 1e-5, marks=pytest.mark.slow),
+        pytest.param(2, 8, {"model.lora": {"rank": 3, "alpha": 8}}, 1e-5, marks=pytest.mark.slow),
         pytest.param(2, 8, {**BFLOAT, "optimiser.states": "bfloat16"}, 3e-2, marks=pytest.mark.slow),
     ],
 )

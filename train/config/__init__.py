@@ -21,6 +21,7 @@ qwen3_moe with `num_experts` and `experts_per_token`, `intermediate_size` being 
       vision: {hidden_size: 128, num_layers: 4, num_heads: 4, intermediate_size: 384}
       language: {hidden_size: 128, num_layers: 4, num_heads: 4, num_kv_heads: 2, intermediate_size: 384}
       init_seed: 0              # the weights before the first step
+      # lora: {rank: 128, alpha: 256, dropout: 0.05}  # adapters; language is frozen but for them (lora.py)
       # from: PATH              # first weights of the whole model, or vision.from and language.from (pretrained.py)
     optimiser:
       matrices: muon            # how matrices learn: muon or adamw; all other parameters learn by adamw
@@ -77,7 +78,7 @@ from pathlib import Path
 from schemas import strict, yaml_file
 from schemas.strict import RecipeError
 from train.config.data import DataConfig, Mixture, Phase
-from train.config.model import FamilyName, Language, ModelConfig, Vision
+from train.config.model import FamilyName, Language, Lora, ModelConfig, Vision
 from train.config.optimiser import PARTS, OptimiserConfig, Part
 from train.config.run import RunConfig
 
@@ -87,6 +88,7 @@ __all__ = [
     "DataConfig",
     "FamilyName",
     "Language",
+    "Lora",
     "Mixture",
     "ModelConfig",
     "OptimiserConfig",
@@ -104,6 +106,10 @@ class Config:
     model: ModelConfig
     optimiser: OptimiserConfig
     run: RunConfig
+
+    def __post_init__(self) -> None:
+        if self.model.lora and self.optimiser.parts.get("language") == "frozen":
+            raise ValueError("model.lora: adapts language, which optimiser.parts freezes; take one of them out")
 
 
 def load(path: str | Path) -> Config:

@@ -87,6 +87,22 @@ class Language:
 
 
 @dataclass(frozen=True)
+class Lora:
+    """Adapters beside the decoder's linear layers."""
+
+    rank: int
+    alpha: float
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        within(self, 1, WIDEST, "rank")
+        if not self.alpha > 0:
+            raise ValueError(f"alpha is {self.alpha}, wanted more than 0")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}, wanted at least 0 and less than 1")
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """What a family has no use for is refused by it (train/models/), not ignored."""
 
@@ -95,6 +111,7 @@ class ModelConfig:
     init_seed: int
     family: FamilyName = "internvl_siglip"
     projector_size: int | None = None
+    lora: Lora | None = None
     from_: str | None = None
 
     def __post_init__(self) -> None:
@@ -103,3 +120,5 @@ class ModelConfig:
         weights(self)
         if self.from_ is not None and (self.vision.from_ or self.language.from_):
             raise ValueError("from is a whole checkpoint's; leave out vision.from and language.from")
+        if self.lora and self.language.num_experts:
+            raise ValueError("lora has no adapters for the experts of qwen3_moe; leave it out")

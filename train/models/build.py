@@ -13,6 +13,7 @@ import torch
 
 from train.config import ModelConfig
 from train.data.shards import Facts
+from train.models import lora
 from train.models.families import FAMILIES
 from train.models.family import Family, ModelError
 from train.models.language import active_parameters
@@ -26,7 +27,10 @@ def build(model: ModelConfig, facts: Facts) -> VisionLanguage:
     found = family(model, facts)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(model.init_seed)
-        return found.make(model, facts, _rows(model, facts))
+        made = found.make(model, facts, _rows(model, facts))
+        if model.lora:
+            lora.add(made, model.lora, model.init_seed)
+        return made
 
 
 def family(model: ModelConfig, facts: Facts) -> Family:

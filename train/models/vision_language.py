@@ -30,6 +30,7 @@ from transformers.cache_utils import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from train.data.collate import Images, Pack
+from train.models import chance
 from train.models.attention import guard
 from train.models.loss import target_losses
 
@@ -41,6 +42,7 @@ class VisionLanguage(nn.Module):
         super().__init__()
         self.vision, self.projector, self.language = vision, projector, language
         self.unread: dict[str, Tensor] = {}
+        self.step = 0  # of the run: it keys what is drawn by chance
         guard(self.decoder)
 
     @property
@@ -97,7 +99,9 @@ class VisionLanguage(nn.Module):
         for module in self.modules():
             if isinstance(module, GradientCheckpointingLayer):
                 module.gradient_checkpointing = True
-                module._gradient_checkpointing_func = functools.partial(checkpoint, use_reentrant=False)
+                module._gradient_checkpointing_func = functools.partial(
+                    checkpoint, use_reentrant=False, context_fn=chance.again
+                )
 
     @property
     def dtype(self) -> torch.dtype:

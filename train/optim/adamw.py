@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from train.models import chance
 from train.optim import rounding
 
 _PIECE = 2**24
@@ -43,10 +44,10 @@ class RoundingAdamW(Optimizer):
         step = int(state["step"])
         kept = [_local(x).view(-1) for x in (parameter.detach(), state["exp_avg"], state["exp_avg_sq"])]
         flat = [*kept, _local(parameter.grad).reshape(-1)]  # type: ignore[arg-type]  # there is one
-        chance = rounding.generator(flat[0].device, self.seed, step, name)
+        drawn = chance.generator(flat[0].device, self.seed, step, name)
         for pieces in zip(*(torch.split(x, _PIECE) for x in flat), strict=True):
             for old, new in zip(pieces, _updated([x.float() for x in pieces], step, group), strict=False):
-                old.copy_(new if old.dtype == torch.float32 else rounding.by_chance(new, chance))
+                old.copy_(new if old.dtype == torch.float32 else rounding.by_chance(new, drawn))
 
 
 def _updated(pieces: list[Tensor], step: int, group: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:

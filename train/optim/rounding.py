@@ -4,23 +4,15 @@ A bfloat16 has 8 bits of precision. A weight that is moved by less than a 256th 
 is rounded to the nearest, however often that happens; so does a moving average of betas like 0.999. Rounded by chance,
 many small moves come to their sum.
 
-The chance is a function of a seed and a name, so a run that is continued draws the same numbers on the same machine.
+The chance is a function of a key (train/models/chance.py): a run that is continued draws the same numbers.
 """
 
 from __future__ import annotations
-
-import hashlib
 
 import torch
 from torch import Tensor
 
 _LOW = 0xFFFF  # the bits of a float32 that a bfloat16 has not
-
-
-def generator(device: torch.device, *key: str | int) -> torch.Generator:
-    """Of a key such as the run's seed, the step and the name of a parameter."""
-    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
 def by_chance(x: Tensor, chance: torch.Generator) -> Tensor:
