@@ -44,11 +44,15 @@ def shard(model: VisionLanguage, world: World, device: torch.device, compute: to
     for layer in decoder.layers:
         fully_shard(layer, **how)
     fully_shard(model, **how)
-    for unit in (module for module in model.modules() if isinstance(module, FSDPModule)):
+    for unit in _units(model):
         unit.set_gradient_divide_factor(1.0)
         unit.set_force_sum_reduction_for_comms(True)  # else a factor of 1 asks gloo for what it hasn't
         unit.set_reduce_scatter_unused_params(True, recurse=False)
     decoder.embed_tokens.register_forward_hook(_ask_for_gradient)
+
+
+def _units(model: nn.Module) -> list[FSDPModule]:
+    return [module for module in model.modules() if isinstance(module, FSDPModule)]
 
 
 def _ask_for_gradient(_: nn.Module, __: tuple[Any, ...], embeddings: Tensor) -> None:
@@ -80,7 +84,10 @@ def accumulate(
 def losses(model: VisionLanguage, packs: Sequence[Pack], device: torch.device) -> list[Tensor]:
     """Those of the target tokens, pack by pack; nothing is learnt from them. All ranks have as many packs."""
     with torch.no_grad():
-        return [model(on(pack, device)) for pack in packs]
+        found = [model(on(pack, device)) for pack in packs]
+    for unit in _units(model):
+        unit.reshard()  # the root's are let go by a backward pass, and here is none
+    return found
 
 
 def _forget(*parts: nn.Module) -> None:
