@@ -23,8 +23,7 @@ from pathlib import Path
 
 import torch
 
-from schemas.strict import RecipeError
-from train import checkpoint, log, plan_report, run_folder
+from train import checkpoint, log, placing, plan_report, run_folder
 from train.checkpoint import Record
 from train.config import Config
 from train.data import loader
@@ -35,8 +34,7 @@ from train.data.plan import Plan, Position
 from train.distributed import gradient, processes, sharded
 from train.distributed.processes import World
 from train.log import Line, Summary
-from train.models import build, parts, precision, pretrained
-from train.models.vision_language import VisionLanguage
+from train.models import build, pretrained
 from train.optim import optimiser, schedule
 from train.run_folder import Keep
 from train.saving import Saver
@@ -92,46 +90,22 @@ class Run:
         self.step, self.position = 0, Position(0, 0)
         self.folder: Path | None = None
         with world.agreed():
-            self._refuse_unfit()
+            placing.refuse_unfit(config, world)
             self.device = processes.device(config.run.device)
             self.identity = checkpoint.identity(config, shards.identity, pretrained.identity(config.model))
             found = run_folder.newest(self.out) if world.first else None
         found = world.told(found)
         with world.agreed():
-            self.model = self._built()
+            self.model = placing.built(config, shards.facts)
             if not found:
                 pretrained.load(self.model, config.model, shards.facts)
-        self._share()
+        self.sharded = placing.share(self.model, config, world, self.device)
         self.optimisers = optimiser.make(self.model, config.optimiser, self.pool, config.data.seed)
         with world.agreed():
             if found:
                 self._resume(*found)
         self.lines: list[Line] = []
         self._first, self._since = 1, time.perf_counter()
-
-    def _built(self) -> VisionLanguage:
-        model = build.build(self.config.model, self.shards.facts).train()
-        parts.freeze(model, self.config.optimiser)
-        if self.config.run.recompute:
-            model.checkpoint_activations()
-        precision.set_dtypes(model, self.config.optimiser)
-        return model
-
-    def _share(self) -> None:
-        """Among processes, or with a GPU; FSDP then casts to what is computed in, and else autocast does."""
-        self.sharded = self.world.count > 1 or self.device.type != "cpu"
-        of = self.config.optimiser
-        if self.sharded:
-            sharded.shard(self.model, self.world, self.device, getattr(torch, of.compute))
-        elif of.compute != of.states:
-            precision.autocast(self.model)
-
-    def _refuse_unfit(self) -> None:
-        if self.world.count > 1 and self.config.optimiser.matrices == "muon":
-            raise RecipeError(
-                f"optimiser.matrices: muon needs whole matrices, and {self.world.count} processes hold rows of them; "
-                "set it to adamw or start one process"
-            )
 
     def say(self, text: str) -> None:
         if self.world.first:
