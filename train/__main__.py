@@ -28,7 +28,7 @@ from train.data.collate import CollateError
 from train.data.folders import open_shards
 from train.data.packing import PlanError
 from train.distributed import processes
-from train.distributed.processes import Elsewhere
+from train.distributed.processes import Elsewhere, LostRank
 from train.evaluate import questions
 from train.evaluate.questions import QuestionError, Row
 from train.generate import Answerer, PromptError
@@ -38,7 +38,7 @@ from train.run_folder import OutputError
 from train.trainer import TrainingError
 
 _WRONG = (RecipeError, CheckpointError, PlanError, QuestionError, ModelError, WeightsError)
-_FAILED = (ManifestError, CollateError, TrainingError, ChatError, BadImage, PromptError, OutputError)
+_FAILED = (ManifestError, CollateError, TrainingError, ChatError, BadImage, PromptError, OutputError, LostRank)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

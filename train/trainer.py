@@ -26,8 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from schemas.strict import RecipeError
-from train import checkpoint, log, metrics, plan_report, run_folder, validation
+from train import checkpoint, log, metrics, placing, plan_report, run_folder, validation
 from train.checkpoint import Record
 from train.config import Config
 from train.data import left_out, loader
@@ -41,8 +40,7 @@ from train.distributed.processes import World
 from train.journal import Journal
 from train.log import Line, Summary
 from train.metrics import Meter, Told
-from train.models import build, parts, precision, pretrained
-from train.models.vision_language import VisionLanguage
+from train.models import build, pretrained
 from train.optim import optimiser, schedule
 from train.run_folder import Keep
 from train.saving import Saver
@@ -101,7 +99,7 @@ class Run:
         self.step, self.position = 0, Position(0, 0)
         self.folder: Path | None = None
         with world.agreed():
-            self._refuse_unfit()
+            placing.refuse_unfit(config, world)
             self.device = processes.device(config.run.device)
             without = left_out.identity(config.data.leave_out)
             self.identity = checkpoint.identity(config, shards.identity, pretrained.identity(config.model), without)
@@ -110,41 +108,17 @@ class Run:
             found = run_folder.newest(self.out) if world.first else None
         found = world.told(found)
         with world.agreed():
-            self.model = self._built()
+            self.model = placing.built(config, shards.facts)
             if not found:
                 pretrained.load(self.model, config.model, shards.facts)
         self.meter = Meter(self.model, config.model, shards.facts, self.device, world.count)
-        self._share()
+        self.sharded = placing.share(self.model, config, world, self.device)
         self.optimisers = optimiser.make(self.model, config.optimiser, self.pool, config.data.seed)
         with world.agreed():
             if found:
                 self._resume(*found)
         self.lines: list[Line] = []
         self._first, self._since = 1, time.perf_counter()
-
-    def _built(self) -> VisionLanguage:
-        model = build.build(self.config.model, self.shards.facts).train()
-        parts.freeze(model, self.config.optimiser)
-        if self.config.run.recompute:
-            model.checkpoint_activations()
-        precision.set_dtypes(model, self.config.optimiser)
-        return model
-
-    def _share(self) -> None:
-        """Among processes, or with a GPU; FSDP then casts to what is computed in, and else autocast does."""
-        self.sharded = self.world.count > 1 or self.device.type != "cpu"
-        of = self.config.optimiser
-        if self.sharded:
-            sharded.shard(self.model, self.world, self.device, getattr(torch, of.compute))
-        elif of.compute != of.states:
-            precision.autocast(self.model)
-
-    def _refuse_unfit(self) -> None:
-        if self.world.count > 1 and self.config.optimiser.matrices == "muon":
-            raise RecipeError(
-                f"optimiser.matrices: muon needs whole matrices, and {self.world.count} processes hold rows of them; "
-                "set it to adamw or start one process"
-            )
 
     def say(self, text: str) -> None:
         if self.world.first:

@@ -15,8 +15,9 @@ import tiny_models
 import torch
 from torch.distributed.tensor import DTensor
 
-from train import config, trainer
+from train import checkpoint, config, trainer
 from train.__main__ import main
+from train.checkpoint import Parts
 from train.data.collate import collate
 from train.data.loader import Counts, Step, empty
 from train.data.plan import Position
@@ -105,6 +106,55 @@ def _apart(ours: Any, theirs: Any, norm: Any) -> float:
         there = ours.grad if full is None else full
         return 0.0 if there is None else float("inf")
     return float((ours.grad - full).abs().max() / norm)
+
+
+def fit_until_stopped(path: Path, step: int) -> int:
+    """All ranks stop after a step; a checkpoint that is being written is finished."""
+
+    def watch(line: Line) -> None:
+        if line.step == step:
+            raise KeyboardInterrupt
+
+    fit = trainer.fit
+    trainer.fit = lambda of: fit(of, watch)
+    return main(["fit", str(path)])
+
+
+def fit_until_killed_while_saving(path: Path, step: int) -> None:
+    """All ranks are killed when half of the files of a checkpoint are on the disk."""
+
+    def write(draft: Path, of: Parts) -> dict[str, str]:
+        if draft.name == f".{checkpoint.name(step)}":
+            whole(draft, dict([*of.items()][:1]))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(draft, of)
+
+    whole, checkpoint.write = checkpoint.write, write
+    trainer.fit(config.load(path))
+
+
+def fit_on_a_full_disk(path: Path, rank: int, step: int) -> int:
+    """On one rank there is no room for a checkpoint."""
+
+    def write(draft: Path, of: Parts) -> dict[str, str]:
+        if draft.name == f".{checkpoint.name(step)}":
+            raise OSError(28, "No space left on device", str(draft))
+        return whole(draft, of)
+
+    whole = checkpoint.write
+    if int(os.environ["RANK"]) == rank:
+        checkpoint.write = write
+    return fit(path)
+
+
+def fit_until_one_is_killed(path: Path, rank: int, step: int) -> int:
+    def watch(line: Line) -> None:
+        if line.step == step and int(os.environ["RANK"]) == rank:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    fit = trainer.fit
+    trainer.fit = lambda of: fit(of, watch)
+    return main(["fit", str(path)])
 
 
 def fit_with_a_bad_sample(path: Path, rank: int) -> int:

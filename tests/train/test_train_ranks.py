@@ -110,6 +110,20 @@ def test_a_job_killed_as_a_whole_continues_bit_for_bit(write_config, tmp_path):
     killed_everywhere(write_config, tmp_path, [5])
 
 
+def test_a_job_killed_while_it_saves_continues_bit_for_bit(write_config, tmp_path):
+    changes = {**ADAMW, "data.epochs": 1}
+    fitted(write_config(**changes, **{"run.out": str(tmp_path / "whole")}), 2, tmp_path / "ranks")
+    path = write_config(**changes)
+    ended = launch(2, tmp_path / "ranks", rank_trials.fit_until_killed_while_saving, path, 4)
+    assert ended.codes == [-9, -9]
+    assert len(list((tmp_path / "run" / ".step-000004").glob("*.safetensors"))) == 2
+    assert run_folder.newest(tmp_path / "run")[1].step == 2
+    fitted(path, 2, tmp_path / "ranks")
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole") and files(tmp_path / "run") == files(
+        tmp_path / "whole"
+    )
+
+
 @pytest.mark.slow
 def test_a_job_killed_at_any_step_continues_bit_for_bit(write_config, tmp_path):
     killed_everywhere(write_config, tmp_path, [*range(1, 9)])
@@ -120,7 +134,7 @@ def test_another_number_of_processes_continues(before, after, write_config, tmp_
     changes = {**ADAMW, "data.epochs": 1}
     trainer.fit(config.load(write_config(**changes, **{"run.out": str(tmp_path / "whole")})))
     path = write_config(**changes)
-    launch(before, tmp_path / "ranks", rank_trials.fit_until_killed, path, 5)
+    assert launch(before, tmp_path / "ranks", rank_trials.fit_until_stopped, path, 5).codes == [130] * before
     _, record = run_folder.newest(tmp_path / "run")
     assert sum("model-r" in name for name in record.files) == before and record.step == 4
     fitted(path, after, tmp_path / "ranks")
@@ -156,7 +170,7 @@ def told_once(ended: Ended, message: str) -> None:
 def test_what_all_refuse_is_said_once(write_config, tmp_path):
     told_once(launch(2, tmp_path / "ranks", rank_trials.fit, write_config()), "rank 0: optimiser.matrices: muon")
     path = write_config(**ADAMW)
-    launch(2, tmp_path / "ranks", rank_trials.fit_until_killed, path, 3)
+    launch(2, tmp_path / "ranks", rank_trials.fit_until_stopped, path, 3)
     path = write_config(**ADAMW, **{"data.max_tokens_per_pack": 121})
     told_once(launch(2, tmp_path / "ranks", rank_trials.fit, path), "data.max_tokens_per_pack: ")
     path = write_config(**ADAMW, **{"data.sead": 1})
@@ -168,3 +182,18 @@ def test_what_one_rank_cant_read_ends_all_and_is_said_by_it(write_config, tmp_pa
     ended = launch(2, tmp_path / "ranks", rank_trials.fit_with_a_bad_sample, write_config(**ADAMW), 1)
     told_once(ended, "error: rank 1: tests/")
     assert "step 1/16" in ended.out[0] or ended.out[0] == ""
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_disk_that_is_full_for_one_rank_ends_all_and_leaves_the_older_checkpoint(rank, write_config, tmp_path):
+    path = write_config(**ADAMW)
+    ended = launch(2, tmp_path / "ranks", rank_trials.fit_on_a_full_disk, path, rank, 4)
+    told_once(ended, f"error: rank {rank}: {tmp_path / 'run'}: can't be written (No space left on device")
+    assert [folder.name for folder in (tmp_path / "run").iterdir() if "step" in folder.name] == ["step-000002"]
+    fitted(path, 2, tmp_path / "ranks")
+
+
+def test_a_rank_that_is_killed_alone_ends_the_others_in_one_line(write_config, tmp_path):
+    ended = launch(2, tmp_path / "ranks", rank_trials.fit_until_one_is_killed, write_config(**ADAMW), 1, 3)
+    assert ended.codes == [1, -9]
+    assert ended.err[0].startswith("error: rank 0: another rank ended (") and ended.err[0].count("\n") == 1

@@ -10,7 +10,9 @@ goes on, the rank that failed keeps its error, and the others leave by `Elsewher
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,10 +24,15 @@ import torch.distributed as dist
 from schemas.strict import RecipeError
 
 T = TypeVar("T")
+_GONE = re.compile(r"gloo.*(closed by peer|reset by peer|Broken pipe)", re.DOTALL)
 
 
 class Elsewhere(RuntimeError):
     """Another rank failed and says why."""
+
+
+class LostRank(RuntimeError):
+    """Another rank is gone without a word: one line."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +54,11 @@ class World:
         try:
             yield
         except Exception as error:
-            if self._first_failed(True) == self.rank:
+            known = isinstance(error, Elsewhere)
+            if self._least(self.count if known else self.rank) == self.rank or known:
                 raise
             raise Elsewhere from error
-        if self._first_failed(False) < self.count:
+        if self._least(math.inf) < math.inf:
             raise Elsewhere
 
     def together(self, items: Iterable[T]) -> Iterator[T]:
@@ -87,8 +95,8 @@ class World:
         """The same ranks over a line of their own, for a thread that talks while this one does."""
         return replace(self, group=dist.new_group(backend="gloo")) if self.count > 1 else self
 
-    def _first_failed(self, failed: bool) -> int:
-        return int(self._reduced(self.rank if failed else self.count, dist.ReduceOp.MIN))
+    def _least(self, value: float) -> float:
+        return self._reduced(value, dist.ReduceOp.MIN)
 
     def _reduced(self, value: float, how: dist.ReduceOp.RedOpType) -> float:
         if self.count == 1:
@@ -119,7 +127,12 @@ def joined() -> Iterator[World]:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     else:
         dist.init_process_group(backend)
-    yield World(dist.get_rank(), dist.get_world_size())
+    try:
+        yield World(dist.get_rank(), dist.get_world_size())
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or _GONE.search(str(error)):
+            raise LostRank(f"another rank ended ({' '.join(str(error).split())[:200]})") from error
+        raise
     dist.destroy_process_group()  # not after an error: it may wait for those that are gone
 
 
