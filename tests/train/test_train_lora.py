@@ -52,8 +52,8 @@ FAMILIES = [name for name in tiny_models.MODELS if "moe" not in name]
 def test_a_model_begins_as_its_base_and_only_adapters_of_the_decoder_learn(name):
     base = build.build(tiny_models.config(name), tiny_models.facts(name))
     model = made(name, learnt=False)
-    loss = model(mixed(name))
-    assert torch.equal(loss, base(mixed(name)))
+    loss = model(mixed(name)).sum()
+    assert torch.equal(loss, base(mixed(name)).sum())
     loss.backward()
     learns = {key for key, p in model.named_parameters() if key.startswith("language.") and p.requires_grad}
     wanted = [(layer, end, x) for layer in range(2) for end in LAYERS for x in "AB"]
@@ -76,7 +76,7 @@ def test_merged_it_is_the_same_function(name, tmp_path):
     again = build.build(of, tiny_models.facts(name))
     pretrained.load(again, of, tiny_models.facts(name))
     base = build.build(tiny_models.config(name), tiny_models.facts(name))
-    one, two, without = (x(mixed(name)).item() for x in (model, again, base))
+    one, two, without = (x(mixed(name)).sum().item() for x in (model, again, base))
     assert one == pytest.approx(two, rel=1e-5) and abs(one - without) > 1e-3
 
 
@@ -94,7 +94,7 @@ def test_it_is_merged_in_float32_and_rounded_once():
 
 def dropped(model, pack, step: int) -> float:
     model.step = step
-    return float(model(pack).detach())
+    return float(model(pack).sum().detach())
 
 
 def test_what_is_dropped_is_of_the_step_the_pack_and_the_seed_and_nothing_in_evaluation():
@@ -153,9 +153,9 @@ def test_a_layer_computed_again_on_another_thread_draws_the_same():
     model = made(dropout=0.3).train()
     model.checkpoint_activations()
     parameters = [p for p in model.parameters() if p.requires_grad]
-    wanted = torch.autograd.grad(model(mixed()), parameters)
+    wanted = torch.autograd.grad(model(mixed()).sum(), parameters)
     with ThreadPoolExecutor(1) as elsewhere:
-        found = elsewhere.submit(torch.autograd.grad, model(mixed()), parameters).result()
+        found = elsewhere.submit(torch.autograd.grad, model(mixed()).sum(), parameters).result()
     assert all(map(torch.equal, wanted, found))
 
 
@@ -163,7 +163,7 @@ def test_a_layer_computed_again_on_another_thread_draws_the_same():
 
 
 @pytest.mark.parametrize("compute", ["float32", "bfloat16"])
-def test_a_run_with_adapters_goes_on_bit_for_bit_and_answers(write_config, tmp_path, compute):
+def test_a_run_with_adapters_goes_on_bit_for_bit_and_answers(write_config, tmp_path, monkeypatch, compute):
     keys = {
         "model.lora": {**LORA, "dropout": 0.1},
         "optimiser.parts": {"vision": "frozen", "projector": {"learning_rate": 0.001}},
@@ -179,7 +179,10 @@ def test_a_run_with_adapters_goes_on_bit_for_bit_and_answers(write_config, tmp_p
         if line.step == 5:
             raise KeyboardInterrupt
 
+    steps, of_pack = set(), lora.chance.of_pack
+    monkeypatch.setattr(lora.chance, "of_pack", lambda key: steps.add(key[0]) or of_pack(key))
     whole = run("whole")
+    assert steps == set(range(8))  # each draws its own
     with pytest.raises(KeyboardInterrupt):
         run("killed", killed)
     again = run("killed")
@@ -231,7 +234,7 @@ def test_peft_reads_the_adapters(tmp_path):
     without = theirs(**given).loss.item()
     adapted = peft.PeftModel.from_pretrained(theirs, tmp_path / "adapter")
     loss = adapted(**given).loss.item()
-    assert loss * pack.num_targets == pytest.approx(model(pack).item(), rel=1e-5) and abs(loss - without) > 1e-3
+    assert loss * pack.num_targets == pytest.approx(model(pack).sum().item(), rel=1e-5) and abs(loss - without) > 1e-3
     merged = adapted.merge_and_unload().state_dict()
     ours = lora.merged(model)
     for name in ("0.self_attn.q_proj", "1.mlp.down_proj"):
