@@ -13,13 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import nn
 
 from train.config import Config
 from train.data.realised import Amounts, Packing
 from train.data.shards import Facts
-from train.models import build, parts, precision
 from train.models.flops import training
 from train.models.vision_language import VisionLanguage
 
@@ -38,15 +36,6 @@ class Memory:
     @property
     def total(self) -> int:
         return self.parameters + self.gradients + self.optimiser + self.activations
-
-
-def shell(config: Config, facts: Facts) -> VisionLanguage:
-    """The model without its numbers; frozen, and in the dtypes, as it will be."""
-    with torch.device("meta"):
-        made = build.build(config.model, facts)
-    parts.freeze(made, config.optimiser)
-    precision.set_dtypes(made, config.optimiser)
-    return made
 
 
 def flops(model: VisionLanguage, config: Config, facts: Facts, run: Amounts) -> float:

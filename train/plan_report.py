@@ -14,6 +14,7 @@ from train.config import Config
 from train.data import realised
 from train.data.folders import AnyShards
 from train.data.plan import Plan
+from train.models import build
 
 _GIB = 2**30
 
@@ -21,7 +22,7 @@ _GIB = 2**30
 def made(config: Config, plan: Plan, shards: AnyShards, tflops: float, mfu: float, ranks: int) -> dict[str, Any]:
     """All of it. Hours are FLOPs / (`tflops` x `mfu` x `ranks`)."""
     run, packs = realised.both(plan, shards)
-    model = estimate.shell(config, shards.facts)
+    model = build.shell(config.model, shards.facts, config.optimiser)
     flops = estimate.flops(model, config, shards.facts, run)
     memory = estimate.memory(model, config, shards.facts, run, packs)
     return {

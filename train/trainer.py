@@ -84,7 +84,7 @@ def fit(config: Config, watch: Callable[[Line], None] | None = None) -> Summary:
 
 
 def make_plan(config: Config, shards: AnyShards) -> Plan:
-    return planning.make(config.data, shards, *build.costs(config.model, shards.facts))
+    return planning.make(config.data, shards, *build.costs(config.model, shards.facts, config.optimiser))
 
 
 class Run:

@@ -61,7 +61,7 @@ class Validation:
                 "recipe"
             )
         once = replace(config.data, epochs=1, steps=None, schedule=(), mixture=None, group_by=None)
-        self.plan = planning.make(once, self.shards, *build.costs(config.model, facts))
+        self.plan = planning.make(once, self.shards, *build.costs(config.model, facts, config.optimiser))
 
     def measure(self, model: VisionLanguage, losses: Losses, world: World, step: int) -> Validated:
         """The losses of a model as it is after so many steps; `losses` computes them without learning from them."""

@@ -15,7 +15,7 @@ from schemas import strict
 from stages.tiles.jina import Jina
 from stages.tiles.llava15 import Llava15Square
 from stages.tiles.llmjp4vl import LlmJp4VL
-from train.config import ModelConfig
+from train.config import ModelConfig, OptimiserConfig
 from train.data.collate import collate
 from train.models import build, flops
 
@@ -98,10 +98,12 @@ def test_torch_counts_the_same(name):
     ids=["llava", "internvl_siglip", "jina"],
 )
 def test_the_costs_of_the_planner_are_these_but_for_attention_and_head(family, vision, language, scheme, monkeypatch):
-    monkeypatch.setattr(build, "_refuse_too_large", lambda parameters: None)  # no machine of ours holds them
+    monkeypatch.setattr(build, "_refuse_too_large", lambda made: None)  # no machine of ours holds them
     found, _ = real(family, vision, language, scheme)
     section = {"family": family, "vision": vision, "language": language, "init_seed": 0}
-    costs = build.costs(strict.build(ModelConfig, section), dataclasses.replace(facts(family), scheme=scheme))
+    of = strict.build(ModelConfig, section)
+    settings = OptimiserConfig("adamw", 1e-4, 0.0, 1.0, "cosine", warmup_steps=0)
+    costs = build.costs(of, dataclasses.replace(facts(family), scheme=scheme), settings)
     assert costs[0] == pytest.approx(3 * found.token, rel=1e-3)
     assert costs[1] == pytest.approx(3 * (found.tile_vision + found.tile_projector), rel=0.15)
 

@@ -30,8 +30,8 @@ def settings(**changes) -> OptimiserConfig:
     return strict.build(OptimiserConfig, {**known, "schedule": "cosine", **changes})
 
 
-def made(of: OptimiserConfig):
-    model = build.build(tiny_models.config("llava"), tiny_models.facts("llava"))
+def made(of: OptimiserConfig, name: str = "llava"):
+    model = build.build(tiny_models.config(name), tiny_models.facts(name))
     tiny_models.shuffled(model)
     parts.freeze(model, of)
     return model
@@ -80,16 +80,20 @@ def test_wsd_falls_to_the_floor_over_the_stated_share():
     assert rates == pytest.approx([0.1] * 5 + [0.02 + 0.08 * left / 4 for left in (3, 2, 1)])
 
 
-def test_the_decay_of_a_part_is_on_its_matrices_alone(pool):
-    of = settings(parts={"language": {"weight_decay": 0.0}, "projector": {"weight_decay": 0.25}})
-    model = made(of)
+@pytest.mark.parametrize("name", tiny_models.MODELS)
+@pytest.mark.parametrize("matrices", ["muon", "adamw"])
+def test_the_decay_of_a_part_is_on_its_matrices_alone(pool, matrices, name):
+    """A stack of experts is of matrices, too."""
+    of = settings(matrices=matrices, parts={"vision": {"weight_decay": 0.0}, "projector": {"weight_decay": 0.25}})
+    model = made(of, name)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     for each in optimiser.make(model, of, pool):
         each.step()
-    shrunk = {"vision": 0.95, "projector": 0.975, "language": 1.0}
+    shrunk = {"vision": 1.0, "projector": 0.975, "language": 0.95}
     linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    linear |= {name for name, _ in model.named_parameters() if name.endswith(("gate_up_proj", "experts.down_proj"))}
     for name, parameter in model.named_parameters():
         wanted = shrunk[parts.part_of(name)] if name in linear else 1.0
         assert torch.allclose(parameter, before[name] * wanted, rtol=1e-6, atol=0), name

@@ -18,6 +18,7 @@ from train.data import realised
 from train.data.collate import collate
 from train.data.folders import open_shards
 from train.models import build
+from train.models.family import ModelError
 from train.models.flops import count, parameters
 
 
@@ -78,7 +79,7 @@ def test_flops_are_those_that_torch_counts(write_config, shards):
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         build.build(of.model, opened.facts)(pack)
     run = realised.Amounts(*(np.array([number]) for number in (1, tokens, pack.num_targets, tiles, tokens**2)))
-    told = estimate.flops(estimate.shell(of, opened.facts), of, opened.facts, run)
+    told = estimate.flops(build.shell(of.model, opened.facts, of.optimiser), of, opened.facts, run)
     vision, language = of.model.vision, of.model.language
     halved = 6 * language.hidden_size * language.num_layers * tokens**2
     patches = (SCHEME.tile // SCHEME.patch) ** 2
@@ -135,6 +136,30 @@ def test_recomputed_layers_and_a_frozen_tower_keep_fewer_activations(write_confi
         for changes in ({}, {"optimiser.parts": {"vision": "frozen"}}, {"run.recompute": True})
     ]
     assert kept[0] > kept[1] > 2 * kept[2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "each"),
+    [
+        ({}, (12, 12)),
+        ({"parts": {"vision": "frozen"}}, (4, 12)),
+        ({"parts": {"vision": "frozen"}, "compute": "bfloat16"}, (2, 12)),
+        ({"matrices": "adamw", "compute": "bfloat16", "states": "bfloat16"}, (6, 6)),
+    ],
+)
+def test_a_model_is_too_large_by_what_it_will_hold(write_config, shards, monkeypatch, changes, each):
+    """Bytes of a parameter of the tower, and of another: weights, and of those that learn a gradient and a moment."""
+    of, facts = (
+        config.load(write_config(**{f"optimiser.{k}": v for k, v in changes.items()})),
+        open_shards(str(shards)).facts,
+    )
+    vision, *others = parameters(build.build(of.model, facts)).values()
+    needed = each[0] * vision + each[1] * sum(others)
+    monkeypatch.setattr(build.os, "sysconf", lambda name: 1 if name == "SC_PAGE_SIZE" else needed)
+    build.costs(of.model, facts, of.optimiser)
+    monkeypatch.setattr(build.os, "sysconf", lambda name: 1 if name == "SC_PAGE_SIZE" else needed - 1)
+    with pytest.raises(ModelError, match="this machine has"):
+        build.costs(of.model, facts, of.optimiser)
 
 
 def test_it_is_a_table_for_people(write_config, capsys):

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from tiny_shards import CONFIG
 from torch import nn
 
 from schemas import strict
@@ -174,7 +175,7 @@ def test_a_model_computes_in_bfloat16_near_what_float32_says(pool, name, changes
     "changes",
     [{"compute": "bfloat16"}, {"compute": "bfloat16", "states": "bfloat16", "matrices": "adamw"}],
 )
-def test_a_run_in_bfloat16_learns_and_goes_on_bit_for_bit(write_config, tmp_path, changes):
+def test_a_run_in_bfloat16_learns_and_goes_on_bit_for_bit(write_config, tmp_path, monkeypatch, changes):
     keys = {f"optimiser.{key}": value for key, value in changes.items()}
 
     def killed(line) -> None:
@@ -184,7 +185,12 @@ def test_a_run_in_bfloat16_learns_and_goes_on_bit_for_bit(write_config, tmp_path
     def run(name: str, watch=None):
         return trainer.fit(config.load(write_config(**{"run.out": str(tmp_path / name), **keys})), watch)
 
+    seeds, rounding = set(), RoundingAdamW.step
+    monkeypatch.setattr(RoundingAdamW, "step", lambda made: seeds.add(made.seed) or rounding(made))
     whole = run("whole")
+    exact = trainer.fit(config.load(write_config(**{"run.out": str(tmp_path / "exact")})))
+    assert whole.first_loss != exact.first_loss == pytest.approx(whole.first_loss, rel=0.03)
+    assert seeds == ({CONFIG["data"]["seed"]} if "states" in changes else set())
     with pytest.raises(KeyboardInterrupt):
         run("killed", killed)
     again = run("killed")

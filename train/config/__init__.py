@@ -32,7 +32,8 @@ qwen3_moe with `num_experts` and `experts_per_token`, `intermediate_size` being 
       schedule: cosine          # half a cosine, or wsd: level, then a line; both to floor
       floor: 0.0                # the end of the schedule, as a share of learning_rate
       decay: 0.2                # the share of all steps over which wsd falls
-      betas: [0.9, 0.95]        # of adamw, which `eps` is of, too: 1e-8
+      betas: [0.9, 0.95]        # adamw's
+      eps: 1e-8                 # adamw's
       compute: float32          # or bfloat16: matrix products, and what is held of frozen parts
       states: float32           # or bfloat16: weights and moments of what learns, rounded by chance; adamw alone
       parts: {}                 # how vision, projector or language learn, where not as above

@@ -31,7 +31,9 @@ def make(model: nn.Module, config: OptimiserConfig, pool: Executor, seed: int = 
 def _adamw(groups: list[dict[str, Any]], config: OptimiserConfig, seed: int) -> Optimizer:
     if config.states == "bfloat16":
         return RoundingAdamW(groups, config.learning_rate, config.betas, config.eps, seed)
-    return AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, weight_decay=0.0)
+    # Elsewhere it is torch's choice; on a GPU its choice would take the memory of the weights once more
+    fused = True if all(parameter.is_cuda for group in groups for parameter in group["params"]) else None
+    return AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, weight_decay=0.0, fused=fused)
 
 
 def _groups(model: nn.Module, config: OptimiserConfig) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -44,9 +46,10 @@ def _groups(model: nn.Module, config: OptimiserConfig) -> tuple[list[dict[str, A
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             part, is_matrix = part_of(name), id(parameter) in linear - tables
-            decay = config.of(part).weight_decay if is_matrix else 0.0
+            decays = is_matrix or parameter.ndim == 3  # experts are matrices in a stack, which Muon does not take
+            decay = config.of(part).weight_decay if decays else 0.0
             new = {"params": [], "names": [], "part": part, "weight_decay": decay}
-            group = (matrices if is_matrix else rest).setdefault(part, new)
+            group = (matrices if is_matrix else rest).setdefault(f"{part} {decays}", new)
             group["params"].append(parameter)
             group["names"].append(name)
     return list(matrices.values()), list(rest.values())
