@@ -152,6 +152,7 @@ def write(draft: Path, of: Parts) -> dict[str, str]:
 
 def finish(draft: Path, record: Record, written: Mapping[str, str], tokenizer: Files) -> None:
     """The rest, when all ranks have written; the folder is whole and on the disk when this returns."""
+    (draft / TOKENIZER).mkdir()
     for name, file in tokenizer.items():
         (draft / TOKENIZER / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, draft / TOKENIZER / name)

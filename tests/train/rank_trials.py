@@ -40,6 +40,7 @@ DEALT = {
     "text on all": [[[0]], [[4]], [[]]],
     "several packs": [[[0], [2]], [[1, 3], [4]], [[], []]],
     "nothing on the first": [[[]], [[1, 2]], [[0]]],
+    "all on one": [[[0, 1], [2, 3], [4]], [[], [], []], [[], [], []]],
 }
 
 
@@ -65,6 +66,12 @@ def gradients(names: list[str], frozen: list[str], dealt: list[str], out: Path) 
             found[", ".join(case)] = _errors(case[0], FROZEN[case[1]], DEALT[case[2]], world)
         if world.first:
             out.write_text(json.dumps(found))
+
+
+def gradients_of_one(names: list[str], out: Path) -> None:
+    """A group of one process, as a GPU alone is."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    gradients(names, list(FROZEN)[:3], ["all on one"], out)
 
 
 def _errors(name: str, frozen: tuple[str, ...], dealt: list[list[list[int]]], world: processes.World) -> list[float]:

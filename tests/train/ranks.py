@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["train.__main__", "tiny_models"])
-LONGEST = 120.0
+LONGEST = 90.0
 
 
 class Ended(NamedTuple):
@@ -35,8 +36,9 @@ def launch(count: int, folder: Path, target: Callable[..., Any], *arguments: Any
     ]
     for rank in ranks:
         rank.start()
+    until = time.monotonic() + LONGEST
     for rank in ranks:
-        rank.join(LONGEST)
+        rank.join(max(0.0, until - time.monotonic()))
     stuck = [rank for rank in ranks if rank.is_alive()]
     for rank in stuck:
         rank.kill()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from train import config, run_folder, trainer
 from train.__main__ import main
 from train.generate import Answerer
 
+ROOT = Path(__file__).parents[2]
 ADAMW = {"optimiser.matrices": "adamw"}
 OTHERS = [name for name in tiny_models.MODELS if name != "llava"]
 
@@ -88,6 +91,24 @@ def test_losses_are_those_of_one_process(count, batch_size, more, apart, write_c
     ]
     assert counts[0] == counts[1]
     assert "step 8/8" in ended.out[0] and ended.out[1:] == [""] * (count - 1) and ended.err == [""] * count
+
+
+def test_a_group_of_one_has_the_same_gradients(tmp_path):
+    ended = launch(1, tmp_path / "ranks", rank_trials.gradients_of_one, ["jina"], tmp_path / "found.json")
+    assert ended.codes == [0], ended.err
+    assert all(max(errors) <= 1e-5 for errors in json.loads((tmp_path / "found.json").read_text()).values())
+
+
+@pytest.mark.slow
+def test_torchrun_starts_it(write_config, tmp_path):
+    """Two real processes, an error and its one line among torchrun's own."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "train", "fit"]
+    found = {}
+    for matrices in ("adamw", "muon"):
+        path = write_config(**{"optimiser.matrices": matrices, "data.epochs": 1})
+        found[matrices] = subprocess.run([*torchrun, str(path)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found["adamw"].returncode == 0 and found["adamw"].stdout.count("step 8/8") == 1
+    assert found["muon"].returncode == 1 and found["muon"].stderr.count("error: rank") == 1
 
 
 # ---- killed, and continued
