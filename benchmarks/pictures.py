@@ -17,6 +17,7 @@ Thresholds were chosen on `tuning`; report `test`.
 from __future__ import annotations
 
 import argparse
+import io
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -157,9 +158,10 @@ def main() -> None:
         )
     recall("documents", [image for _, image in templated(given.half, max(1, given.templates // 6), 1)], Match())
     noisy(given.half, max(1, given.templates // 5))
-    kinds, made = zip(*templated(given.half, given.templates, given.variants), strict=True)
-    for format in ("PNG", "JPEG"):
-        merges(list(kinds), [saved(image, format) for image in made], given.looks, format)
+    made = [(kind, saved(image, "PNG")) for kind, image in templated(given.half, given.templates, given.variants)]
+    kinds, files = [kind for kind, _ in made], [data for _, data in made]
+    merges(kinds, files, given.looks, "PNG")
+    merges(kinds, [saved(Image.open(io.BytesIO(data))) for data in files], given.looks, "JPEG")
 
 
 if __name__ == "__main__":
