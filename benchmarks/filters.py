@@ -1,8 +1,11 @@
-"""What all filters together cost a sample beside its ingest: python -m benchmarks.filters [--rows 1500] [--rounds 3]
+"""What all filters together cost a sample beside its ingest.
 
-Rows in LLaVA's layout: a JPEG of about 0.6 megapixels with a caption in one of eight languages, one row in five a copy
-of an earlier one, saved again; and one row in ten a text alone, of 400 to 4,000 characters, one in five of these copied
-with a word changed. A benchmark of 100 of the pictures and 100 texts. Every filter is on with its defaults, quality
+    python -m benchmarks.filters [--rows 1500] [--rounds 3] [--every 4] [--mark 0]
+
+Rows in LLaVA's layout: a JPEG of about 0.6 megapixels with a caption in one of eight languages, and after every fourth
+(--every) a copy of it, saved again; and one row in ten a text alone, of 400 to 4,000 characters, every fourth of these
+copied with a word changed. A benchmark of so many of the pictures, saved again, and of the texts, that one row in 20 is
+in it (with --every 40: one in 200). Every filter is on with its defaults, quality
 with a dozen limits, a mixture by samples. All tasks run one after the other in this process, so the CPU seconds of each
 step are its own; the medians of the rounds are printed, and filters / ingest (goal: below 0.40).
 """
@@ -62,7 +65,7 @@ class Timed:
             yield task, record
 
 
-def make(top: Path, count: int) -> None:
+def make(top: Path, count: int, every: int) -> None:
     """Pictures with captions, texts, copies of both, and what of them is a benchmark."""
     chance = random.Random(3)
     paths = ingest.make(top / "rows", count * 8 // 10 * 9 // 10, "smooth")
@@ -70,7 +73,7 @@ def make(top: Path, count: int) -> None:
     for number, path in enumerate(paths):
         text = chance.choice(list(CAPTIONS.values())).format(a=chance.randint(1, 99), b=chance.randint(1, 99))
         records.append(_record(text, f"images/{path.name}"))
-        if number % 4 == 3:
+        if number % every == every - 1:
             copy = path.with_name(f"copy-{path.name}")
             Image.open(path).save(copy, quality=80)
             records.append({**records[-1], "image": f"images/{copy.name}"})
@@ -78,11 +81,12 @@ def make(top: Path, count: int) -> None:
     for number in range(count // 10):
         text = " ".join(chance.choices(words, k=chance.randint(60, 600)))
         records.append(_record(text))
-        if number % 4 == 3:
+        if number % every == every - 1:
             records.append(_record(text.replace(" the ", " that ", 1)))
     (top / "rows" / "records.json").write_text(json.dumps(records, ensure_ascii=False), encoding="utf-8")
-    chosen = chance.sample([r for r in records if "image" in r], 100)
-    texts = chance.sample([r for r in records if "image" not in r], min(100, count // 10))
+    leaks = count // (5 * every)
+    chosen = chance.sample([r for r in records if "image" in r], leaks)
+    texts = chance.sample([r for r in records if "image" not in r], leaks)
     (top / "bench").mkdir()
     rows = [{**record, "image": f"../rows/{record['image']}"} for record in chosen]
     for row in rows:
@@ -104,14 +108,14 @@ def _record(text: str, image: str = "") -> dict[str, object]:
     return {**({"image": image} if image else {}), "conversations": turns}
 
 
-def measured(top: Path, out: Path) -> dict[str, float]:
+def measured(top: Path, out: Path, mark: float) -> dict[str, float]:
     """CPU seconds of every step."""
     source = {"format": "conversations", "files": ["records.json"], "images": "."}
     data = {
         "sources": {"rows": source},
         "benchmarks": {"bench": source},
-        "dedupe": {},
-        "decontaminate": {},
+        "dedupe": {"match": {"mark": mark}},
+        "decontaminate": {"match": {"mark": mark}},
         "language": {"keep": list(CAPTIONS)},
         "quality": _QUALITY,
         "mixture": {"at_most": 10**9},
@@ -131,12 +135,14 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--rows", type=int, default=1500)
     words.add_argument("--rounds", type=int, default=3)
+    words.add_argument("--every", type=int, default=4)
+    words.add_argument("--mark", type=float, default=0.0)
     given = words.parse_args()
     with tempfile.TemporaryDirectory(prefix="filters-") as folder:
         top = Path(folder)
-        make(top, given.rows)
+        make(top, given.rows, given.every)
         tokenizer.learn(list(CAPTIONS.values()), top / "tokenizer")
-        rounds = [measured(top, top / f"out-{number}") for number in range(given.rounds)]
+        rounds = [measured(top, top / f"out-{number}", given.mark) for number in range(given.rounds)]
     middle = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
     count = given.rows
     for name in ("ingest", *_FILTERS):

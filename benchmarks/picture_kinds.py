@@ -2,49 +2,24 @@
 
 Every kind belongs to one half: thresholds are chosen on `tuning`, numbers are reported on `test`, whose layouts, fonts
 and drawing differ. `templated(half, count)` gives distinct documents: of each template an original and others that
-differ from it in one to three characters, or in one bar; no two say the same. `photo(half, seed)` draws a scene.
+differ from it in one to three characters, or in one bar; no two say the same.
 """
 
 from __future__ import annotations
 
-import functools
 import io
-import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from benchmarks.picture_scenes import gradient_bars, gradient_dots, lock_screen, wallpaper_list, widgets
+from benchmarks.picture_text import Values, font, number, words
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
-
-Values = tuple[int, ...]
-_FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-_WORDS = re.findall(
-    r"\w+",
-    """account annual balance branch budget capital central change city client cost credit current data date demand
-district early east energy export field final first forecast fund general goods growth health home import income index
-labour land level local market mean median metal month north number order output paper part people period plan plant
-population power price product public quarter rate region report result river road sales school sector series service
-share south state station stock street supply table tax total town trade transport unit value volume water week west
-year""",
-)
-
-
-@functools.cache
-def font(name: str, size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(_FONTS / f"{name}.ttf"), size)
-
-
-def words(rng: np.random.Generator, count: int) -> str:
-    return " ".join(rng.choice(_WORDS, count))
-
-
-def number(value: int) -> str:
-    return f"{value / 10:,.1f}"
 
 
 def _page(width: int, height: int, colour: Any = "white") -> tuple[Image.Image, ImageDraw.ImageDraw]:
@@ -244,7 +219,15 @@ def dialog(look: np.random.Generator, values: Values) -> Image.Image:
 Draw = Callable[[np.random.Generator, Values], Image.Image]
 KINDS: dict[str, dict[Draw, int]] = {
     # how many values a picture shows
-    "tuning": {bars: 8, grid_table: 40, text_page: 10, chat_screen: 9, lines_plot: 12},
+    "tuning": {
+        bars: 8,
+        grid_table: 40,
+        text_page: 10,
+        chat_screen: 9,
+        lines_plot: 12,
+        wallpaper_list: 10,
+        gradient_bars: 8,
+    },
     "test": {
         side_bars_plot: 7,
         pie_plot: 5,
@@ -254,6 +237,9 @@ KINDS: dict[str, dict[Draw, int]] = {
         invoice: 14,
         dark_dashboard: 12,
         dialog: 10,
+        widgets: 9,
+        gradient_dots: 9,
+        lock_screen: 6,
     },
 }
 
@@ -279,37 +265,3 @@ def distinct_values(rng: np.random.Generator, count: int, variants: int) -> list
         if tuple(changed) not in found:
             found.append(tuple(changed))
     return found
-
-
-def photo(half: str, seed: int) -> Image.Image:
-    """A scene: a fractal ground, things on it, light, and a sensor's noise."""
-    rng = np.random.default_rng([seed, half == "test"])
-    long = int(rng.integers(480, 1281))
-    size = (long, int(long * rng.uniform(0.6, 0.8)))
-    size = size if rng.integers(2) else size[::-1]
-    scene = _clouds(rng, size, 0.55 if half == "tuning" else 0.7)
-    draw = ImageDraw.Draw(scene)
-    for _ in range(int(rng.integers(4, 14))):
-        x, y = (float(rng.uniform(0, side)) for side in size)
-        reach = float(rng.uniform(0.05, 0.25)) * size[0]
-        colour = tuple(int(c) for c in rng.integers(0, 256, 3))
-        if half == "tuning":
-            draw.ellipse((x - reach, y - reach * 0.7, x + reach, y + reach * 0.7), colour)
-        else:
-            angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 8))))
-            draw.polygon([(x + reach * np.cos(a), y + reach * np.sin(a)) for a in angles], colour)
-    light = np.asarray(_clouds(rng, size, 0.4).convert("L"), np.float32)[:, :, None] / 160 + 0.2
-    noise = rng.normal(0, float(rng.uniform(1, 5)), (size[1], size[0], 1))
-    return Image.fromarray(np.clip(np.asarray(scene, np.float32) * light + noise, 0, 255).astype(np.uint8))
-
-
-def _clouds(rng: np.random.Generator, size: tuple[int, int], roughness: float) -> Image.Image:
-    """Layers of smooth noise, each finer and fainter."""
-    total, weight = np.zeros((size[1], size[0], 3), np.float32), 1.0
-    for cells in (3, 6, 12, 24, 48, 96):
-        grain = rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
-        total += (
-            0.6 * weight * (np.asarray(Image.fromarray(grain).resize(size, Image.Resampling.BICUBIC), np.float32) - 128)
-        )
-        weight *= roughness
-    return Image.fromarray(np.clip(total + 128, 0, 255).astype(np.uint8))

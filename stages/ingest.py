@@ -26,7 +26,7 @@ from stages.sources.shapes import draft
 from stages.sources.shapes.draft import BadRow, Draft, ImageRef
 from stages.stage import check_reasons, grouped
 
-VERSION = 8
+VERSION = 9
 
 REASONS = {**draft.REASONS, **rules.REASONS}
 

@@ -2,6 +2,7 @@
 
     python -m train plan CONFIG          steps, packs, mixture; estimates of memory and hours; nothing is trained
     python -m train fit CONFIG           train from shards; started again it continues, finished it does nothing
+                                         (on N processes or GPUs: torchrun --nproc-per-node N -m train fit CONFIG)
     python -m train generate CONFIG ...  answer questions with the newest checkpoint of that config
 
 Exit codes: 0 done; 1 the data or the run failed; 2 the config or the command line is wrong; 130 interrupted
@@ -26,6 +27,8 @@ from train.config import Config
 from train.data.collate import CollateError
 from train.data.folders import open_shards
 from train.data.packing import PlanError
+from train.distributed import processes
+from train.distributed.processes import Elsewhere, LostRank
 from train.evaluate import questions
 from train.evaluate.questions import QuestionError, Row
 from train.generate import Answerer, PromptError
@@ -35,18 +38,21 @@ from train.run_folder import OutputError
 from train.trainer import TrainingError
 
 _WRONG = (RecipeError, CheckpointError, PlanError, QuestionError, ModelError, WeightsError)
-_FAILED = (ManifestError, CollateError, TrainingError, ChatError, BadImage, PromptError, OutputError)
+_FAILED = (ManifestError, CollateError, TrainingError, ChatError, BadImage, PromptError, OutputError, LostRank)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
-        options.command(config.load(options.config), options)
+        options.command(options)
+    except Elsewhere:
+        return 1
     except (*_WRONG, *_FAILED) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {processes.speaker()}{error}", file=sys.stderr)
         return 2 if isinstance(error, _WRONG) else 1
     except OSError as error:
-        print(f"error: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
+        what = f"{error.filename or 'the system'}: {error.strerror or error}"
+        print(f"error: {processes.speaker()}{what}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command continues from the newest checkpoint", file=sys.stderr)
@@ -54,18 +60,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def fit(of: Config, _: argparse.Namespace) -> None:
-    summary = trainer.fit(of)
-    print(f"{log.in_words(summary)}; {Path(of.run.out) / summary.checkpoint}")
+def fit(options: argparse.Namespace) -> None:
+    with processes.joined() as world:
+        with world.agreed():
+            of = config.load(options.config)
+        summary = trainer.fit(of)
+        if world.first:
+            print(f"{log.in_words(summary)}; {Path(of.run.out) / summary.checkpoint}")
 
 
-def plan(of: Config, options: argparse.Namespace) -> None:
-    shards = open_shards(of.data.shards)
+def plan(options: argparse.Namespace) -> None:
+    of = config.load(options.config)
+    shards = open_shards(of.data.shards, of.data.leave_out)
     made = trainer.make_plan(of, shards)
     plan_report.show(plan_report.made(of, made, shards, options.tflops, options.mfu, options.ranks), options.json)
 
 
-def generate(of: Config, options: argparse.Namespace) -> None:
+def generate(options: argparse.Namespace) -> None:
+    of = config.load(options.config)
     folder = _newest(of)
     rows, base = _rows(options)
     out = options.out or Path(of.run.out) / "predictions.jsonl"
@@ -85,7 +97,8 @@ def _newest(of: Config) -> Path:
     folder, record = found
     # The shards may be gone by now, and so the first weights, and answering does not read them.
     theirs = record.identity
-    ours = checkpoint.identity(of, theirs["data"]["shards"], theirs.get("weights"))
+    data = theirs["data"]
+    ours = checkpoint.identity(of, data["shards"], theirs.get("weights"), data.get("leave_out"))
     checkpoint.refuse_other(folder, theirs, ours)
     return folder
 

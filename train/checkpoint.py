@@ -1,15 +1,18 @@
 """A checkpoint: everything that continues a run bit by bit, or answers questions without the shards.
 
     <out>/step-000120/
-      model.safetensors       weights
-      unread.safetensors      pretrained weights of layers that nothing reads, if there are any
-      optimiser.safetensors   their state, by the name of the parameter
-      checkpoint.json         identity (data, model, optimiser), facts of the shards, plan, position, hash of every file
-      tokenizer/              copy of the shards' tokenizer and chat template
+      model-r00000.safetensors      weights: of each parameter the rows that rank 0 held; then -r00001 and so on
+      optimiser-r00000.safetensors  their state, by the name of the parameter, in the same way
+      unread.safetensors            pretrained weights of layers that nothing reads, if there are any
+      checkpoint.json               identity (data, model, optimiser), facts of the shards, plan, position, hashes
+      tokenizer/                    copy of the shards' tokenizer and chat template
+
+Each rank writes what it holds and reads what it will hold (tensor_files.py), so a checkpoint of any number of processes
+continues on any other, and one process is no special case. (The index of torch's own distributed ones is a pickle.)
 
 No file is a pickle. All is written to a hidden folder, flushed, then renamed: a folder named `step-*` is whole,
-whenever the process was killed; what changed later is found by the hashes, of which the record has one of its own. The
-newest replaces the older ones. Continuing compares identities and refuses with the first key that differs.
+whenever the processes were killed; what changed later is found by the hashes, of which the record has one of its own.
+Continuing compares identities and refuses with the first key that differs.
 """
 
 from __future__ import annotations
@@ -22,19 +25,25 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, load_model, save_file, save_model
+import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from schemas import strict
 from schemas.identity import fingerprint
 from schemas.manifest import hash_file
+from train import tensor_files
 from train.config import Config, ModelConfig
+from train.tensor_files import Stored, Tensors
 
-RECORD, WEIGHTS, UNREAD = "checkpoint.json", "model.safetensors", "unread.safetensors"
-OPTIMISER, TOKENIZER = "optimiser.safetensors", "tokenizer"
+RECORD, UNREAD, TOKENIZER = "checkpoint.json", "unread.safetensors", "tokenizer"
+MODEL, OPTIMISER = "model", "optimiser"
+WEIGHTS = tensor_files.file_name(MODEL, 0)
 
 Files = Mapping[str, Path]  # name in the tokenizer's folder -> where the file lies now
+Parts = Mapping[str, Tensors]
+"""File -> the tensors that this rank writes there."""
 
 
 class CheckpointError(ValueError):
@@ -55,10 +64,12 @@ class Record:
     files: dict[str, str] = field(default_factory=dict)
 
 
-def identity(config: Config, shards: Any, weights: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """What makes one run another: data, model and optimiser, with the shards by their identity, not by their path, and
-    the folders of first weights by the hashes of their files."""
-    data = asdict(config.data) | {"shards": shards}
+def identity(
+    config: Config, shards: Any, weights: Mapping[str, str] | None = None, leave_out: str | None = None
+) -> dict[str, Any]:
+    """What makes one run another: data, model and optimiser, with the shards and what is left out of them by their
+    identities, not by their paths, and the folders of first weights by the hashes of their files."""
+    data = asdict(config.data) | {"shards": shards, "leave_out": leave_out}
     found = {"data": data, "model": described(config.model), "optimiser": asdict(config.optimiser)}
     found["weights"] = dict(weights or {})
     return dict(json.loads(json.dumps(found)))  # as it will be read
@@ -113,21 +124,41 @@ def refuse_other(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) ->
             )
 
 
-def write(draft: Path, record: Record, model: nn.Module, optimisers: Sequence[Optimizer], tokenizer: Files) -> None:
-    """A whole checkpoint in a new folder, on the disk when this returns. Whose it is stands there first."""
+def parts(model: nn.Module, optimisers: Sequence[Optimizer], rank: int = 0) -> Parts:
+    """What this rank's files will hold, copied: the model may go on learning."""
+    found = {
+        tensor_files.file_name(MODEL, rank): tensor_files.own_rows(_weights(model), rank == 0),
+        tensor_files.file_name(OPTIMISER, rank): tensor_files.own_rows(_state(model, optimisers), rank == 0),
+    }
+    if rank == 0 and (unread := getattr(model, "unread", None)):
+        found[UNREAD] = unread
+    return found
+
+
+def begin(draft: Path, record: Record) -> None:
+    """A new folder. Whose it is stands there first."""
     draft.mkdir(parents=True)
     write_record(draft, record)
     flush(draft / RECORD, draft)
-    save_model(model, str(draft / WEIGHTS))
-    if unread := getattr(model, "unread", None):
-        save_file(unread, draft / UNREAD)
-    save_file(_optimiser_state(model, optimisers), draft / OPTIMISER)
+
+
+def write(draft: Path, of: Parts) -> dict[str, str]:
+    """One rank's files; on the disk when this returns, with the hash of each."""
+    for file, tensors in of.items():
+        tensor_files.write(draft / file, tensors)
+        flush(draft / file)
+    return {file: hash_file(draft / file) for file in of}
+
+
+def finish(draft: Path, record: Record, written: Mapping[str, str], tokenizer: Files) -> None:
+    """The rest, when all ranks have written; the folder is whole and on the disk when this returns."""
+    (draft / TOKENIZER).mkdir()
     for name, file in tokenizer.items():
         (draft / TOKENIZER / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, draft / TOKENIZER / name)
-    files = sorted(path for path in draft.rglob("*") if path.is_file() and path != draft / RECORD)
-    write_record(draft, replace(record, files={path.relative_to(draft).as_posix(): hash_file(path) for path in files}))
-    flush(*sorted(draft.rglob("*"), reverse=True), draft)
+    copied = {f"{TOKENIZER}/{name}": hash_file(draft / TOKENIZER / name) for name in tokenizer}
+    write_record(draft, replace(record, files=dict(sorted({**written, **copied}.items()))))
+    flush(*sorted((draft / TOKENIZER).rglob("*"), reverse=True), draft / TOKENIZER, draft / RECORD, draft)
 
 
 def write_record(folder: Path, record: Record) -> None:
@@ -139,25 +170,52 @@ def write_record(folder: Path, record: Record) -> None:
 
 def load(folder: Path, model: nn.Module) -> None:
     """Weights; a missing, unexpected or differently shaped one is refused. Unread ones are only carried along."""
-    try:
-        load_model(model, str(folder / WEIGHTS), strict=True)
-    except RuntimeError as error:
-        raise CheckpointError(f"{folder / WEIGHTS}: the weights of another model ({_line(error)})") from None
+    stored, wanted = _stored(folder, MODEL), _weights(model)
+    for name in sorted(stored.parts.keys() ^ wanted.keys()):
+        raise _of_another(folder, f"{name} is in one of both only")
+    with torch.no_grad():
+        for name, tensor in wanted.items():
+            if (shape := stored.shape(name)) != tuple(tensor.shape):
+                raise _of_another(folder, f"{name} is {list(shape)}, wanted {list(tensor.shape)}")
+            tensor.copy_(stored.read_like(name, tensor))
     if (folder / UNREAD).is_file():
         model.unread = load_file(folder / UNREAD)
 
 
 def load_optimisers(folder: Path, model: nn.Module, optimisers: Sequence[Optimizer]) -> None:
-    tensors = load_file(folder / OPTIMISER)
+    stored = _stored(folder, OPTIMISER)
     parameters = dict(model.named_parameters())
     holder = {id(p): optimiser for optimiser in optimisers for group in optimiser.param_groups for p in group["params"]}
     # A parameter that never had a gradient (the tower, while all samples were text) has no state yet.
-    for key, tensor in tensors.items():
+    for key in stored.parts:
         name, _, field = key.rpartition(".")
-        holder[id(parameters[name])].state[parameters[name]][field] = tensor
+        parameter = parameters[name]
+        holder[id(parameter)].state[parameter][field] = stored.read_like(key, parameter)
 
 
-def _optimiser_state(model: nn.Module, optimisers: Sequence[Optimizer]) -> dict[str, Tensor]:
+def weights(folder: Path) -> list[Path]:
+    """The files of a checkpoint's weights, in order."""
+    names = tensor_files.of_kind(MODEL, [*read(folder).files])
+    return [folder / name for name in names]
+
+
+def _stored(folder: Path, kind: str) -> Stored:
+    return Stored([folder / name for name in tensor_files.of_kind(kind, [*read(folder).files])])
+
+
+def _of_another(folder: Path, why: str) -> CheckpointError:
+    return CheckpointError(f"{folder}: the weights of another model ({why})")
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    """Every parameter once, a tied one by its first name, and what else the model keeps."""
+    found: dict[str, Tensor] = dict(model.named_parameters())
+    names = {id(parameter) for parameter in found.values()}
+    kept = model.state_dict(keep_vars=True)
+    return found | {name: tensor for name, tensor in kept.items() if name not in found and id(tensor) not in names}
+
+
+def _state(model: nn.Module, optimisers: Sequence[Optimizer]) -> dict[str, Tensor]:
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {
         f"{names[id(parameter)]}.{field}": tensor

@@ -1,28 +1,27 @@
 """What a model takes: FLOPs of a run, bytes on a device. From its modules on the meta device, so nothing is made.
 
-FLOPs are those of train/models/flops.py, three times: once forward, twice backward, nothing computed twice.
+FLOPs are those of train/models/flops.py: once forward, once backward for what is passed on to a part that is trained,
+and once for the weights of a part that is trained itself. Nothing is counted as computed twice.
 
-Bytes are an estimate: weights, gradients and moments are exact for float32; activations are what the linear layers of
-one pack read and write, kept for the backward pass, with nothing recomputed.
+Bytes are an estimate: weights, gradients and moments are exact, frozen parts having the first alone; activations are
+what the linear layers of one pack read and write, kept for the backward pass. Where layers are recomputed it is what
+each of them reads, and one layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-import torch
 from torch import nn
 
 from train.config import Config
 from train.data.realised import Amounts, Packing
 from train.data.shards import Facts
-from train.models import build
-from train.models.flops import count
+from train.models.flops import training
 from train.models.vision_language import VisionLanguage
 
-_BYTES = 4  # float32
+_BYTES = {"float32": 4, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
@@ -39,36 +38,42 @@ class Memory:
         return self.parameters + self.gradients + self.optimiser + self.activations
 
 
-def shell(config: Config, facts: Facts) -> VisionLanguage:
-    """The model without its numbers."""
-    with torch.device("meta"):
-        return build.build(config.model, facts)
-
-
 def flops(model: VisionLanguage, config: Config, facts: Facts, run: Amounts) -> float:
-    """Forward (train/models/flops.py), and twice that backward."""
-    of = count(model, config.model, facts)
+    """Forward and backward (train/models/flops.py), as far as something is trained."""
+    of = training(model, config.model, facts)
     tokens, pairs = float(run.tokens.sum()), float((run.squares.sum() + run.tokens.sum()) / 2)
     tiles = (of.tile_vision + of.tile_projector) * float(run.tiles.sum())
-    return 3 * (tiles + of.token * tokens + of.pair * pairs + of.target * float(run.targets.sum()))
+    return tiles + of.token * tokens + of.pair * pairs + of.target * float(run.targets.sum())
+
+
+def _trained(part: nn.Module) -> float:
+    """The share of its parameters."""
+    whole, trained = (sum(p.numel() for p in part.parameters() if p.requires_grad or every) for every in (True, False))
+    return trained / whole
 
 
 def memory(model: VisionLanguage, config: Config, facts: Facts, run: Amounts, packs: Packing) -> Memory:
-    sizes = [parameter.numel() for parameter in model.parameters()]
-    matrices = sum(p.numel() for p in model.parameters() if p.ndim == 2)
-    moments = 2 * sum(sizes) - (matrices if config.optimiser.matrices == "muon" else 0)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    matrices = sum(p.nbytes for p in trained if p.ndim == 2)
+    learnt = sum(p.nbytes for p in trained)
+    moments = 2 * learnt - (matrices if config.optimiser.matrices == "muon" else 0)
     tokens = config.data.max_tokens_per_pack
     targets = tokens * float(run.targets.sum()) / float(run.tokens.sum())
-    text = sum(width for width, vision in _widths(model, facts) if not vision)
-    vision = sum(width for width, vision in _widths(model, facts) if vision)
     embeddings: Any = model.vision.embeddings
-    kept = text * tokens + vision * packs.most_tiles * embeddings.num_positions + 2 * facts.vocab_size * targets
+    patches = packs.most_tiles * embeddings.num_positions if _trained(model.vision) else 0
+    text, vision = _kept(model, config, facts, "language"), _kept(model, config, facts, "vision")
+    kept = text * tokens + vision * patches + 2 * facts.vocab_size * targets
     packs_at_once = config.run.threads
-    return Memory(*(_BYTES * int(number) for number in (sum(sizes), sum(sizes), moments, packs_at_once * kept)))
+    activations = packs_at_once * int(kept) * _BYTES[config.optimiser.compute]
+    return Memory(sum(p.nbytes for p in model.parameters()), learnt, moments, activations)
 
 
-def _widths(model: nn.Module, facts: Facts) -> Iterator[tuple[int, bool]]:
-    """Of every linear layer what it reads and writes of a token, and whether it is one of vision."""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and module.out_features < facts.vocab_size:
-            yield module.in_features + module.out_features, "vision" in name
+def _kept(model: VisionLanguage, config: Config, facts: Facts, part: Literal["vision", "language"]) -> int:
+    """Numbers kept of a token, or of a patch: what linear layers read and write. The projector's are the decoder's."""
+    sizes = getattr(config.model, part)
+    modules = [model.vision] if part == "vision" else [model.projector, model.language]
+    linear = [x for module in modules for x in module.modules() if isinstance(x, nn.Linear)]
+    widths = sum(x.in_features + x.out_features for x in linear if x.out_features < facts.vocab_size)
+    if config.run.recompute:
+        return int(sizes.hidden_size * sizes.num_layers + widths / sizes.num_layers)
+    return widths

@@ -1,5 +1,5 @@
 """What is written and shown while training: `log.jsonl` (every step), lines or a bar (every `log_every` steps),
-`summary.json`.
+`summary.json`. What else is written by the step is in journal.py.
 
 The log is cut back to the checkpoint's step when a run is resumed, so each step stands in it once, in order. What a
 summary counts follows from the plan and not from the log: a line may be lost, a step is not. Rates leave out the first
@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -28,7 +28,10 @@ _WIDE = 200  # where a program reads, not a terminal
 
 @dataclass(frozen=True)
 class Line:
-    """One step. `loss` is the mean over the step's target tokens; `started`: the first step after a start."""
+    """One step. `loss` is the mean over the step's target tokens as they are weighed, those by source and language are
+    plain means. `seconds` hold the `waited` ones, for the loader. Norms are before clipping. `mfu`: the model's FLOPs,
+    nothing computed twice, over the device's peak; null where that is not known. `memory`: the most bytes so far.
+    `started`: the first step after a start."""
 
     step: int
     epoch: int
@@ -42,12 +45,21 @@ class Line:
     packs: int
     seconds: float
     started: bool = False
+    loss_by_source: dict[str, float] = field(default_factory=dict)
+    loss_by_language: dict[str, float] = field(default_factory=dict)
+    gradient_norms: dict[str, float] = field(default_factory=dict)
+    samples_per_second: float = 0.0
+    tokens_per_second: float = 0.0
+    mfu: float | None = None
+    waited: float = 0.0
+    memory: int = 0
 
 
 @dataclass(frozen=True)
 class Summary:
     """A finished run. The losses are means over the first and the last `steps_of_loss` steps, null where the log has
-    none of them; `seconds` and the rate are of the steps in the log."""
+    none of them; `seconds` and the rate are of the steps in the log. `left_out`: the samples of the shards that it was
+    made without."""
 
     steps: int
     samples: int
@@ -60,12 +72,24 @@ class Summary:
     samples_per_second: float
     parameters: int
     checkpoint: str
+    left_out: int = 0
 
 
-def cut(path: Path, last: int) -> list[Line]:
+class Stepped(Protocol):
+    """A dataclass that is a line of a file, one for a step."""
+
+    @property
+    def step(self) -> int: ...
+
+
+L = TypeVar("L", bound=Stepped)
+
+
+def cut(path: Path, last: int, kind: type[L]) -> list[L]:
     """The lines of the steps up to `last`, each once and in order; the file is rewritten to hold just them."""
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    found = {line.step: line for line in map(_line, text.split("\n")[:-1]) if line and line.step <= last}
+    read = (_line(line, kind) for line in text.split("\n")[:-1])
+    found = {line.step: line for line in read if line and line.step <= last}
     lines = [found[step] for step in sorted(found)]
     wanted = "".join(map(_text, lines))
     if wanted != text or not path.is_file():
@@ -73,16 +97,16 @@ def cut(path: Path, last: int) -> list[Line]:
     return lines
 
 
-def _line(text: str) -> Line | None:
-    """What a line of the log says; None for what is no line of it."""
+def _line(text: str, kind: type[L]) -> L | None:
+    """What a line of a file says; None for what is no line of it."""
     try:
-        return strict.build(Line, json.loads(text))
+        return strict.build(kind, json.loads(text))
     except (ValueError, RecursionError):
         return None
 
 
-def _text(line: Line) -> str:
-    return json.dumps(asdict(line)) + "\n"
+def _text(line: Any) -> str:
+    return json.dumps(asdict(line), ensure_ascii=False) + "\n"
 
 
 def replace(path: Path, text: str) -> None:
@@ -92,13 +116,13 @@ def replace(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def append(path: Path, line: Line) -> None:
+def append(path: Path, line: Stepped) -> None:
     with path.open("a", encoding="utf-8") as stream:
         stream.write(_text(line))
 
 
 def summarise(lines: Sequence[Line], counts: Mapping[str, int], parameters: int, checkpoint: str) -> Summary:
-    """`counts`: steps, samples, tokens and target_tokens of the whole run."""
+    """`counts`: steps, samples, tokens, target_tokens and left_out of the whole run."""
     span = max(1, min(_MEAN_OVER, counts["steps"] // 2))
     return Summary(
         **counts,

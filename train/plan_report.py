@@ -14,6 +14,7 @@ from train.config import Config
 from train.data import realised
 from train.data.folders import AnyShards
 from train.data.plan import Plan
+from train.models import build
 
 _GIB = 2**30
 
@@ -21,12 +22,13 @@ _GIB = 2**30
 def made(config: Config, plan: Plan, shards: AnyShards, tflops: float, mfu: float, ranks: int) -> dict[str, Any]:
     """All of it. Hours are FLOPs / (`tflops` x `mfu` x `ranks`)."""
     run, packs = realised.both(plan, shards)
-    model = estimate.shell(config, shards.facts)
+    model = build.shell(config.model, shards.facts, config.optimiser)
     flops = estimate.flops(model, config, shards.facts, run)
     memory = estimate.memory(model, config, shards.facts, run, packs)
     return {
         "steps": plan.total,
         "epochs": float(run.samples.sum() / len(shards)),
+        "left_out": shards.num_left_out,
         "steps_per_epoch": plan.draws.steps_per_epoch,
         **{name: int(getattr(run, name).sum()) for name in ("samples", "tokens", "targets", "tiles")},
         "packing": asdict(packs),
@@ -40,12 +42,13 @@ def made(config: Config, plan: Plan, shards: AnyShards, tflops: float, mfu: floa
 
 
 def counted(plan: Plan, shards: AnyShards) -> dict[str, int]:
-    """Samples, tokens and target tokens of the run."""
+    """Samples, tokens and target tokens of the run, and the samples of the shards that it is made without."""
     run = realised.amounts(plan, shards)
     return {
         "samples": int(run.samples.sum()),
         "tokens": int(run.tokens.sum()),
         "target_tokens": int(run.targets.sum()),
+        "left_out": shards.num_left_out,
     }
 
 
@@ -76,9 +79,11 @@ def _lines(of: dict[str, Any]) -> list[str]:
     packs, memory, assumed = of["packing"], of["estimated_bytes"], of["assumed"]
     imbalance = ", ".join(f"{value:.3f} on {ranks}" for ranks, value in packs["imbalance"].items())
     parts = ", ".join(f"{name} {memory[name] / _GIB:,.2f}" for name in memory if name != "total")
+    without = [f"{of['left_out']:,} samples left out by data.leave_out"] if of["left_out"] else []
     return [
         f"{of['steps']:,} steps, {of['epochs']:,.2f} epochs, {of['samples']:,} samples, {of['tokens']:,} tokens "
         f"({of['targets']:,} targets), {of['tiles']:,} tiles; plan {of['fingerprint'][:8]}",
+        *without,
         f"packs of {packs['steps']} steps: {packs['packs']:,.1f} a step, fill {packs['fill']:.1%}; costs, most / mean: "
         f"{imbalance} ranks",
         f"memory, an estimate: {memory['total'] / _GIB:,.2f} GiB ({parts})",

@@ -1,6 +1,6 @@
 """What lies in `run.out` and whose it is: one run at a time, its newest whole checkpoint, and nothing else touched.
 
-    step-000120/    the newest checkpoint (checkpoint.py)
+    step-000120/    the newest checkpoint (checkpoint.py), and those that `run.keep_last` and `keep_every` keep
     .step-000140/   one being written; a killed process leaves it
     log.jsonl  summary.json  .lock
 
@@ -15,17 +15,16 @@ import fcntl
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
-from torch import nn
-from torch.optim import Optimizer
 
 from train import checkpoint
-from train.checkpoint import CheckpointError, Files, Record
+from train.checkpoint import CheckpointError, Files, Parts, Record
+from train.distributed.processes import ALONE, Elsewhere, World
 
 _NAME = re.compile(r"(\.?)step-(\d{6,})")
 
@@ -85,21 +84,41 @@ def newest(out: Path) -> tuple[Path, Record] | None:
     return None
 
 
-def save(out: Path, record: Record, model: nn.Module, optimisers: Sequence[Optimizer], tokenizer: Files) -> Path:
-    """Write a checkpoint in place of the older ones. Raises OutputError; the older one stays then."""
+class Keep(NamedTuple):
+    """Which checkpoints stay: the newest so many, and every one whose step is a multiple."""
+
+    last: int = 1
+    every: int | None = None
+
+
+_NEWEST = Keep()
+
+
+def save(out: Path, record: Record, parts: Parts, tokenizer: Files, world: World = ALONE, keep: Keep = _NEWEST) -> Path:
+    """Write a checkpoint, all ranks together, and remove older ones. Raises OutputError; the older ones stay then."""
     folder = out / checkpoint.name(record.step)
     draft = out / f".{folder.name}"
-    with writing(out):
-        make_room(draft, record.identity)
-        try:
-            checkpoint.write(draft, record, model, optimisers, tokenizer)
-        except (OSError, SafetensorError):
+    try:
+        with world.agreed(), writing(out):
+            if world.first:
+                make_room(draft, record.identity)
+                checkpoint.begin(draft, record)
+        with world.agreed(), writing(out):
+            written = checkpoint.write(draft, parts)
+        files = {name: sha256 for part in world.gathered(written) for name, sha256 in part.items()}
+        with world.agreed(), writing(out):
+            if world.first:
+                checkpoint.finish(draft, record, files, tokenizer)
+    except (OutputError, Elsewhere):
+        if world.first:
             shutil.rmtree(draft, ignore_errors=True)  # a full disk stays full otherwise
-            raise
-        make_room(folder, record.identity)
-        draft.rename(folder)
-        checkpoint.flush(out)
-        remove_others(out, folder, record.identity)
+        raise
+    with world.agreed(), writing(out):
+        if world.first:
+            make_room(folder, record.identity)
+            draft.rename(folder)
+            checkpoint.flush(out)
+            remove_others(out, folder, record.identity, keep)
     return folder
 
 
@@ -113,10 +132,14 @@ def make_room(path: Path, identity: dict[str, Any]) -> None:
         print(f"note: {path} is no checkpoint of this run; moved to {aside.name}", file=sys.stderr, flush=True)
 
 
-def remove_others(out: Path, keep: Path, identity: dict[str, Any]) -> None:
-    """Remove the run's own checkpoints and drafts except `keep`."""
-    for path in [path for path in out.iterdir() if path != keep and _NAME.fullmatch(path.name)]:
-        if _is_own(path, identity):
+def remove_others(out: Path, newest: Path, identity: dict[str, Any], keep: Keep = _NEWEST) -> None:
+    """Remove the run's own checkpoints and drafts except those that stay; what is after the newest is none of them."""
+    own = {path: name for path in out.iterdir() if (name := _NAME.fullmatch(path.name)) and _is_own(path, identity)}
+    last = int(_NAME.fullmatch(newest.name)[2])  # type: ignore[index]
+    steps = sorted(step for name in own.values() if not name[1] and (step := int(name[2])) <= last)
+    stay = {step for step in steps if keep.every and step % keep.every == 0} | {*steps[-keep.last :]}
+    for path, name in own.items():
+        if name[1] or int(name[2]) not in stay:
             shutil.rmtree(path)
 
 

@@ -113,7 +113,8 @@ def show(funnel: Funnel, console: Console | None = None) -> None:
     t = funnel.totals
     console.print(
         f"{t['num_text_tokens']:,} text + {t['num_image_tokens']:,} image = {t['num_tokens']:,} tokens, "
-        f"{t['num_target_tokens']:,} of them targets; {t['num_tiles']:,} tiles; {funnel.num_shards:,} shards",
+        f"{t['num_target_tokens']:,} of them targets; {t['num_tiles']:,} tiles; "
+        f"{funnel.num_shards:,} shard{'' if funnel.num_shards == 1 else 's'}",
         soft_wrap=True,
     )
     console.print(f"shards: {shown(funnel.shards)}", soft_wrap=True)

@@ -241,7 +241,7 @@ def _verify(folder: Path, manifest: Manifest) -> None:
 COMPARE = Stage(
     name="compare",
     number=3,
-    version=2,
+    version=3,
     makes="pairs",
     reasons={},
     steps=_steps,

@@ -15,7 +15,8 @@ import numpy as np
 
 from stages.duplicates.near_misses import Lowest
 from stages.duplicates.text_sketch import first_bits
-from stages.filters.image_match import DRAWN, LOOK, OTHER, SAME, Fewest, Lot, Match, Pictures, compared, distinct
+from stages.filters.image_match import LOOK, OTHER, SAME, Fewest, Lot, Match, Pictures, compared, distinct
+from stages.images.hashes import DRAWN
 
 _FEW = 8
 
@@ -42,12 +43,12 @@ def seen(rows: Sequence[Mapping[str, Any]], match: Match) -> Seen:
         misses.add(firsts[other.left], firsts[other.right], other.distance)
     same = [(int(firsts[a]), int(firsts[b]), distance) for a, b, distance in groups.edges]
     again = list(_again(firsts, which))
-    drawn = np.any([pictures.plain >= DRAWN for pictures in positions], axis=0)
-    same += [(first, row, 0) for first, _, row in again if not drawn[row]]
+    sure = np.all([pictures.plain < DRAWN for pictures in positions], axis=0) & (match.mark > 0)
+    same += [(first, row, 0) for first, _, row in again if sure[row]]
     pairs = few.pairs()
     apart = groups.labels()[pairs.left] != groups.labels()[pairs.right]
     open_ = {*zip(firsts[pairs.left[apart]].tolist(), firsts[pairs.right[apart]].tolist(), strict=True)}
-    open_ |= {(other, row) for first, before, row in again if drawn[row] for other in (first, before)}
+    open_ |= {(other, row) for first, before, row in again if not sure[row] for other in (first, before)}
     return Seen(same, sorted(open_), misses)
 
 

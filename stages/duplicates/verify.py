@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from PIL import Image
+import numpy as np
 
 from stages.duplicates import minhash
 from stages.duplicates.params import DedupeParams
 from stages.duplicates.text_sketch import Text
-from stages.filters import same_picture
-from stages.filters.image_match import LOOK, OTHER, Pictures, apart, judged, spot
+from stages.filters.image_match import LOOK, OTHER, Pictures, apart, judged
+from stages.filters.same_picture import Opened, distance_of
 
-_OPENED = 16  # pictures of at most 1,536 pixels a side: 110 MiB
+_OPENED = 16  # pictures of at most 1,536 and 768 pixels a side: 140 MiB
 
 Sample = Mapping[str, Any]
 Place = tuple[int, int]
@@ -38,7 +38,7 @@ class Verifier:
 
     params: DedupeParams
     _texts: dict[Place, Text] = field(default_factory=dict)
-    _pictures: dict[str, Image.Image] = field(default_factory=dict)
+    _pictures: dict[str, Opened] = field(default_factory=dict)
 
     def texts(self, left: tuple[Place, Sample], right: tuple[Place, Sample]) -> Outcome:
         a, b = self._text(*left), self._text(*right)
@@ -58,27 +58,26 @@ class Verifier:
     def pictures(self, left: tuple[Place, Sample], right: tuple[Place, Sample]) -> Outcome:
         """Position by position: what the signatures can't tell is told from the files."""
         infos = [sample["image_info"] for _, sample in (left, right)]
-        signatures = [Pictures.of(listed) for listed in infos]
-        distance = int(apart(*signatures).max())
-        verdicts, _ = judged(*signatures)
-        looks = zip(range(len(verdicts)), verdicts.tolist(), spot(*signatures).tolist(), strict=True)
-        looked_at = [(place, may_differ) for place, verdict, may_differ in looks if verdict == LOOK]
-        far = OTHER in verdicts or any(self._far(left[1], right[1], *look) for look in looked_at)
+        one, other = (Pictures.of(listed) for listed in infos)
+        distance = int(apart(one, other).max())
+        verdicts, _ = judged(one, other, self.params.match)
+        looked_at = np.flatnonzero(verdicts == LOOK).tolist()
+        far = OTHER in verdicts or any(self._far(left[1], right[1], place) for place in looked_at)
         return Outcome("files" if far else "", distance=distance)
 
-    def _far(self, left: Sample, right: Sample, place: int, may_differ: float) -> bool:
+    def _far(self, left: Sample, right: Sample, place: int) -> bool:
         if left["image_info"][place]["sha256"] == right["image_info"][place]["sha256"]:
             return False
-        opened = [self._opened(sample, place) for sample in (left, right)]
-        return same_picture.distance_of(opened[0], opened[1], may_differ) > self.params.match.leeway
+        match, opened = self.params.match, [self._opened(sample, place) for sample in (left, right)]
+        return distance_of(opened[0], opened[1], match.mark) > match.leeway
 
-    def _opened(self, sample: Sample, place: int) -> Image.Image:
+    def _opened(self, sample: Sample, place: int) -> Opened:
         """The picture, of which the last few that were opened are kept: a sample's candidates follow each other."""
         name = sample["image_info"][place]["sha256"]
         if name not in self._pictures:
             if len(self._pictures) >= _OPENED:
                 del self._pictures[next(iter(self._pictures))]
-            self._pictures[name] = same_picture.opened(sample["images"][place]["bytes"])
+            self._pictures[name] = Opened(sample["images"][place]["bytes"])
         return self._pictures[name]
 
 

@@ -164,7 +164,7 @@ def _said(table: pa.Table, match: TextMatch | None, texts: Texts | None) -> list
 
 DECONTAMINATE = Filter(
     name="decontaminate",
-    version=3,
+    version=4,
     params=DecontaminateParams,
     reasons=REASONS,
     columns=("image_info", "messages"),

@@ -7,15 +7,15 @@ lie within distance 4). So a candidate is judged, from its signature alone:
          are drawn (charts, tables, pages, windows) and many cells of `detail` are equal to the last bit while some are
          far from it: one file was made from the other's template. No re-encoding leaves that. Or they are of one size,
          in place, and have too little detail in common: another text in the same layout
-  SAME   photographs with next to nothing left over: saved again, resized, a little darker
-  LOOK   photographs with some left over: cropped, lighter, with a mark in a corner, or others that look much alike; and
-         drawn pictures that are the same as far as 32 x 32 pixels tell, whatever a digit says. It is seen in the files
-         only: stages/filters/same_picture.py, where `spot` of a photograph may differ. Where the files are out
-         of reach (`same_unseen`) photographs count as the same, and in drawn pictures no pixel may differ by more
-         than 18 levels, wherever it lies: re-encoded and resized copies of them are found, crops are not
+  LOOK   they are the same as far as 32 x 32 pixels tell, whatever a digit says. It is seen in the files only:
+         stages/filters/same_picture.py. Where the files are out of reach (`same_unseen`) others than drawn ones count
+         as the same, and in drawn pictures no pixel may differ by more than 18 levels, wherever it lies: re-encoded
+         and resized copies of them are found, crops are not
+  SAME   only where the recipe says that pictures are photographs (`Match.mark`), and none of the two is drawn: next to
+         nothing is left over, they were saved again or resized
 
-A picture with much of one luminance counts as drawn, any other as a photograph: so does a window on a wallpaper, whose
-changed digit is then a mark that may differ.
+A picture with much of one luminance counts as drawn, and never has a mark. That tells charts and pages; a window on a
+wallpaper is none by that measure, so without the recipe's word nothing may differ anywhere.
 
 Thresholds were chosen on the tuning half of benchmarks/pictures.py; its tables are measured on the other half.
 """
@@ -32,6 +32,7 @@ from schemas.sample import DETAIL_SIDE, GREY_SIDE
 from stages.filters import image_align
 from stages.filters.crop_hashes import inner_hashes
 from stages.filters.near_hashes import crossing
+from stages.images.hashes import DRAWN
 
 Array = np.ndarray
 OTHER, LOOK, SAME = 0, 1, 2
@@ -40,11 +41,9 @@ _PAIRS = 1 << 13  # signatures that are compared at a time: 16 MiB on each side
 _FITTED = 1 << 10  # of these, as many are laid over each other at a time: 60 MiB
 _EQUAL = 0.2  # of the cells that show anything, in two files of which one was made from the other's template
 _TOUCHED, _SPREAD, _CHANGED = 4, 96, 600  # a cell is changed beyond the first + the second x most, or + the third
-DRAWN = 51  # 255ths of a picture that have one luminance, from which on it is drawn
 _FAINT = 8.0  # levels of contrast: fainter pictures count as having so much
 _ALIKE = 0.05  # left over, as a part of the picture's contrast, that needs no fitting of the place
 _SURE, _LEFT, _LEFT_DRAWN = 0.03, 0.25, 0.5  # up to which it is the same photograph; beyond which it is another picture
-_SPOT = 0.03  # of a photograph: a mark takes one in a hundred, and its edges
 _COMMON = 0.9  # of the detail of one size: the correlation below which it is another text
 _LEVELS = 18  # by which no pixel of 32 x 32 may differ in drawn pictures whose files nobody looks at
 _ROUNDS = 5
@@ -53,14 +52,17 @@ _ROUNDS = 5
 @dataclass(frozen=True)
 class Match:
     """When two images count as the same picture: pHash distance in bits (0-64); in files, the difference allowed
-    anywhere in units of the noise between the two (from 0; see same_picture.py)."""
+    anywhere in units of the noise between the two (from 0; see same_picture.py); and the share of a photograph that may
+    differ altogether (0-0.2). A logo or a date takes 0.01 to 0.03; so does a number in a window on a wallpaper."""
 
     radius: int = 10
     leeway: float = 2.5
+    mark: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.radius <= 64 or not 0 <= self.leeway <= 100:
-            raise ValueError(f"radius must lie in 0..64 and leeway in 0..100, got {self.radius} and {self.leeway}")
+        for name, most in (("radius", 64), ("leeway", 100), ("mark", 0.2)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} must lie in 0..{most}, got {getattr(self, name)}")
 
 
 class Pictures(NamedTuple):
@@ -90,24 +92,24 @@ class Pictures(NamedTuple):
         return Pictures(*(column[rows] for column in self))
 
 
-def judged(left: Pictures, right: Pictures) -> tuple[Array, Array]:
+def judged(left: Pictures, right: Pictures, match: Match) -> tuple[Array, Array]:
     """Of n pairs: OTHER, SAME or LOOK (int8), and what is left over as a part of the contrast (float32)."""
     verdict, rest = np.zeros(len(left.phash), np.int8), np.zeros(len(left.phash), np.float32)
     for start in range(0, len(verdict), _PAIRS):
         some = slice(start, start + _PAIRS)
-        verdict[some], rest[some] = _judged(left.take(some), right.take(some))
+        verdict[some], rest[some] = _judged(left.take(some), right.take(some), match)
     return verdict, rest
 
 
-def _judged(left: Pictures, right: Pictures) -> tuple[Array, Array]:
-    drawn = np.minimum(left.plain, right.plain) >= DRAWN
+def _judged(left: Pictures, right: Pictures, match: Match) -> tuple[Array, Array]:
+    drawn = _drawn(left, right)
     rest = np.ones(len(drawn), np.float32)
     open_ = np.flatnonzero(~(drawn & _edited(left.detail, right.detail)))
     for start in range(0, len(open_), _FITTED):
         rows = open_[start : start + _FITTED]
         rest[rows], moved = left_over(left.grey[rows], right.grey[rows])
         rest[rows[drawn[rows] & ~moved & _rewritten(left.take(rows), right.take(rows))]] = 1
-    near = np.where(~drawn & (rest <= _SURE), SAME, LOOK)
+    near = np.where((rest <= _SURE) & ~drawn & (match.mark > 0), SAME, LOOK)
     return np.where(rest <= np.where(drawn, _LEFT_DRAWN, _LEFT), near, OTHER).astype(np.int8), rest
 
 
@@ -215,12 +217,11 @@ def near(left: Pictures, right: Pictures, radius: int) -> Iterator[tuple[Array, 
 
 def same_unseen(left: Pictures, right: Pictures) -> Array:
     """bool [n]: of pairs that are to be looked at, those that count as the same where nobody can."""
-    return (spot(left, right) > 0) | (_largest_difference(left.grey, right.grey) <= _LEVELS)
+    return ~_drawn(left, right) | (_largest_difference(left.grey, right.grey) <= _LEVELS)
 
 
-def spot(left: Pictures, right: Pictures) -> Array:
-    """float [n]: the share of pairs of pictures that may differ in their files, as same_picture.py takes it."""
-    return np.where(np.minimum(left.plain, right.plain) < DRAWN, _SPOT, 0.0)
+def _drawn(left: Pictures, right: Pictures) -> Array:
+    return np.asarray(np.minimum(left.plain, right.plain) >= DRAWN)
 
 
 class Lot(NamedTuple):
@@ -248,14 +249,14 @@ def compared(left: Sequence[Pictures], right: Sequence[Pictures], match: Match) 
             i, j = near_i[start : start + _PAIRS], near_j[start : start + _PAIRS]
             if left is right:
                 i, j = i[i < j], j[i < j]
-            yield _lot(left, right, i, j, match.radius)
+            yield _lot(left, right, i, j, match)
 
 
-def _lot(left: Sequence[Pictures], right: Sequence[Pictures], i: Array, j: Array, radius: int) -> Lot:
+def _lot(left: Sequence[Pictures], right: Sequence[Pictures], i: Array, j: Array, match: Match) -> Lot:
     distance = np.max([apart(a.take(i), b.take(j)) for a, b in zip(left, right, strict=True)], axis=0)
-    close = distance <= radius
+    close = distance <= match.radius
     i, j, distance = i[close], j[close], distance[close]
-    found = [judged(a.take(i), b.take(j)) for a, b in zip(left, right, strict=True)]
+    found = [judged(a.take(i), b.take(j), match) for a, b in zip(left, right, strict=True)]
     verdict, rest = np.min([verdict for verdict, _ in found], axis=0), np.max([rest for _, rest in found], axis=0)
     return Lot(i, j, verdict, distance, distance + rest)
 

@@ -11,10 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from PIL import Image
-
-from stages.filters import same_picture
-from stages.filters.image_match import OTHER, SAME, Fewest, Match, Pictures, compared, distinct, same_unseen, spot
+from stages.filters.image_match import OTHER, SAME, Fewest, Match, Pictures, compared, distinct, same_unseen
+from stages.filters.same_picture import Opened, distance_of
 
 Info = dict[str, Any]
 MyFiles = Callable[[Sequence[int]], Mapping[int, Sequence[bytes]]]
@@ -82,14 +80,12 @@ def leaks(
 
 
 class _Candidate(NamedTuple):
-    """An image of a benchmark that is near; `sure`: it is the same; `unseen`: it counts as the same if nobody looks;
-    `spot`: the share that may differ if somebody does."""
+    """An image of a benchmark that is near; `sure`: it is the same; `unseen`: it counts as the same if nobody looks."""
 
     place: Place
     distance: int
     sure: bool
     unseen: bool
-    spot: float
 
 
 def _candidates(infos: list[Info], index: Index, match: Match) -> Iterator[list[_Candidate]]:
@@ -102,7 +98,7 @@ def _candidates(infos: list[Info], index: Index, match: Match) -> Iterator[list[
     lot = few.pairs()
     pairs = index.pictures.take(lot.left), looks.take(lot.right)
     near: list[list[_Candidate]] = [[] for _ in firsts]
-    told = (lot.distance, lot.verdict == SAME, same_unseen(*pairs), spot(*pairs))
+    told = (lot.distance, lot.verdict == SAME, same_unseen(*pairs))
     for theirs, look, *rest in zip(*(column.tolist() for column in (lot.left, lot.right, *told)), strict=True):
         near[look] += [_Candidate(place, *rest) for place in index.owners[theirs]]
     return (near[look] for look in which.tolist())
@@ -116,15 +112,15 @@ def _looked_at(
     names = {one.place.sample for _, some in open_ for one in some if not one.sure}
     their_files = theirs(sorted(names)) if names else {}
     for place, candidates in asked:
-        picture: Image.Image | None = None
+        picture: Opened | None = None
         for one in candidates:
             same = one.sure
             if not same and one.place.sample not in their_files:
                 same = one.unseen
             elif not same:
-                picture = picture or same_picture.opened(my_files[place.sample][place.number])
-                other = same_picture.opened(their_files[one.place.sample][one.place.number])
-                same = same_picture.distance_of(picture, other, one.spot) <= match.leeway
+                picture = picture or Opened(my_files[place.sample][place.number])
+                other = Opened(their_files[one.place.sample][one.place.number])
+                same = distance_of(picture, other, match.mark) <= match.leeway
             if same:
                 yield place, Leak(one.place.sample, one.distance)
                 break

@@ -4,17 +4,20 @@ sha256  the same file
 phash   `imagehash.phash`, 64 bits: the signs of low frequencies around their median. Near for pictures that look alike,
         and for charts that differ in their numbers alone
 grey    the 32 x 32 luminance that phash is taken of, reduced as imagehash reduces it
-detail  22 x 22 sums, each of a cell's pixels with signs of chance. A cell of one colour gives 0; a cell
-        that nobody touched gives the same number in two files of one template, and one changed digit another. That
-        needs a picture of 192 pixels a side or more, where digits are still to be seen
 plain   how many of 255 parts of the picture lie within two levels of its most frequent luminance: paper, the ground of
         a chart or a window. Photographs stay below 51 (a fifth), drawn pictures lie above
+detail  of drawn pictures, 22 x 22 sums, each of a cell's pixels with signs of chance. A cell of one colour gives 0; a
+        cell that nobody touched gives the same number in two files of one template, and one changed digit another.
+        That needs a picture of 192 pixels a side or more, where digits are still to be seen. Others have zeros
+
+A JPEG is decoded at 64 pixels a side or more, and a drawn one once more for its detail.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +25,8 @@ from PIL import Image
 
 from schemas.sample import DETAIL_SIDE, GREY_SIDE
 
-DRAFT_SIDE = 192  # what a JPEG is decoded at, at least
+DRAWN = 51
+DRAFT_SIDE, FINE_SIDE = 64, 192  # what a JPEG is decoded at, at least; what detail is taken of
 
 
 class Look(NamedTuple):
@@ -39,17 +43,21 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def look(luminance: Image.Image, scaled: bool) -> Look:
-    """An upright picture in mode L; `scaled`: it was decoded at a part of its size, and a faster reduction will do."""
+def look(luminance: Image.Image, scaled: bool, fine: Callable[[], Image.Image]) -> Look:
+    """An upright picture in mode L; `scaled`: it was decoded at a part of its size, and a faster reduction will do.
+
+    `fine`: the same picture decoded at FINE_SIDE or more."""
     gap = 2.0 if scaled else None
     grey = luminance.resize((GREY_SIDE, GREY_SIDE), Image.Resampling.LANCZOS, reducing_gap=gap)
-    fine = luminance.reduce(_halved(min(luminance.size) // DRAFT_SIDE))
-    return Look(phash(grey), grey.tobytes(), detail(fine).tobytes(), plain(fine))
+    share = plain(_reduced(luminance, DRAFT_SIDE))
+    sums = detail(_reduced(fine(), FINE_SIDE)).tobytes() if share >= DRAWN else bytes(2 * DETAIL_SIDE**2)
+    return Look(phash(grey), grey.tobytes(), sums, share)
 
 
-def _halved(times: int) -> int:
+def _reduced(image: Image.Image, side: int) -> Image.Image:
     """As a JPEG's decoder reduces: by 1, 2, 4 or 8, at most so many times; beyond, by more."""
-    return times if times > 8 else 1 << max(times.bit_length() - 1, 0)
+    times = min(image.size) // side
+    return image.reduce(times if times > 8 else 1 << max(times.bit_length() - 1, 0))
 
 
 def phash(grey: Image.Image) -> int:

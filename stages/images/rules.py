@@ -103,6 +103,11 @@ def inspect(data: bytes, max_pixels: int) -> ImageInfo:
     left, (width, height) = _left_to_turn(image, orientation), _upright_size(image)
     image.draft("L", (hashes.DRAFT_SIDE, hashes.DRAFT_SIDE))
     scaled = image.size not in ((width, height), (height, width))
+    luminance = _upright(_flat(_load(image), "L"), left)
+
+    def fine() -> Image.Image:
+        return _decoded(data, "L", shorter=hashes.FINE_SIDE) if scaled else luminance
+
     return ImageInfo(
         hashes.sha256(data),
         len(data),
@@ -112,7 +117,7 @@ def inspect(data: bytes, max_pixels: int) -> ImageInfo:
         mode,
         orientation,
         frames,
-        *hashes.look(_upright(_flat(_load(image), "L"), left), scaled),
+        *hashes.look(luminance, scaled, fine),
     )
 
 
@@ -144,17 +149,21 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
 
 def open_rgb(data: Data) -> Image.Image:
     """The upright RGB image: what is tiled for training and inference. Raises BadImage."""
-    image = _open(data)
-    left = _left_to_turn(image, _orientation(image))
-    return _upright(_flat(_load(image), "RGB"), left)
+    return _decoded(data, "RGB")
 
 
 def open_scaled(data: Data, side: int) -> Image.Image:
-    """The upright RGB image, of a JPEG perhaps a part of its size, `side` or more. Raises BadImage."""
+    """The upright RGB image, of a JPEG perhaps a part of its size, its longer side `side` or more. Raises BadImage."""
+    return _decoded(data, "RGB", longer=side)
+
+
+def _decoded(data: Data, mode: str, shorter: int | None = None, longer: int | None = None) -> Image.Image:
+    """`shorter`, `longer`: that side of a JPEG is decoded at so many pixels or more."""
     image = _open(data)
     left = _left_to_turn(image, _orientation(image))
-    image.draft("RGB", (side, side))
-    return _upright(_flat(_load(image), "RGB"), left)
+    if side := shorter or (longer and longer * min(image.size) // max(image.size)):
+        image.draft(mode, (side, side))
+    return _upright(_flat(_load(image), mode), left)
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:

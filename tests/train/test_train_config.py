@@ -12,7 +12,7 @@ from tiny_shards import CONFIG
 
 from train import config
 from train.__main__ import main
-from train.optim.optimiser import learning_rate
+from train.optim.schedule import learning_rate
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,51 @@ from train.optim.optimiser import learning_rate
         ({"data.shards": {"a": ""}}, r"data: shards\.a is '', wanted the path of a folder"),
         ({"data.shards": ["nowhere"]}, r"data\.shards: nowhere is no folder; run"),
         ({"run.threads": 10**6}, r"run: threads is 1000000, wanted at most 1,024"),
+        ({"run.keep_last": 0}, r"run: keep_last is 0, wanted at least 1"),
+        ({"run.keep_every": 0}, r"run: keep_every is 0, wanted at least 1"),
+        ({"run.device": "gpu"}, r"run\.device: got 'gpu' \(str\), wanted one of auto, cpu, cuda"),
+        ({"run.validation": "x"}, r"run: it has validation and no validate_every; give both or neither"),
+        ({"run.validate_every": 5}, r"run: it has validate_every and no validation; give both or neither"),
+        ({"run.validation": [], "run.validate_every": 5}, r"run: validation is empty, wanted the path of a folder"),
+        ({"optimiser.weigh": "token"}, r"optimiser\.weigh: got 'token' .*did you mean 'tokens'\?"),
+        ({"optimiser.warmup": 0.1}, r"optimiser: has warmup_steps and warmup of warmup_steps, warmup; wanted exactly"),
+        ({"optimiser.warmup_steps": None}, r"optimiser: has none of warmup_steps, warmup; wanted exactly one"),
+        ({"optimiser.warmup_steps": None, "optimiser.warmup": 3}, r"optimiser: warmup is 3.0, wanted at most 1"),
+        ({"optimiser.floor": 1.5}, r"optimiser: floor is 1.5, wanted at most 1"),
+        ({"optimiser.decay": 0}, r"optimiser: decay is 0.0, wanted more than 0"),
+        ({"optimiser.eps": 0}, r"optimiser: eps is 0.0, wanted more than 0"),
+        ({"optimiser.betas": [0.9, 1]}, r"optimiser: betas holds 1.0, wanted at least 0 and less than 1"),
+        ({"optimiser.betas": [0.9]}, r"optimiser\.betas: got \[0.9\] \(list\), wanted a list of 2"),
+        ({"optimiser.parts": {"visoin": "frozen"}}, r"optimiser\.parts\.visoin: unknown key; did you mean 'vision'\?"),
+        ({"optimiser.parts": {"vision": "froze"}}, r"optimiser\.parts\.vision: got 'froze' .*did you mean 'frozen'\?"),
+        (
+            {"optimiser.parts": {"vision": {"learning_rate": 0}}},
+            r"optimiser\.parts\.vision: learning_rate is 0.0, want",
+        ),
+        (
+            {"optimiser.parts": {"vision": {"warmup_steps": 1, "warmup": 0.5}}},
+            r"optimiser\.parts\.vision: has warmup_steps and warmup; keep one of them",
+        ),
+        (
+            {"optimiser.parts": dict.fromkeys(config.PARTS, "frozen")},
+            r"optimiser: parts are all frozen, and nothing would learn; leave one of them out",
+        ),
+        ({"optimiser.compute": "bf16"}, r"optimiser\.compute: got 'bf16' .*did you mean 'bfloat16'\?"),
+        (
+            {"optimiser.states": "bfloat16"},
+            r"optimiser: states is bfloat16, compute float32 and matrices muon; states bfloat16 goes with compute bfl",
+        ),
+        ({"model.lora": {"rank": 0, "alpha": 1}}, r"model\.lora: rank is 0, wanted at least 1"),
+        ({"model.lora": {"rank": 2, "alpha": 0}}, r"model\.lora: alpha is 0.0, wanted more than 0"),
+        (
+            {"model.lora": {"rank": 2, "alpha": 1, "dropout": 1}},
+            r"model\.lora: dropout is 1.0, wanted at least 0 and less",
+        ),
+        ({"model.lora": {"rank": 2, "alpha": 1, "part": "x"}}, r"model\.lora\.part: unknown key"),
+        (
+            {"model.lora": {"rank": 2, "alpha": 4}, "optimiser.parts": {"language": "frozen"}},
+            r"model\.lora: adapts language, which optimiser\.parts freezes; take one of them out",
+        ),
         ({"data": [1]}, r"data: got \[1\] \(list\), wanted a mapping"),
         ({"model.vision": None}, r"model\.vision: got None \(NoneType\), wanted a mapping"),
         ({"data.epochs": 1.5}, r"data\.epochs: got 1\.5 \(float\), wanted a whole number"),
@@ -132,8 +177,8 @@ def test_the_shipped_config_is_valid():
 
 
 def examples() -> list[dict]:
-    """What the docstring shows: a whole config, and the optional keys of `data`."""
-    parts = (config.__doc__ or "").split("Also in `data`")
+    """What the docstring shows: a whole config, parts of a model, and the optional keys of `data`."""
+    parts = re.split("Of a part in|Also in `data`", config.__doc__ or "")
     return [yaml.safe_load("\n".join(x for x in part.splitlines() if x.startswith("    "))) for part in parts]
 
 
@@ -144,9 +189,14 @@ def test_the_example_in_the_docstring_is_a_config(tmp_path):
     assert config.load(path).data.batch_size > 0
 
 
+def test_the_parts_in_the_docstring_are_parts(write_config):
+    found = config.load(write_config(**{"optimiser.parts": examples()[1]["parts"]})).optimiser
+    assert found.parts["vision"] == "frozen" and found.of("projector").learning_rate == 2e-5
+
+
 @pytest.mark.parametrize("left_out", ["weights", "repeats"])
 def test_the_optional_keys_in_the_docstring_are_keys(write_config, left_out):
-    keys = examples()[1]
+    keys = examples()[2]
     del keys["mixture"][left_out], keys["group_by"]
     found = config.load(write_config(**{f"data.{key}": value for key, value in keys.items()} | {"data.epochs": None}))
     assert found.data.mixture.caps == 4 and [phase.batches for phase in found.data.schedule] == ["single", "mixed"]

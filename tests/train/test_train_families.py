@@ -26,7 +26,7 @@ def made(name: str) -> VisionLanguage:
 
 def gradients(model: VisionLanguage, packs: list[Pack]) -> tuple[list[float], dict[str, torch.Tensor]]:
     model.zero_grad()
-    losses = [model(pack) for pack in packs]
+    losses = [model(pack).sum() for pack in packs]
     sum(losses).backward()
     return [loss.item() for loss in losses], {name: p.grad for name, p in model.named_parameters()}
 
@@ -66,7 +66,7 @@ def test_layers_are_recomputed_only_when_asked(name):
             model.checkpoint_activations()
         for layers in (model.vision.encoder.layers, model.decoder.layers):
             layers[0].mlp.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
-        model(collate(mixed(of), of)).backward()
+        model(collate(mixed(of), of)).sum().backward()
         counts.append(len(calls))
     assert counts == [2, 4]
 

@@ -35,7 +35,7 @@ def test_a_run_begins_from_a_tower_and_its_checkpoints_keep_what_is_not_read(wri
     carried, there = load_file(newest(tmp_path / "run") / "unread.safetensors"), load_file(tower / "model.safetensors")
     heads = {name.replace("vision_model.", "vision.", 1): w for name, w in there.items() if ".head." in f".{name}"}
     assert {name.removeprefix("vision.") for name in carried} == {name.removeprefix("vision.") for name in heads}
-    trained = load_file(newest(tmp_path / "run") / "model.safetensors")
+    trained = load_file(newest(tmp_path / "run") / "model-r00000.safetensors")
     assert not set(trained) & set(carried)
 
 
@@ -88,13 +88,13 @@ def test_a_moved_tower_is_the_same_and_answers_need_none(write_config, tmp_path,
 def test_a_second_stage_begins_with_the_weights_of_the_first(write_config, tmp_path, tower, capsys):
     first = {"model.vision": {**VISION, "from": str(tower)}, "data.epochs": 1}
     assert main(["fit", str(write_config(**first))]) == 0
-    weights = load_file(newest(tmp_path / "run") / "model.safetensors")
+    weights = load_file(newest(tmp_path / "run") / "model-r00000.safetensors")
     # A second stage that learns nothing ends where it began
     still = {"optimiser.learning_rate": 1e-30, "optimiser.matrices": "adamw", "optimiser.weight_decay": 0}
     second = {**still, "data.epochs": 1, "model.from": str(tmp_path / "run"), "run.out": str(tmp_path / "second")}
     assert main(["fit", str(write_config(**second))]) == 0
     ended = newest(tmp_path / "second")
-    after = load_file(ended / "model.safetensors")
+    after = load_file(ended / "model-r00000.safetensors")
     assert all(torch.equal(tensor, after[name]) for name, tensor in weights.items())
     assert (ended / "unread.safetensors").is_file()
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from tiny_shards import CONFIG, merged, talks, write_shards
+from transformers.models.qwen3.modeling_qwen3 import Qwen3MLP
 
 from schemas import strict
 from train import checkpoint, config, run_folder, trainer
@@ -68,11 +69,24 @@ def test_a_killed_run_continues_bit_for_bit(write_config, tmp_path, whole, steps
     assert outcome(tmp_path / "run") == whole
 
 
-@pytest.mark.parametrize("run", [{"run.checkpoint_every": 100, "run.log_every": 1}, {"run.threads": 3}])
+@pytest.mark.parametrize(
+    "run", [{"run.checkpoint_every": 100, "run.log_every": 1}, {"run.threads": 3}, {"run.recompute": True}]
+)
 def test_how_it_is_run_changes_nothing(write_config, tmp_path, whole, run):
     """Saving, showing, and the number of threads: the same bits."""
     trainer.fit(config.load(write_config(**run)))
     assert outcome(tmp_path / "run") == whole
+
+
+def test_layers_are_recomputed_where_the_config_says_so(write_config, monkeypatch):
+    calls = []
+    mlp = Qwen3MLP.forward
+    monkeypatch.setattr(Qwen3MLP, "forward", lambda *given: calls.append(1) or mlp(*given))
+    for again in (False, True):
+        calls.append(0)
+        fit_until(write_config(**{"run.recompute": again}), 1)
+    first, second = "".join(map(str, calls))[1:].split("0")
+    assert len(second) == 2 * len(first) > 0
 
 
 def test_a_process_killed_by_the_system_continues_bit_for_bit(write_config, tmp_path, whole):
@@ -92,7 +106,7 @@ def test_what_a_kill_leaves_half_written_is_ignored(write_config, tmp_path, whol
     fit_until(path, 5)
     folder, record = run_folder.newest(out)
     checkpoint.write_record(Path(shutil.copytree(folder, out / ".step-000006")), replace(record, step=6, files={}))
-    (out / ".step-000006" / "model.safetensors").write_bytes(b"half")
+    (out / ".step-000006" / "model-r00000.safetensors").write_bytes(b"half")
     with (out / "log.jsonl").open("a") as log:
         log.write('{"step": 6, "epo')
     trainer.fit(config.load(path))

@@ -15,7 +15,7 @@ from schemas import strict
 from stages.tiles.jina import Jina
 from stages.tiles.llava15 import Llava15Square
 from stages.tiles.llmjp4vl import LlmJp4VL
-from train.config import ModelConfig
+from train.config import ModelConfig, OptimiserConfig
 from train.data.collate import collate
 from train.models import build, flops
 
@@ -81,7 +81,7 @@ def test_torch_counts_the_same(name):
     pack = collate(samples, of)
     lengths = [len(each.input_ids) for each in samples]
     found = flops.count(model, config(name), of)
-    ours = sum(found.forward(lengths, pack.num_targets, len(pack.tiles)).values())
+    ours = sum(found.parts(lengths, pack.num_targets, len(pack.tiles)).values())
     ours += found.pair * sum(length * (length - 1) // 2 for length in lengths)
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         model(pack)
@@ -98,10 +98,12 @@ def test_torch_counts_the_same(name):
     ids=["llava", "internvl_siglip", "jina"],
 )
 def test_the_costs_of_the_planner_are_these_but_for_attention_and_head(family, vision, language, scheme, monkeypatch):
-    monkeypatch.setattr(build, "_refuse_too_large", lambda parameters: None)  # no machine of ours holds them
+    monkeypatch.setattr(build, "_refuse_too_large", lambda made: None)  # no machine of ours holds them
     found, _ = real(family, vision, language, scheme)
     section = {"family": family, "vision": vision, "language": language, "init_seed": 0}
-    costs = build.costs(strict.build(ModelConfig, section), dataclasses.replace(facts(family), scheme=scheme))
+    of = strict.build(ModelConfig, section)
+    settings = OptimiserConfig("adamw", 1e-4, 0.0, 1.0, "cosine", warmup_steps=0)
+    costs = build.costs(of, dataclasses.replace(facts(family), scheme=scheme), settings)
     assert costs[0] == pytest.approx(3 * found.token, rel=1e-3)
     assert costs[1] == pytest.approx(3 * (found.tile_vision + found.tile_projector), rel=0.15)
 
@@ -109,7 +111,7 @@ def test_the_costs_of_the_planner_are_these_but_for_attention_and_head(family, v
 def test_vqwen3_in_its_real_sizes():
     found, sizes = real("llava", CLIP_L, QWEN3_4B, Llava15Square())
     assert sizes["projector"] == 9_180_160
-    first = found.forward([595], 19, 1)  # stage 1: one image and a short caption
+    first = found.parts([595], 19, 1)  # stage 1: one image and a short caption
     assert first["vision"] / 1e12 == pytest.approx(0.366, abs=0.001)
     assert found.token == 2 * 3_633_315_840 and found.target == 2 * 388_956_160
     assert first["language"] / 1e12 == pytest.approx(4.324 + 0.313 / 3, abs=0.002)
@@ -132,5 +134,5 @@ def test_jina_vlm_in_its_real_sizes():
     found, sizes = real("jina", SO400M, QWEN3_2B, Jina())
     assert sizes["projector"] == pytest.approx(36.0e6, rel=0.01)
     assert found.token == 2 * 1_409_286_144 and found.target == 2 * 151_936 * 2048
-    whole = 3 * sum(found.forward([1744 + 300], 120, 13).values())
+    whole = 3 * sum(found.parts([1744 + 300], 120, 13).values())
     assert 790e12 / whole == pytest.approx(17.9, abs=0.6)  # samples/s at 790 TFLOP/s

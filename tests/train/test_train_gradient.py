@@ -13,7 +13,7 @@ from train.distributed.gradient import accumulate
 
 
 class Sums(nn.Module):
-    """The loss of a pack is a sum over its targets, of a shared weight and, where it has pictures, of a second one."""
+    """The losses of a pack are of its two values with a shared weight and, where it has pictures, of a second one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,12 +22,13 @@ class Sums(nn.Module):
         self.unused = nn.Parameter(torch.tensor([4.0]))
 
     def forward(self, pack):
-        loss = (pack.values * self.text).sum()
-        return loss + self.tower.square().sum() if pack.pictures else loss
+        losses = pack.values * self.text
+        return torch.cat([losses, self.tower.square()]) if pack.pictures else losses
 
 
 def pack(*values: float, targets: int, pictures: bool = False) -> SimpleNamespace:
-    return SimpleNamespace(values=torch.tensor(values), num_targets=targets, pictures=pictures)
+    samples = (SimpleNamespace(targets=targets),)
+    return SimpleNamespace(values=torch.tensor(values), samples=samples, pictures=pictures)
 
 
 PACKS = [pack(1.0, 2.0, targets=3), pack(10.0, 20.0, targets=1, pictures=True), pack(100.0, 0.0, targets=4)]
@@ -37,7 +38,8 @@ PACKS = [pack(1.0, 2.0, targets=3), pack(10.0, 20.0, targets=1, pictures=True), 
 def test_loss_and_gradients_are_means_over_the_targets_of_all_packs(threads):
     model = Sums()
     with ThreadPoolExecutor(threads) as pool:
-        loss = accumulate(model, PACKS, pool)
+        loss, losses = accumulate(model, PACKS, pool)
+    assert [each.tolist() for each in losses] == [[1, 4], [10, 40, 9], [100, 0]]
     assert loss == pytest.approx((1 + 4 + 10 + 40 + 9 + 100) / 8)
     assert model.text.grad.tolist() == [111 / 8, 22 / 8]
     assert model.tower.grad.tolist() == [6 / 8]  # from the one pack that has pictures
@@ -56,7 +58,7 @@ def test_a_step_begins_without_the_gradients_of_the_last():
 def test_a_step_without_targets_is_no_division_by_zero():
     model = Sums()
     with ThreadPoolExecutor(1) as pool:
-        assert accumulate(model, [pack(1.0, 2.0, targets=0)], pool) == 5
+        assert accumulate(model, [pack(1.0, 2.0, targets=0)], pool)[0] == 5
     assert model.text.grad.tolist() == [1, 2]
 
 
@@ -67,6 +69,6 @@ def test_any_number_of_threads_adds_in_the_order_of_the_packs():
     for threads in (1, 2, 5):
         model = Sums()
         with ThreadPoolExecutor(threads) as pool:
-            loss = accumulate(model, many, pool)
+            loss, _ = accumulate(model, many, pool)
         found.append((loss, model.text.grad.tolist()))
     assert found[0] == found[1] == found[2]

@@ -36,7 +36,7 @@ def plan(opened) -> Plan:
 def test_the_steps_are_the_plans_with_the_position_after_each(opened, plan):
     found = list(loader.steps(opened, plan, Position(0, 0)))
     assert [step.after for step in found] == [(0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0)]
-    assert [step.num_samples for step in found] == [18, 18, 18, 6] * 2
+    assert [step.counts.samples for step in found] == [18, 18, 18, 6] * 2
     packs = list(plan.steps())
     assert max(map(len, packs)) > 1
     for step, wanted in zip(found, packs, strict=True):

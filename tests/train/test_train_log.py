@@ -29,14 +29,14 @@ def test_a_log_is_cut_by_step_and_not_by_line(written):
     """Lines are lost or double where something else has written to the log; each step stands in it once, in order."""
     lines = written.read_text().splitlines(keepends=True)
     written.write_text(lines[0] + lines[4] + lines[1] + "no line of ours\n[]\n{}\n\n" + lines[1] + lines[3])
-    assert log.cut(written, 4) == [line(1), line(2), line(4)]
+    assert log.cut(written, 4, Line) == [line(1), line(2), line(4)]
     assert written.read_text() == lines[0] + lines[1] + lines[3]
 
 
 @pytest.mark.parametrize("text", [b"\xff\xfe\n", b"[" * 100_000 + b"\n", b'{"step": NaN}\n', b"1\n"])
 def test_a_log_that_is_none_is_an_empty_one(tmp_path, text):
     (tmp_path / "log.jsonl").write_bytes(text)
-    assert log.cut(tmp_path / "log.jsonl", 4) == []
+    assert log.cut(tmp_path / "log.jsonl", 4, Line) == []
 
 
 def test_a_log_is_cut_whole_or_not_at_all(written, monkeypatch):
@@ -49,17 +49,17 @@ def test_a_log_is_cut_whole_or_not_at_all(written, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_text", full)
         with pytest.raises(OSError, match="No space left"):
-            log.cut(written, 3)
+            log.cut(written, 3, Line)
     assert written.read_bytes() == before
 
 
 def test_a_log_is_cut_back_to_the_checkpoint(written):
     whole = written.read_text().splitlines()
-    assert log.cut(written, 3) == [line(1), line(2), line(3)]
+    assert log.cut(written, 3, Line) == [line(1), line(2), line(3)]
     assert written.read_text().splitlines() == whole[:3]
     log.append(written, line(4))
     assert written.read_text().splitlines() == whole[:4]
-    assert log.cut(written, 0) == [] and written.read_text() == ""
+    assert log.cut(written, 0, Line) == [] and written.read_text() == ""
 
 
 @pytest.mark.parametrize("keep", [1, 30, -1])
@@ -68,12 +68,12 @@ def test_half_a_line_goes_even_where_the_checkpoint_is_ahead_of_the_log(written,
     text = written.read_text()
     last = text.splitlines(keepends=True)[-1]
     written.write_text(text[: -len(last)] + last[:keep])
-    assert log.cut(written, 7) == [line(step) for step in range(1, 5)]
+    assert log.cut(written, 7, Line) == [line(step) for step in range(1, 5)]
     assert written.read_text() == text[: -len(last)]
 
 
 def test_without_a_log_one_is_begun(tmp_path):
-    assert log.cut(tmp_path / "log.jsonl", 3) == []
+    assert log.cut(tmp_path / "log.jsonl", 3, Line) == []
     assert (tmp_path / "log.jsonl").read_text() == ""
 
 

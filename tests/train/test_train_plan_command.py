@@ -18,6 +18,8 @@ from train.data import realised
 from train.data.collate import collate
 from train.data.folders import open_shards
 from train.models import build
+from train.models.family import ModelError
+from train.models.flops import count, parameters
 
 
 def planned(path, capsys, *options: str) -> dict:
@@ -77,7 +79,7 @@ def test_flops_are_those_that_torch_counts(write_config, shards):
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         build.build(of.model, opened.facts)(pack)
     run = realised.Amounts(*(np.array([number]) for number in (1, tokens, pack.num_targets, tiles, tokens**2)))
-    told = estimate.flops(estimate.shell(of, opened.facts), of, opened.facts, run)
+    told = estimate.flops(build.shell(of.model, opened.facts, of.optimiser), of, opened.facts, run)
     vision, language = of.model.vision, of.model.language
     halved = 6 * language.hidden_size * language.num_layers * tokens**2
     patches = (SCHEME.tile // SCHEME.patch) ** 2
@@ -95,6 +97,69 @@ def test_memory_is_of_every_parameter(write_config, shards, capsys):
     wide = planned(write_config(**{"data.max_tokens_per_pack": 240}), capsys)["estimated_bytes"]
     assert wide["activations"] > told["activations"] > 0
     assert told["total"] == sum(value for name, value in told.items() if name != "total")
+
+
+def test_frozen_parts_take_no_gradients_moments_or_their_flops(write_config, shards, capsys):
+    """With the tower frozen its backward pass is gone; with the decoder frozen what is for its weights."""
+    whole = planned(write_config(), capsys)
+    tower = planned(write_config(**{"optimiser.parts": {"vision": "frozen"}}), capsys)
+    both = planned(write_config(**{"optimiser.parts": {"vision": "frozen", "language": "frozen"}}), capsys)
+    made = build.build(config.load(write_config()).model, open_shards(str(shards)).facts)
+    sizes = parameters(made)
+    for told, learnt in ((tower, sizes["projector"] + sizes["language"]), (both, sizes["projector"])):
+        assert told["estimated_bytes"]["parameters"] == 4 * sum(sizes.values())
+        assert told["estimated_bytes"]["gradients"] == 4 * learnt > told["estimated_bytes"]["optimiser"] / 2
+    of = count(made, config.load(write_config()).model, open_shards(str(shards)).facts)
+    assert whole["estimated_flops"] - tower["estimated_flops"] == pytest.approx(2 * of.tile_vision * whole["tiles"])
+    of_weights = of.token * whole["tokens"] + of.target * whole["targets"]
+    assert tower["estimated_flops"] - both["estimated_flops"] == pytest.approx(of_weights)
+
+
+def test_bytes_are_those_of_the_dtypes(write_config, capsys):
+    """Half of everything in bfloat16; with masters in float32 half of what is frozen and of what is computed."""
+    adamw = {"optimiser.matrices": "adamw"}
+    full = planned(write_config(**adamw), capsys)["estimated_bytes"]
+    compute = adamw | {"optimiser.compute": "bfloat16"}
+    half = planned(write_config(**compute, **{"optimiser.states": "bfloat16"}), capsys)["estimated_bytes"]
+    assert full == {name: 2 * value for name, value in half.items()}
+    frozen = {"optimiser.parts": {"vision": "frozen"}}
+    still = planned(write_config(**adamw, **frozen), capsys)["estimated_bytes"]
+    mixed = planned(write_config(**compute, **frozen), capsys)["estimated_bytes"]
+    assert still["parameters"] - mixed["parameters"] == (still["parameters"] - still["gradients"]) / 2 > 0
+    assert mixed["gradients"] == still["gradients"] and mixed["activations"] == still["activations"] / 2
+
+
+def test_recomputed_layers_and_a_frozen_tower_keep_fewer_activations(write_config, capsys):
+    deep = {"model.language.num_layers": 8}
+    kept = [
+        planned(write_config(**deep, **changes), capsys)["estimated_bytes"]["activations"]
+        for changes in ({}, {"optimiser.parts": {"vision": "frozen"}}, {"run.recompute": True})
+    ]
+    assert kept[0] > kept[1] > 2 * kept[2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "each"),
+    [
+        ({}, (12, 12)),
+        ({"parts": {"vision": "frozen"}}, (4, 12)),
+        ({"parts": {"vision": "frozen"}, "compute": "bfloat16"}, (2, 12)),
+        ({"matrices": "adamw", "compute": "bfloat16", "states": "bfloat16"}, (6, 6)),
+    ],
+)
+def test_a_model_is_too_large_by_what_it_will_hold(write_config, shards, monkeypatch, changes, each):
+    """Bytes of a parameter of the tower, and of another: weights, and of those that learn a gradient and a moment."""
+    of, facts = (
+        config.load(write_config(**{f"optimiser.{k}": v for k, v in changes.items()})),
+        open_shards(str(shards)).facts,
+    )
+    vision, *others = parameters(build.build(of.model, facts)).values()
+    needed = each[0] * vision + each[1] * sum(others)
+    monkeypatch.setattr(build.os, "sysconf", lambda name: 1 if name == "SC_PAGE_SIZE" else needed)
+    build.costs(of.model, facts, of.optimiser)
+    monkeypatch.setattr(build.os, "sysconf", lambda name: 1 if name == "SC_PAGE_SIZE" else needed - 1)
+    with pytest.raises(ModelError, match="this machine has"):
+        build.costs(of.model, facts, of.optimiser)
 
 
 def test_it_is_a_table_for_people(write_config, capsys):

@@ -18,7 +18,7 @@ from train import checkpoint, config, run_folder, trainer
 from train.__main__ import main
 
 ROOT = Path(__file__).parents[2]
-FILES = ("model.safetensors", "optimiser.safetensors", "checkpoint.json", "tokenizer/tokenizer.json")
+FILES = ("model-r00000.safetensors", "optimiser-r00000.safetensors", "checkpoint.json", "tokenizer/tokenizer.json")
 
 
 class Killed(Exception):

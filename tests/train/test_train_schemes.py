@@ -80,4 +80,4 @@ def test_tiles_of_llava_go_through_the_model():
     model = build.build(strict.build(ModelConfig, CONFIG["model"]), facts(scheme))
     pack = collate([picture(scheme, 40, 30), picture(scheme, 5, 9)], facts(scheme))
     assert pack.tiles.shape == (2, 16, 16, 3) and len(pack.image_positions) == 2 * scheme.tokens_per_tile
-    assert torch.isfinite(model(pack))
+    assert torch.isfinite(model(pack)).all()

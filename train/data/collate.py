@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from stages.tiles.table import TileScheme
 from train.data.shards import Facts, ImageSpan, Sample
 
 IGNORED = -100
+_CURE = "write the shards again, or name it in data.leave_out"
 
 
 class CollateError(ValueError):
@@ -38,6 +40,17 @@ class Images:
     last_tiles: Tensor  # int64, of each image the number of its last tile
 
 
+class Member(NamedTuple):
+    """What is told of a sample by name; its targets lie in the pack one after the other, as the samples do."""
+
+    sample_id: str
+    source: str
+    language: str | None
+    tokens: int
+    targets: int
+    tiles: int
+
+
 @dataclass(frozen=True)
 class Pack:
     """What a model's forward takes. `sample_ends` = [0, end of sample 0, end of sample 1, ...]."""
@@ -48,6 +61,7 @@ class Pack:
     images: Images
     target_positions: Tensor  # [K] int64, where labels are not IGNORED
     sample_ends: list[int]
+    samples: tuple[Member, ...]
 
     @property
     def tiles(self) -> Tensor:
@@ -66,7 +80,8 @@ def collate(samples: Sequence[Sample], facts: Facts) -> Pack:
     for sample in samples:
         check(sample, facts)
     input_ids = torch.from_numpy(np.concatenate([sample.input_ids for sample in samples]))
-    labels = torch.from_numpy(np.concatenate([_labels(sample) for sample in samples]))
+    labelled = [_labels(sample) for sample in samples]
+    labels = torch.from_numpy(np.concatenate(labelled))
     return Pack(
         input_ids=input_ids[None],
         position_ids=torch.cat([torch.arange(len(sample.input_ids)) for sample in samples])[None],
@@ -74,7 +89,14 @@ def collate(samples: Sequence[Sample], facts: Facts) -> Pack:
         images=images(samples, facts),
         target_positions=(labels != IGNORED).nonzero()[:, 0],
         sample_ends=[0, *np.cumsum([len(sample.input_ids) for sample in samples]).tolist()],
+        samples=tuple(map(_member, samples, labelled)),
     )
+
+
+def _member(sample: Sample, labels: np.ndarray) -> Member:
+    tiles = sum(span.grid.num_tiles for span in sample.image_spans)
+    targets = int((labels != IGNORED).sum())
+    return Member(sample.sample_id, sample.source, sample.language, len(labels), targets, tiles)
 
 
 def images(samples: Sequence[Sample], facts: Facts) -> Images:
@@ -107,7 +129,7 @@ def _opened(sample: Sample, number: int) -> Image.Image:
     try:
         return open_rgb(sample.images[number])
     except BadImage as error:
-        raise CollateError(f"{sample.sample_id} image {number}: {error}") from None
+        raise CollateError(f"{sample.sample_id} image {number}: {error}; {_CURE}") from None
 
 
 def _labels(sample: Sample) -> np.ndarray:
@@ -126,19 +148,21 @@ def check(sample: Sample, facts: Facts) -> None:
         lowest, highest = (sample.input_ids.min(), sample.input_ids.max()) if length else ("none", "none")
         raise CollateError(
             f"{sample.sample_id}: {length} token ids from {lowest} to {highest}, the vocabulary has "
-            f"{facts.vocab_size}; write it again"
+            f"{facts.vocab_size}; {_CURE}"
         )
     if len(spans) and not (spans.min() >= 1 and spans.max() <= length):
-        raise CollateError(f"{sample.sample_id}: target spans {spans.tolist()} leave [1, {length}]; write it again")
+        raise CollateError(f"{sample.sample_id}: target spans {spans.tolist()} leave [1, {length}]; {_CURE}")
     _check_changes(sample, facts)
     if len(sample.images) != len(sample.image_spans):
-        raise CollateError(f"{sample.sample_id}: {len(sample.images)} images, tiles of {len(sample.image_spans)}")
+        raise CollateError(
+            f"{sample.sample_id}: {len(sample.images)} images, tiles of {len(sample.image_spans)}; {_CURE}"
+        )
     is_image = sample.input_ids == facts.image_token_id
     for number, span in enumerate(sample.image_spans):
         _check_image(f"{sample.sample_id} image {number}", is_image, span, facts)
     owned = sum(_num_images(span, facts) for span in sample.image_spans)
     if is_image.sum() != owned:
-        raise CollateError(f"{sample.sample_id}: {is_image.sum()} image tokens, its grids make {owned}; write it again")
+        raise CollateError(f"{sample.sample_id}: {is_image.sum()} image tokens, its grids make {owned}; {_CURE}")
 
 
 def _check_changes(sample: Sample, facts: Facts) -> None:
@@ -151,16 +175,14 @@ def _check_changes(sample: Sample, facts: Facts) -> None:
     if not (once and known and np.isin(at, targets).all()):
         raise CollateError(
             f"{sample.sample_id}: label changes {sample.label_changes.tolist()} are not of targets to tokens of "
-            f"{facts.vocab_size}; write it again"
+            f"{facts.vocab_size}; {_CURE}"
         )
 
 
 def _check_image(name: str, is_image: np.ndarray, span: ImageSpan, facts: Facts) -> None:
     got, wanted = int(is_image[span.start : span.start + span.num_tokens].sum()), _num_images(span, facts)
     if got != wanted:
-        raise CollateError(
-            f"{name}: its range holds {got} image tokens, its grid makes {wanted}; write the shard again"
-        )
+        raise CollateError(f"{name}: its range holds {got} image tokens, its grid makes {wanted}; {_CURE}")
 
 
 def _num_images(span: ImageSpan, facts: Facts) -> int:

@@ -8,12 +8,14 @@ folders with a source of the same name are refused, unless the folders have name
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from schemas.strict import RecipeError
+from train.data import left_out
 from train.data.index import Labels
 from train.data.shards import Facts, Sample, Shards
 
@@ -41,6 +43,10 @@ class Folders:
         return self.folders[0].facts
 
     @property
+    def num_left_out(self) -> int:
+        return sum(folder.num_left_out for folder in self.folders)
+
+    @property
     def tokenizer(self) -> dict[str, Path]:
         return self.folders[0].tokenizer
 
@@ -51,9 +57,10 @@ class Folders:
         return {name or str(number): folder.identity for number, (folder, name) in named}
 
     def sample(self, number: int) -> Sample:
-        """One sample, proven to be what was written. Raises ManifestError."""
+        """One sample, proven to be what was written, of a source by its name here. Raises ManifestError."""
         at = int(np.searchsorted(self._ends, number, "right"))
-        return self.folders[at].sample(number - int(self._ends[at]) + len(self.folders[at]))
+        found = self.folders[at].sample(number - int(self._ends[at]) + len(self.folders[at]))
+        return replace(found, source=self.source.names[self.source.codes[number]])
 
     def _named(self) -> list[tuple[Shards, str]]:
         return list(zip(self.folders, self._names or [""] * len(self.folders), strict=True))
@@ -62,13 +69,16 @@ class Folders:
 AnyShards = Shards | Folders
 
 
-def open_shards(paths: str | Sequence[str] | Mapping[str, str]) -> AnyShards:
-    """What `data.shards` says: a path, a list of them, or names and paths."""
-    if isinstance(paths, str):
-        return Shards(paths)
-    if isinstance(paths, Mapping):
-        return Folders([Shards(path) for path in paths.values()], list(paths))
-    opened = [Shards(path) for path in paths]
+def open_shards(paths: str | Sequence[str] | Mapping[str, str], leave_out: str | None = None) -> AnyShards:
+    """What `data.shards` says: a path, a list of them, or names and paths; without the samples of a file."""
+    ids = left_out.read(leave_out) if leave_out else frozenset[str]()
+    names = list(paths) if isinstance(paths, Mapping) else []
+    places = [paths] if isinstance(paths, str) else list(paths.values()) if isinstance(paths, Mapping) else paths
+    opened = [Shards(path, ids) for path in places]
+    if leave_out:
+        left_out.refuse_unknown(leave_out, ids.difference(*(each.ids_left_out for each in opened)))
+    if names:
+        return Folders(opened, names)
     _refuse_equal_sources(opened)
     return opened[0] if len(opened) == 1 else Folders(opened)
 

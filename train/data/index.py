@@ -7,11 +7,13 @@ when that shard is opened, and each sample when it is read.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas import fingerprints
@@ -28,6 +30,11 @@ class Labels(NamedTuple):
     names: tuple[str, ...]
     codes: np.ndarray
 
+    def at(self, rows: np.ndarray) -> Labels:
+        """Those of some samples; names that none of them has are gone."""
+        used, codes = np.unique(self.codes[rows], return_inverse=True)
+        return Labels(tuple(self.names[number] for number in used), codes.astype(np.int32))
+
 
 class Index(NamedTuple):
     """Arrays of one entry per sample: [number of samples] int32."""
@@ -43,6 +50,11 @@ class Index(NamedTuple):
     def rows_of(self, shard: int) -> int:
         """How many samples it has of a shard."""
         return int(np.searchsorted(self.shard, shard, "right") - np.searchsorted(self.shard, shard, "left"))
+
+    def at(self, rows: np.ndarray) -> Index:
+        """Some of its samples, in their order."""
+        columns: list[Any] = [column.at(rows) if isinstance(column, Labels) else column[rows] for column in self]
+        return Index(*columns)
 
 
 def read(path: Path, rows: int, of: Fingerprints) -> Index:
@@ -74,6 +86,17 @@ def _read(path: Path, of: Fingerprints) -> Index:
     except (OSError, pa.ArrowException) as error:
         raise ManifestError(f"{path}: can't be read ({' '.join(str(error).split())}); {_CURE}") from None
     return Index(*numbers, *labels)
+
+
+def find(path: Path, ids: Collection[str]) -> dict[str, list[int]]:
+    """The rows of samples by their ids, of those that are there; a piece of the index is in memory at a time."""
+    wanted, found, first = pa.array(sorted(ids), pa.string()), dict[str, list[int]](), 0
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(columns=["sample_id"]):
+            for row in np.flatnonzero(pc.is_in(batch["sample_id"], wanted).to_numpy(zero_copy_only=False)).tolist():
+                found.setdefault(batch["sample_id"][row].as_py(), []).append(first + row)
+            first += len(batch)
+    return found
 
 
 def _column(path: Path, file: pq.ParquetFile, name: str) -> pa.ChunkedArray:

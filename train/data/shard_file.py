@@ -91,7 +91,7 @@ class ShardFile:
         if wrong:
             raise ManifestError(
                 f"{self.path}: {where} ({row['sample_id']}): the bytes of image {wrong[0]} differ from its sha256; "
-                f"{_CURE}"
+                f"{_CURE}, or name it in data.leave_out"
             )
 
 

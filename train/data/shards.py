@@ -14,6 +14,7 @@ import os
 import re
 import stat
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from stages.images.rules import Data
 from stages.tiles.scheme import Grid
 from stages.tiles.table import TileScheme, recorded
 from train.data import index
+from train.data.index import Index
 from train.data.shard_file import Row, ShardFile
 
 STAGE = "pretokenise"
@@ -62,6 +64,8 @@ class Sample:
     label_changes: np.ndarray
     images: tuple[Data, ...]
     image_spans: tuple[ImageSpan, ...]
+    source: str = ""
+    language: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,16 +87,19 @@ class Facts:
 
 
 class Shards:
-    """A shard folder, opened. `lengths` are the counts the planner reads; `sample(i)` reads row i of the index."""
+    """A shard folder, opened. `lengths` are the counts the planner reads; `sample(i)` reads row i of the index, which
+    is without the samples to `leave_out`."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, leave_out: Collection[str] = ()) -> None:
         self.folder = find(Path(path))
+        self.ids_left_out: set[str] = set()
         self.manifest = manifest.read(self.folder)
         self.facts = facts(self.manifest)
         _check_sizes(self.folder, self.manifest)
         self._files, self._maps = _numbered(self.manifest, _SHARD), _numbered(self.manifest, _MAP)
         self._check_metadata()
-        self._index = index.read(self.folder / _INDEX, _rows(self.manifest), self.facts.fingerprints)
+        self._whole = index.read(self.folder / _INDEX, _rows(self.manifest), self.facts.fingerprints)
+        self._index = self._leave_out(leave_out) if leave_out else self._whole
         self.num_tokens, self.num_target_tokens, self.num_tiles, self.source, self.subset = self._index[2:]
         self._checked: defaultdict[int, set[int]] = defaultdict(set)
         self._opened = functools.lru_cache(_OPEN)(self._open)
@@ -124,12 +131,23 @@ class Shards:
             )
         return found
 
+    @property
+    def num_left_out(self) -> int:
+        return len(self._whole.row) - len(self._index.row)
+
+    def _leave_out(self, ids: Collection[str]) -> Index:
+        found = index.find(self.folder / _INDEX, ids)
+        self.ids_left_out = set(found)
+        keep = np.ones(len(self._whole.row), bool)
+        keep[[row for rows in found.values() for row in rows]] = False
+        return self._whole.at(np.flatnonzero(keep))
+
     def _open(self, number: int) -> ShardFile:
         if number not in self._files or number not in self._maps:
             wanted = f"shard-{number:05d}.arrow and map-{number:05d}.json"
             raise ManifestError(f"{self.folder}: its manifest has no {wanted}; run pretokenise of this version again")
         opened = ShardFile(self.folder, self._files[number], self._maps[number], self._checked[number])
-        told = self._index.rows_of(number)
+        told = self._whole.rows_of(number)
         if opened.num_rows != told:
             raise ManifestError(
                 f"{opened.path}: {opened.num_rows:,} rows, the index has {told:,} of it; run pretokenise again"
@@ -230,6 +248,8 @@ def _sample(row: Row) -> Sample:
         np.stack([_integers(changes.field(name)) for name in ("position", "id")], axis=1),
         row.images,
         spans,
+        row["source"],
+        row["language"],
     )
 
 

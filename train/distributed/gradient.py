@@ -14,24 +14,46 @@ from concurrent.futures import Executor
 import torch
 from torch import Tensor, nn
 
+from train import weighing
 from train.data.collate import Pack
+from train.weighing import Weigh
 
 
-def accumulate(model: nn.Module, packs: Sequence[Pack], pool: Executor) -> float:
-    """Set every parameter's `grad` to the step's, and return the loss: both are means over the step's target tokens."""
-    parameters = list(model.parameters())
-    targets = max(1, sum(pack.num_targets for pack in packs))
+def accumulate(
+    model: nn.Module, packs: Sequence[Pack], pool: Executor, weigh: Weigh = "tokens"
+) -> tuple[float, list[Tensor]]:
+    """Set every parameter's `grad` to the step's, and return the loss and, pack by pack, those of the target tokens.
 
-    def one(pack: Pack) -> tuple[float, tuple[Tensor | None, ...]]:
-        loss = model(pack) / targets
-        return float(loss.detach()), torch.autograd.grad(loss, parameters, allow_unused=True)
+    Loss and gradient are means over the step's target tokens, weighed (train/weighing.py).
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    weight = weighing.total(packs, weigh) or 1.0
 
-    total = 0.0
+    def one(pack: Pack) -> tuple[float, Tensor, tuple[Tensor | None, ...]]:
+        losses = model(pack)
+        loss = weighing.weighed(losses, pack, weigh, weight)
+        if not loss.requires_grad:  # text alone, where only what sees images learns
+            return float(loss), losses, (None,) * len(parameters)
+        return float(loss.detach()), losses.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
+
+    total, found = 0.0, []
     for parameter in parameters:
         parameter.grad = None
-    for loss, gradients in pool.map(one, packs):
+    for loss, losses, gradients in pool.map(one, packs):
         total += loss
+        found.append(losses)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if gradient is not None:  # the tower has none in a pack of text alone
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
-    return total
+    return total, found
+
+
+def losses(model: nn.Module, packs: Sequence[Pack], pool: Executor) -> list[Tensor]:
+    """Those of the target tokens, pack by pack; nothing is learnt from them."""
+
+    def one(pack: Pack) -> Tensor:
+        with torch.no_grad():  # it holds for a thread
+            found: Tensor = model(pack)
+            return found
+
+    return list(pool.map(one, packs))

@@ -11,14 +11,13 @@ import os
 
 import torch
 
-from train.config import ModelConfig
+from train.config import ModelConfig, OptimiserConfig
 from train.data.shards import Facts
+from train.models import lora, parts, precision
 from train.models.families import FAMILIES
 from train.models.family import Family, ModelError
 from train.models.language import active_parameters
 from train.models.vision_language import VisionLanguage
-
-_BYTES_EACH = 12  # weight, gradient and at least one number of the optimiser, in float32
 
 
 def build(model: ModelConfig, facts: Facts) -> VisionLanguage:
@@ -26,7 +25,10 @@ def build(model: ModelConfig, facts: Facts) -> VisionLanguage:
     found = family(model, facts)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(model.init_seed)
-        return found.make(model, facts, _rows(model, facts))
+        made = found.make(model, facts, _rows(model, facts))
+        if model.lora:
+            lora.add(made, model.lora, model.init_seed)
+        return made
 
 
 def family(model: ModelConfig, facts: Facts) -> Family:
@@ -55,22 +57,33 @@ def _rows(model: ModelConfig, facts: Facts) -> int:
     return told + extra
 
 
-def costs(model: ModelConfig, facts: Facts) -> tuple[float, float]:
+def costs(model: ModelConfig, facts: Facts, optimiser: OptimiserConfig) -> tuple[float, float]:
     """FLOPs of one token and of one tile, forward and backward, in matrix products: the planner's costs.
 
     Raises ModelError for a model that this machine's memory can't hold.
     """
+    made = shell(model, facts, optimiser)
+    _refuse_too_large(made)
+    token = active_parameters(made.decoder, model.language)
+    return 6.0 * token, 6.0 * family(model, facts).tile_cost(made, facts)
+
+
+def shell(model: ModelConfig, facts: Facts, optimiser: OptimiserConfig) -> VisionLanguage:
+    """A model without its numbers; frozen, and in the dtypes, as it will be."""
     with torch.device("meta"):
-        shell = build(model, facts)
-    _refuse_too_large(sum(p.numel() for p in shell.parameters()))
-    token = active_parameters(shell.decoder, model.language)
-    return 6.0 * token, 6.0 * family(model, facts).tile_cost(shell, facts)
+        made = build(model, facts)
+    parts.freeze(made, optimiser)
+    precision.set_dtypes(made, optimiser)
+    return made
 
 
-def _refuse_too_large(parameters: int) -> None:
+def _refuse_too_large(made: VisionLanguage) -> None:
     """Before a byte of it is made: the system might end the process without a word."""
-    needed, there = parameters * _BYTES_EACH, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    # Weights, and of those that learn a gradient and at least one moment
+    needed = sum(p.nbytes * (3 if p.requires_grad else 1) for p in made.parameters())
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > there:
+        parameters = sum(p.numel() for p in made.parameters())
         raise ModelError(
             f"model: {parameters:,} parameters, {needed / 2**30:,.0f} GiB to train them, and this machine has "
             f"{there / 2**30:,.0f} GiB; lower its sizes"

@@ -10,6 +10,7 @@ lacks      what published checkpoints have and a model of random weights has not
 describe   what config.json says of a model
 tile_cost  parameters that a tile's patches and tokens pass, once for each: the planner's unit
 projector_flops  of one tile, forward (flops.py)
+decoder    the decoder's name in the class that reads published checkpoints, if its layers are as ours (lora.py)
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Family:
     projector_flops: Callable[[VisionLanguage, Facts], float]
     fold: Callable[[Mapping[str, Lazy], ModelConfig], Lazies] = lambda weights, _: dict(weights)
     unfold: Callable[[Mapping[str, Tensor], ModelConfig], dict[str, Tensor]] = lambda tensors, _: dict(tensors)
+    decoder: str | None = None
     lacks: Callable[[VisionLanguage], dict[str, Tensor]] = lambda _: {}
 
 

@@ -1,9 +1,9 @@
-"""The floating-point operations of a forward pass, by part: what a model has to do, however it does it.
+"""The floating-point operations of a model, by part: what a model has to do, however it does it.
 
 A multiplication with its addition is two. Counted are matrix products, the patches' embedding and attention; not
 norms, activations and tables. Attention is causal in the decoder, so half of its pairs; the head is counted at targets
 alone; of the experts those that a token goes to; of the tower the layers that are run. A backward pass takes as much
-again for what is passed on, and as much for the weights of a part that is trained.
+again for what is passed on, where anything before is trained, and as much for the weights that are trained.
 
 FLOPs in this sense over the time and the hardware's peak are the utilisation (MFU) that published numbers mean;
 recomputed layers are not in it.
@@ -23,7 +23,7 @@ from train.models.vision_language import VisionLanguage
 
 @dataclass(frozen=True)
 class Flops:
-    """Forward, of one tile, one token, one pair of a token and one that it may look at, and one target."""
+    """Of one tile, one token, one pair of a token and one that it may look at, and one target."""
 
     tile_vision: float
     tile_projector: float
@@ -31,7 +31,7 @@ class Flops:
     pair: float
     target: float
 
-    def forward(self, lengths: Sequence[int], targets: int, tiles: int) -> dict[str, float]:
+    def parts(self, lengths: Sequence[int], targets: int, tiles: int) -> dict[str, float]:
         """By part, of samples of so many tokens each, with so many targets and tiles together."""
         pairs = sum(length * (length + 1) // 2 for length in lengths)
         return {
@@ -55,6 +55,29 @@ def count(made: VisionLanguage, model: ModelConfig, facts: Facts) -> Flops:
     )
 
 
+def training(made: VisionLanguage, model: ModelConfig, facts: Facts) -> Flops:
+    """Forward and backward, by which parameters ask for a gradient; nothing computed twice."""
+    of, language = count(made, model, facts), model.language
+    share = (language.experts_per_token or 1) / (language.num_experts or 1)
+    vision, projector = _trained(made.vision), _trained(made.projector)
+    layers, head = _trained(made.decoder.layers, share), _trained(made.language.lm_head)
+    table = any(p.requires_grad for p in made.decoder.embed_tokens.parameters())  # type: ignore[union-attr]
+    through = vision > 0 or projector > 0 or table or layers > 0  # a gradient passes through the decoder
+    return Flops(
+        tile_vision=of.tile_vision * (1 + vision + (vision > 0)),
+        tile_projector=of.tile_projector * (1 + projector + (vision > 0 or projector > 0)),
+        token=of.token * (1 + layers + through),
+        pair=of.pair * (3 if through else 1),
+        target=of.target * (1 + head + through),
+    )
+
+
+def _trained(part: Any, share: float = 1.0) -> float:
+    """The share of a part's matrices that are trained."""
+    trained = [_entries(p, share) for p in part.parameters() if p.ndim > 1 and p.requires_grad]
+    return sum(trained) / max(1.0, _matrices(part, share))
+
+
 def parameters(made: VisionLanguage) -> dict[str, int]:
     """How many each part has; a head that is its embedding once."""
     return {name: sum(p.numel() for p in part.parameters()) for name, part in made.named_children()}
@@ -70,4 +93,8 @@ def _tower(tower: Any) -> float:
 
 def _matrices(layers: Any, share: float) -> float:
     """Their entries; of experts, which are stacked, the share that a token goes to."""
-    return float(sum(p.numel() * (share if p.ndim == 3 else 1) for p in layers.parameters() if p.ndim > 1))
+    return float(sum(_entries(p, share) for p in layers.parameters() if p.ndim > 1))
+
+
+def _entries(matrix: Any, share: float) -> float:
+    return float(matrix.numel() * (share if matrix.ndim == 3 else 1))

@@ -94,4 +94,5 @@ FAMILY = Family(
     describe=_describe,
     tile_cost=_tile_cost,
     projector_flops=each_token,
+    decoder="language_model.model",
 )

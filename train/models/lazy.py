@@ -1,8 +1,8 @@
 """Weights in a folder of safetensors, by name: their shapes at once, their numbers when asked for.
 
-One `model.safetensors` (in a checkpoint of ours `unread.safetensors` beside it), or the files that
-`model.safetensors.index.json` names. No pickle is ever opened. What is renamed, cut or joined stays unread until it
-goes into its parameter, so 18 GB need not be in memory twice.
+One `model.safetensors`, the files that `model.safetensors.index.json` names, or those of a checkpoint of ours, where
+tensors may go on from file to file. No pickle is ever opened. What is renamed, cut or joined stays unread until it goes
+into its parameter, so 18 GB need not be in memory twice.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
+from train import checkpoint
+from train.tensor_files import Stored
+
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-UNREAD = "unread.safetensors"
 _FLOATS = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "F64": torch.float64}
 
 
@@ -38,10 +40,12 @@ Lazies = dict[str, Lazy]
 
 
 def files(folder: Path) -> list[Path]:
-    """The files of a folder's weights. Raises WeightsError."""
+    """The files of a folder's weights. Raises WeightsError, and CheckpointError for a damaged one of ours."""
     index = folder / INDEX
     if (folder / WEIGHTS).is_file():
-        return [path for path in (folder / WEIGHTS, folder / UNREAD) if path.is_file()]
+        return [folder / WEIGHTS]
+    if (folder / checkpoint.RECORD).is_file():
+        return [*checkpoint.weights(folder), *filter(Path.is_file, [folder / checkpoint.UNREAD])]
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
@@ -54,26 +58,19 @@ def files(folder: Path) -> list[Path]:
 
 def opened(folder: Path) -> Lazies:
     """Every weight of a folder by its name there. Raises WeightsError."""
-    found: Lazies = {}
-    for path in files(folder):
-        try:
-            with safe_open(path, "pt") as file:
-                for name in file.keys():  # noqa: SIM118  # no mapping
-                    part = file.get_slice(name)
-                    found[name] = _entry(path, name, tuple(part.get_shape()), part.get_dtype())
-        except (OSError, SafetensorError) as error:
-            raise WeightsError(f"{path}: can't be read ({' '.join(str(error).split())}); fetch it again") from None
-    return found
+    paths = files(folder)
+    try:
+        stored = Stored(paths)
+    except (OSError, SafetensorError) as error:
+        why = " ".join(str(error).split())
+        raise WeightsError(f"{folder}: its weights can't be read ({why}); fetch them again") from None
+    return {name: _entry(stored, name) for name in stored.parts}
 
 
-def _entry(path: Path, name: str, shape: tuple[int, ...], dtype: str) -> Lazy:
-    def read() -> Tensor:
-        with safe_open(path, "pt") as file:
-            tensor: Tensor = file.get_tensor(name)
-            return tensor
-
+def _entry(stored: Stored, name: str) -> Lazy:
     # Whole numbers are the positions that old files carry; where weights must be, `place` refuses them
-    return Lazy(shape, _FLOATS.get(dtype, torch.uint8), name, read)
+    dtype = _FLOATS.get(stored.parts[name][0].dtype, torch.uint8)
+    return Lazy(stored.shape(name), dtype, name, lambda: stored.read(name))
 
 
 def joined(parts: Sequence[Lazy], shape: tuple[int, ...], join: Callable[[list[Tensor]], Tensor]) -> Lazy:

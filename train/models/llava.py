@@ -109,5 +109,6 @@ FAMILY = Family(
     describe=_describe,
     tile_cost=_tile_cost,
     projector_flops=each_token,
+    decoder="model.language_model",
     lacks=_lacks,
 )

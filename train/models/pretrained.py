@@ -17,7 +17,8 @@ if only blocks are read, and the head with which SigLIP sums up an image. Those 
 depth would be read at the wrong one. Where we wrote a model they need not be: weights drawn by a seed have none, and
 its config.json says so (`undrawn_layers`).
 
-What may lack: the head, where the folder's embedding is its head too. If ours has its own, it begins as a copy.
+What may lack: adapters (lora.py), which are then as drawn, and the head, where the folder's embedding is its head too.
+If ours has its own, it begins as a copy.
 
 The embedding and the head may have more rows than the folder's (tokens were added): each new row is the mean of those
 that are there. Fewer are refused. A commit of the Hub has to be fetched into a folder first.
@@ -34,10 +35,10 @@ from torch import Tensor
 
 from schemas.identity import fingerprint
 from schemas.manifest import hash_file
-from train import run_folder
+from train import checkpoint, run_folder
 from train.config import ModelConfig
 from train.data.shards import Facts
-from train.models import experts, lazy, same_config
+from train.models import experts, lazy, lora, same_config
 from train.models.families import FAMILIES
 from train.models.lazy import Lazies, Lazy, Pairs, WeightsError
 from train.models.vision_language import VisionLanguage
@@ -90,7 +91,8 @@ def _folders(model: ModelConfig) -> Iterator[tuple[str, Path, Pairs, str]]:
 
 def _newest(folder: Path) -> Path:
     """The folder, or of a run's output the newest checkpoint in it."""
-    found = run_folder.newest(folder) if folder.is_dir() and not (folder / lazy.WEIGHTS).is_file() else None
+    held = any((folder / name).is_file() for name in (lazy.WEIGHTS, lazy.INDEX, checkpoint.RECORD))
+    found = run_folder.newest(folder) if folder.is_dir() and not held else None
     return found[0] if found else folder
 
 
@@ -113,14 +115,15 @@ def _load(made: VisionLanguage, model: ModelConfig, folder: Path, pairs: Pairs, 
     unread = {name: found.pop(name) for name in [*found] if name not in wanted and name in layers | _SUMMARY}
     unexpected += [weight.origin for name, weight in found.items() if name not in wanted]
     _refuse(folder, "has", sorted(unexpected), "which nothing in the model takes; is it of another family or depth?")
-    missing = [name for name in wanted if name not in found]
+    missing = [name for name in wanted if name not in found and not lora.is_adapter(name)]
     if not (same_config.is_own(folder) or same_config.undrawn_layers(folder)):
         missing += sorted(layers - unread.keys()) if part in ("", "vision.") else []
     _refuse(folder, "lacks", missing, "which the model has; is it of another family or size?")
     if model.language.tie_embeddings and HEAD in found:
         _refuse_other_head(folder, found)
     for name, parameter in wanted.items():
-        _place(folder, name, parameter, found[name])
+        if name in found:
+            _place(folder, name, parameter, found[name])
     made.unread.update({name: weight.read() for name, weight in unread.items()})
 
 

@@ -98,7 +98,9 @@ def _check_own(folder: Path, model: ModelConfig, facts: Facts) -> None:
     record = checkpoint.read(folder)
     checkpoint.prove(folder, record)
     sections = record.identity["model"], checkpoint.described(model)
-    found, wanted = ({"model": {k: v for k, v in section.items() if k != "init_seed"}} for section in sections)
+    # Adapters may be new, beside weights that had none
+    free = {"init_seed"} | ({"lora"} if sections[0].get("lora") is None else set())
+    found, wanted = ({"model": {k: v for k, v in section.items() if k not in free}} for section in sections)
     checkpoint.refuse_other(folder, found, wanted)
     theirs, ours = strict.build(Facts, record.facts, "facts").fingerprints.tokenizer, facts.fingerprints.tokenizer
     if theirs != ours:

@@ -1,21 +1,21 @@
 """What the families share: a tower, a projector and a decoder, and the loss of a pack.
 
     tiles [N, S, S, 3] uint8 -> vision -> projector -> features, one for each image token
-    ids -> embeddings, into which the features are placed -> language -> loss
+    ids -> embeddings, into which the features are placed -> language -> losses
 
 `vision`, `projector` and `language` are the names of the parts, in parameters' names too. A family says how tiles
 become features, and whether these replace the embeddings of the image tokens or are added to them.
 
-The head and the cross entropy are computed on the positions that predict a target token and nowhere else: the same
-loss and gradients as a head over every token, at a fraction of the cost. The model returns the *sum* of the losses of
-a pack; the trainer divides by the number of target tokens of the whole step, so how samples were packed does not
-change their weight.
+The head and the cross entropy are computed on the positions that predict a target token and nowhere else (loss.py):
+the same losses and gradients as a head over every token, at a fraction of the cost. The model returns the loss of each
+target token of a pack; what each counts in the whole step is said elsewhere (train/weighing.py), so how samples were
+packed does not change their weight.
 
 `unread` holds pretrained weights of layers that nothing reads, by their own names: they are no parameters, stay on
 the CPU and are not run, and checkpoints carry them along.
 
-Letters in names of shapes: N tiles, S side of a tile in pixels, T tokens of a pack, M image tokens, d width of the
-decoder.
+Letters in names of shapes: N tiles, S side of a tile in pixels, T tokens of a pack, M image tokens, K target tokens,
+d width of the decoder.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 from transformers.cache_utils import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from train.data.collate import Images, Pack
+from train.models import chance
 from train.models.attention import guard
+from train.models.loss import target_losses
 
 
 class VisionLanguage(nn.Module):
@@ -41,6 +42,7 @@ class VisionLanguage(nn.Module):
         super().__init__()
         self.vision, self.projector, self.language = vision, projector, language
         self.unread: dict[str, Tensor] = {}
+        self.step = 0  # of the run: it keys what is drawn by chance
         guard(self.decoder)
 
     @property
@@ -67,11 +69,12 @@ class VisionLanguage(nn.Module):
         embeddings_BTd = self.embedding(input_ids_BT)
         if images.tiles.shape[0] == 0:
             return embeddings_BTd
-        flat = self.place(embeddings_BTd.flatten(0, 1), images.positions, self.features(images))
+        features = self.features(images).to(embeddings_BTd.dtype)
+        flat = self.place(embeddings_BTd.flatten(0, 1), images.positions, features)
         return flat.view_as(embeddings_BTd)
 
     def forward(self, pack: Pack) -> Tensor:
-        """The sum of the cross entropy over the target tokens of a pack."""
+        """The cross entropy of each target token of a pack, in their order: [K]."""
         hidden_1Td = self.decoder(
             inputs_embeds=self.embed(pack.input_ids, pack.images),
             position_ids=pack.position_ids,
@@ -81,8 +84,7 @@ class VisionLanguage(nn.Module):
         ).last_hidden_state
         # A token is predicted from the position before it; collate refuses a target that opens a sample.
         targets = pack.target_positions
-        logits = self.language.lm_head(hidden_1Td[0, targets - 1])  # type: ignore[operator]
-        return cross_entropy(logits, pack.labels[0, targets], reduction="sum")
+        return target_losses(self.language.lm_head, hidden_1Td[0, targets - 1], pack.labels[0, targets])  # type: ignore[arg-type]
 
     @torch.no_grad()
     def next_logits(self, embeddings_BTd: Tensor, cache: Cache) -> Tensor:
@@ -97,7 +99,9 @@ class VisionLanguage(nn.Module):
         for module in self.modules():
             if isinstance(module, GradientCheckpointingLayer):
                 module.gradient_checkpointing = True
-                module._gradient_checkpointing_func = functools.partial(checkpoint, use_reentrant=False)
+                module._gradient_checkpointing_func = functools.partial(
+                    checkpoint, use_reentrant=False, context_fn=chance.again
+                )
 
     @property
     def dtype(self) -> torch.dtype:

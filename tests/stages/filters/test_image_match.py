@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.sample import SAMPLE
+from stages.duplicates.params import DedupeParams
 from stages.duplicates.sight import Seen, seen
 from stages.filters import image_match, near_hashes
 from stages.filters.decontaminate import DecontaminateParams
@@ -55,7 +56,7 @@ def pictures(seed: int, count: int) -> Pictures:
 def brute(left: Pictures, right: Pictures, match: Match) -> dict[tuple[int, int], tuple[int, int]]:
     """(i, j) -> verdict and distance of all pairs that are near."""
     return {
-        (i, j): (int(judged(a, b)[0][0]), bits)
+        (i, j): (int(judged(a, b, match)[0][0]), bits)
         for i, a in enumerate(each(left))
         for j, b in enumerate(each(right))
         if (bits := int(apart(a, b)[0])) <= match.radius
@@ -88,7 +89,7 @@ def info(pictures: Pictures, row: int) -> dict[str, Any]:
 
 
 SEED, COUNT = st.integers(0, 1000), st.integers(0, 14)
-MATCH = st.builds(Match, st.integers(0, 20))
+MATCH = st.builds(Match, st.integers(0, 20), mark=st.sampled_from([0.0, 0.03]))
 
 
 @pytest.fixture(params=[(1, 1, 1), (20, 3, 2), (1 << 21, 1 << 13, 1 << 10)], ids=str)
@@ -161,7 +162,7 @@ def test_the_fewest_are_the_nearest_whatever_comes_first(pairs: list[tuple[int, 
 def test_the_families_hold_pairs_of_every_verdict() -> None:
     """Or the comparison with brute force would be one of nothing with nothing."""
     left, right = pictures(1, 20), pictures(2, 20)
-    found = [verdict for verdict, _ in brute(left, right, Match(20)).values()]
+    found = [verdict for verdict, _ in brute(left, right, Match(20, mark=0.03)).values()]
     assert all(found.count(verdict) > 5 for verdict in (OTHER, LOOK, SAME))
     assert len(brute(left, right, Match(10))) < len(found)
 
@@ -196,7 +197,7 @@ def test_a_thousand_encodings_of_one_picture_take_little_memory(flips: int) -> N
     ]
     table = pa.Table.from_pylist(rows, SAMPLE)
     tracemalloc.start()
-    verdict = deduped(table)
+    verdict = deduped(table, params=DedupeParams(match=Match(mark=0.03)))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     named = verdict["kept_id"].drop_null().to_pylist()
@@ -221,7 +222,7 @@ def test_a_benchmark_of_white_pictures_takes_little_memory() -> None:
     assert peak < 150 << 20, f"{peak >> 20} MiB"
 
 
-@pytest.mark.parametrize("options", [{"radius": 65}, {"radius": -1}, {"leeway": 101}, {"leeway": -1}])
+@pytest.mark.parametrize("options", [{"radius": 65}, {"radius": -1}, {"leeway": 101}, {"leeway": -1}, {"mark": 0.3}])
 def test_limits_outside_their_scale_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must lie in"):
         Match(**options)

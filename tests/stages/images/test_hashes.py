@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import imagehash
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from stages.images.hashes import sha256
+from stages.images.hashes import detail, plain, sha256
 from stages.images.rules import ImageInfo, inspect
 from tests.stages.pictures import bar_chart, encoded, photo
 
@@ -58,30 +60,40 @@ def test_a_picture_keeps_its_hash(picture: Image.Image, phash: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("picture", "detail", "plain"),
+    ("picture", "sums", "share"),
     [
-        (photo(4), "0d4f7afa6b4c2584", 22),
-        (bar_chart([10, 80, 45]), "60f9e5c26782d491", 202),
+        (photo(4), "a038ee252f6057f7", 23),  # none, of what is not drawn
+        (bar_chart([10, 80, 45]), "60f9e5c26782d491", 198),
         (Image.new("RGB", (40, 30), "white"), "a038ee252f6057f7", 255),
     ],
     ids=["photo", "chart", "white"],
 )
-def test_a_picture_keeps_its_detail(picture: Image.Image, detail: str, plain: int) -> None:
+def test_a_picture_keeps_its_detail(picture: Image.Image, sums: str, share: int) -> None:
     """Compared to the last bit, across runs and machines."""
     info = inspect(encoded(picture), ANY_SIZE)
-    assert (sha256(info.detail)[:16], info.plain) == (detail, plain)
+    assert (sha256(info.detail)[:16], info.plain) == (sums, share)
+
+
+def test_the_detail_of_a_jpeg_is_of_a_finer_decode_than_its_luminance() -> None:
+    data = encoded(bar_chart([10, 80, 45], 1600, 1200), "JPEG")
+    fine, coarse = (Image.open(io.BytesIO(data)) for _ in range(2))
+    fine.draft("L", (192, 192))
+    coarse.draft("L", (64, 64))
+    assert (fine.size, coarse.size) == ((400, 300), (200, 150))
+    info = inspect(data, ANY_SIZE)
+    assert info.detail == detail(fine.reduce(1)).tobytes() and info.plain == plain(coarse.reduce(2))
 
 
 def test_detail_shows_the_cells_that_were_touched_and_no_others() -> None:
     """A point, an edge along a row, one along a column: each in a cell of its own."""
-    plain = Image.new("L", (484, 484), 200)
-    touched = plain.copy()
+    blank = Image.new("L", (484, 484), 200)
+    touched = blank.copy()
     draw = ImageDraw.Draw(touched)
     draw.point((30, 30), 190)
     draw.rectangle((198, 195, 219, 219), 190)  # the whole width of a cell, from its middle down
     draw.rectangle((401, 396, 417, 417), 190)  # the whole height, from its middle on
     cells = [
-        np.frombuffer(inspect(encoded(image), ANY_SIZE).detail, "<i2").reshape(22, 22) for image in (plain, touched)
+        np.frombuffer(inspect(encoded(image), ANY_SIZE).detail, "<i2").reshape(22, 22) for image in (blank, touched)
     ]
     assert not cells[0].any()
     assert {(1, 1), (8, 9), (18, 18)} <= {(int(y), int(x)) for y, x in np.argwhere(cells[1])}

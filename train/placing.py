@@ -1,0 +1,47 @@
+"""A config -> a model that can learn: built, frozen where it says so, in its dtypes, on its device or devices.
+
+Its weights are those of `init_seed` on every rank, or come from a folder, before they are split over the ranks.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from schemas.strict import RecipeError
+from train.config import Config
+from train.data.shards import Facts
+from train.distributed import sharded
+from train.distributed.processes import World
+from train.models import build, parts, precision
+from train.models.vision_language import VisionLanguage
+
+
+def built(config: Config, facts: Facts) -> VisionLanguage:
+    """The whole model, on the CPU."""
+    model = build.build(config.model, facts).train()
+    parts.freeze(model, config.optimiser)
+    if config.run.recompute:
+        model.checkpoint_activations()
+    precision.set_dtypes(model, config.optimiser)
+    return model
+
+
+def share(model: VisionLanguage, config: Config, world: World, device: torch.device) -> bool:
+    """Split the model over processes, or bring it to a GPU; whether that was done. FSDP then casts weights to what is
+    computed in; one process on the CPU does it by autocast."""
+    of = config.optimiser
+    if world.count > 1 or device.type != "cpu":
+        sharded.shard(model, world, device, getattr(torch, of.compute))
+        return True
+    if of.compute != of.states:
+        precision.autocast(model)
+    return False
+
+
+def refuse_unfit(config: Config, world: World) -> None:
+    """Raise RecipeError for what several processes can't do."""
+    if world.count > 1 and config.optimiser.matrices == "muon":
+        raise RecipeError(
+            f"optimiser.matrices: muon needs whole matrices, and each of {world.count} processes holds rows of them; "
+            "set it to adamw or start one process"
+        )
