@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from schemas.strict import RecipeError
 from train import config
@@ -20,6 +21,7 @@ from train.data.folders import open_shards
 
 CONFIGS = Path(__file__).parents[2] / "benchmarks" / "gpu"
 H200 = 139 * 2**30
+GPU = torch.cuda.is_available()
 
 
 def told(capsys, name: str, *options: str) -> dict:
@@ -87,6 +89,7 @@ def test_the_trainer_reads_what_is_made_up(tmp_path, name):
         assert not len(pack.tiles) or pack.tiles.float().std() > 10
 
 
+@pytest.mark.skipif(GPU, reason="a GPU runs the real sizes")
 def test_steps_are_timed_after_the_warm_up(capsys):
     found = told(capsys, "vqwen3-stage2", "--steps", "2", "--warm-up", "1", "--samples", "4")
     at = found["measured"]
@@ -102,7 +105,16 @@ def test_steps_are_timed_after_the_warm_up(capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in CORPORA if name != "vqwen3-stage2"])
 def test_every_recipe_runs_in_tiny(capsys, name):
-    assert told(capsys, name, "--steps", "1", "--warm-up", "1")["measured"]["samples"] == 4
+    assert told(capsys, name, "--sizes", "tiny", "--steps", "1", "--warm-up", "1")["measured"]["samples"] == 4
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not GPU, reason="no GPU")
+@pytest.mark.parametrize("name", CORPORA)
+def test_a_gpu_has_a_peak(capsys, name):
+    at = told(capsys, name, "--sizes", "tiny", "--steps", "2", "--warm-up", "1")["measured"]
+    assert at["samples"] == 8 and at["losses"][0] == pytest.approx(np.log(1000), rel=0.1)
+    assert 0 < at["mfu"] < 1 and 0 < at["share_of_floor"] < 1
 
 
 def test_weights_and_data_of_the_config_are_left_alone():
