@@ -63,7 +63,7 @@ def _in_one(q_BHTD: Tensor) -> bool:
     """Whether the kernel takes such a pack."""
     width = q_BHTD.shape[-1]
     half = q_BHTD.dtype in (torch.bfloat16, torch.float16)
-    return half and q_BHTD.device.type != "cpu" and width <= _WIDEST and width % 8 == 0
+    return half and q_BHTD.device.type in ("cuda", "meta") and width <= _WIDEST and width % 8 == 0
 
 
 def _all_at_once(
