@@ -1,7 +1,8 @@
 """Whether the folder of first weights is of the model that a config describes, in what no shape shows.
 
 A config.json is compared where it speaks of the same things: heads, bases, norms, activations. Of a checkpoint of our
-own the model's section has to be the config's, but for the seed, and its tokenizer that of the shards.
+own the model's section has to be the config's, but for the seed, and its tokenizer that of the shards; where a part is
+taken from it, that part's section, and of a tower no tokenizer.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _DECODER = (
 def check(folder: Path, model: ModelConfig, made: VisionLanguage, key: str, facts: Facts) -> None:
     """Raise WeightsError or CheckpointError with the first thing that differs."""
     if is_own(folder):
-        _check_own(folder, model, facts)
+        _check_own(folder, model, key, facts)
         return
     found = read(folder)
     if key != "model.language.from":
@@ -94,16 +95,18 @@ def _compare(folder: Path, theirs: dict[str, Any], ours: dict[str, Any], part: s
             raise WeightsError(f"{folder}/config.json: its {name} is {found}, the config's {part} has {wanted}")
 
 
-def _check_own(folder: Path, model: ModelConfig, facts: Facts) -> None:
+def _check_own(folder: Path, model: ModelConfig, key: str, facts: Facts) -> None:
     record = checkpoint.read(folder)
     checkpoint.prove(folder, record)
     sections = record.identity["model"], checkpoint.described(model)
     # Adapters may be new, beside weights that had none
     free = {"init_seed"} | ({"lora"} if sections[0].get("lora") is None else set())
-    found, wanted = ({"model": {k: v for k, v in section.items() if k not in free}} for section in sections)
+    part = key.removeprefix("model.").removesuffix("from").removesuffix(".")
+    kept = {part} if part else sections[0].keys() | sections[1].keys()
+    found, wanted = ({"model": {k: v for k, v in section.items() if k in kept - free}} for section in sections)
     checkpoint.refuse_other(folder, found, wanted)
     theirs, ours = strict.build(Facts, record.facts, "facts").fingerprints.tokenizer, facts.fingerprints.tokenizer
-    if theirs != ours:
+    if part != "vision" and theirs != ours:
         raise WeightsError(
             f"{folder}: it learnt with the tokenizer {theirs[:8]}, the shards are of {ours[:8]}; write them with its"
         )
