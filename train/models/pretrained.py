@@ -37,6 +37,7 @@ from torch import Tensor
 from schemas.identity import fingerprint
 from schemas.manifest import hash_file
 from train import checkpoint, run_folder
+from train.checkpoint import Files
 from train.config import ModelConfig
 from train.data.shards import Facts
 from train.models import experts, lazy, lora, same_config
@@ -62,11 +63,11 @@ _SUMMARY = {
 }
 
 
-def load(made: VisionLanguage, model: ModelConfig, facts: Facts) -> None:
-    """Fill in what the config's folders hold. Raises WeightsError."""
+def load(made: VisionLanguage, model: ModelConfig, facts: Facts, tokenizer: Files | None = None) -> None:
+    """Fill in what the config's folders hold; `tokenizer` are the shards' files of it. Raises WeightsError."""
     for key, folder, pairs, part in _folders(model):
         try:
-            same_config.check(folder, model, made, key, facts)
+            same_config.check(folder, model, made, key, facts, tokenizer or {})
             _load(made, model, folder, pairs, part)
         except WeightsError as error:
             raise WeightsError(f"{key}: {error}") from None
