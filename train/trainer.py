@@ -109,7 +109,7 @@ class Run:
         with world.agreed():
             self.model = placing.built(config, shards.facts)
             if not found:
-                pretrained.load(self.model, config.model, shards.facts)
+                pretrained.load(self.model, config.model, shards.facts, shards.tokenizer)
         self.meter = Meter(self.model, config.model, shards.facts, self.device, world.count)
         self.sharded = placing.share(self.model, config, world, self.device)
         self.optimisers = optimiser.make(self.model, config.optimiser, self.pool, config.data.seed)
