@@ -30,10 +30,10 @@ CLEAN_RATINGS = (3, 4, 4, 5, 5, 5)
 # How many clean rows at scale 1: the kinds in equal turns, then rows of two images, then rows of none.
 MIXED = ("single", "pair", "chart", "count", "sign")
 PLAN: tuple[tuple[str, str, tuple[str, ...], int, int, int], ...] = (
-    ("fine", "shapes", ("single", "pair", "count", "sign"), 850, 75, 75),
-    ("fine", "charts", ("chart",), 300, 0, 0),
-    ("japanese", "", MIXED, 600, 0, 30),
-    ("llava", "", MIXED, 650, 75, 45),
+    ("fine", "shapes", ("single", "pair", "count", "sign"), 1700, 130, 75),
+    ("fine", "charts", ("chart",), 600, 0, 0),
+    ("japanese", "", MIXED, 1100, 0, 30),
+    ("llava", "", MIXED, 1400, 120, 45),
 )
 SPLITS = ("validation", "test")
 HELD_OUT = 300  # questions of a split
