@@ -51,7 +51,7 @@ def test_a_twin_learns_to_answer_from_pictures(system: str, out: Path) -> None:
     for name, floor in FLOORS[system].items():
         answers = out / f"{name}.jsonl"
         run("train", "fit", out / f"{name}.yaml")
-        questions = out / "raw" / "benchmark" / "questions.jsonl"
+        questions = out / "raw" / "benchmark" / "test" / "questions.jsonl"
         run("train", "generate", out / f"{name}.yaml", "--questions", questions, "--out", answers)
         summary = json.loads(answers.with_suffix(".summary.json").read_text(encoding="utf-8"))
         assert summary["exact_match"] >= floor, summary
