@@ -8,6 +8,8 @@ import json
 import zipfile
 from collections import Counter
 from dataclasses import dataclass
+from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,10 @@ from PIL import Image, UnidentifiedImageError
 
 from pipeline.quickstart.corpus import SMALLEST, write_corpus
 from pipeline.quickstart.defects import ALIKE, DEFECTS
-from pipeline.quickstart.raw import DISTINCT, grey32, upright_rgb
+from pipeline.quickstart.raw import DISTINCT, SPLITS, grey32, upright_rgb
 from pipeline.quickstart.scenes import KINDS, draw_scene
 
-SCALE = 0.1
+SCALE = 0.06
 Address = tuple[str, str, int]
 
 
@@ -70,12 +72,17 @@ def read_llava(folder: Path) -> dict[Address, Read]:
     return rows
 
 
+def read_split(folder: Path) -> list[bytes]:
+    questions = map(json.loads, (folder / "questions.jsonl").read_text("utf-8").splitlines())
+    return [(folder / question["image"]).read_bytes() for question in questions]
+
+
 @dataclass
 class Corpus:
     folder: Path
     truth: dict[str, Any]
     rows: dict[Address, Read]
-    benchmark: list[bytes]
+    benchmark: dict[str, list[bytes]]
 
     def planted(self, kind: str) -> list[tuple[Read, dict[str, Any]]]:
         return [(self.rows[address(d)], d) for d in self.truth["defects"] if d["kind"] == kind]
@@ -93,12 +100,17 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     folder = tmp_path_factory.mktemp("corpus")
     truth = write_corpus(folder, seed=3, scale=SCALE)
     rows = read_fine(folder / "fine") | read_japanese(folder / "japanese") | read_llava(folder / "llava")
-    images = [path.read_bytes() for path in sorted((folder / "benchmark" / "images").iterdir())]
-    return Corpus(folder, truth, rows, images)
+    return Corpus(folder, truth, rows, {name: read_split(folder / "benchmark" / name) for name in SPLITS})
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def pixels(data: bytes) -> str:
+    """A hash of what is seen: the same picture in another file format is the same."""
+    image = upright_rgb(data)
+    return sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
 
 
 def distance(one: bytes, two: bytes) -> int:
@@ -141,7 +153,7 @@ def test_every_row_is_kept_dropped_or_rejected(corpus: Corpus) -> None:
     dropped = sum(sum(counts.values()) for counts in truth["dropped"].values())
     assert sum(truth["rows_in"].values()) == truth["kept"] + dropped + rejected
     assert rejected + dropped == sum(d["stage"] is not None for d in truth["defects"])
-    assert truth["held_out"] == len(corpus.benchmark)
+    assert truth["held_out"] == {name: len(images) for name, images in corpus.benchmark.items()}
 
 
 def test_a_row_has_at_most_one_defect_and_every_kind_occurs(corpus: Corpus) -> None:
@@ -156,15 +168,29 @@ def test_pictures_are_distinct_unless_planted_to_be_alike(corpus: Corpus) -> Non
     copies = {address(d) for d in corpus.truth["defects"] if d["original"] or d["reason"] == "image_unreadable"}
     broken = {address(d) for d in corpus.truth["defects"] if d["reason"] in ("image_truncated", "image_missing")}
     files = [data for at, row in corpus.rows.items() if at not in copies | broken for data in row.images if data]
-    greys = np.stack([grey32(data) for data in files + corpus.benchmark]).astype(np.int16)
+    files += chain.from_iterable(corpus.benchmark.values())
+    greys = np.stack([grey32(data) for data in files]).astype(np.int16)
     for number, grey in enumerate(greys[:-1]):
         assert np.abs(greys[number + 1 :] - grey).max(axis=1).min() > DISTINCT
+
+
+def test_no_picture_of_a_split_is_in_the_sources_or_in_the_other_split_unless_planted(corpus: Corpus) -> None:
+    leaks = {address(defect) for _, defect in corpus.planted("benchmark_image")}
+    broken = {address(d) for d in corpus.truth["defects"] if d["stage"] == "ingest"}
+    rows = [row for at, row in corpus.rows.items() if at not in leaks | broken]
+    sources = {pixels(data) for row in rows for data in row.images if data is not None}
+    validation, test = ([pixels(data) for data in corpus.benchmark[name]] for name in SPLITS)
+    assert len(set(validation)) == len(validation) == len(set(test)) == len(test) > 10
+    assert not sources & set(validation) and not sources & set(test) and not set(validation) & set(test)
+    assert len(sources) > 200
+    leaked = {pixels(data) for data in chain.from_iterable(corpus.rows[at].images for at in leaks) if data}
+    assert leaked & set(validation + test), "the leaks that are whole copies"
 
 
 def test_clean_texts_without_image_are_distinct(corpus: Corpus) -> None:
     copies = {address(d) for d in corpus.truth["defects"] if d["original"]}
     texts = [tuple(row.turns) for at, row in corpus.rows.items() if at not in copies and not row.images and row.turns]
-    assert len(texts) > 10
+    assert len(texts) > 5
     assert len(set(texts)) == len(texts)
 
 
@@ -267,12 +293,12 @@ def test_near_duplicates_have_other_bytes_that_look_the_same(corpus: Corpus) -> 
 
 
 def test_leaks_show_a_benchmark_picture_under_another_question(corpus: Corpus) -> None:
-    questions = (corpus.folder / "benchmark" / "questions.jsonl").read_text("utf-8").splitlines()
     for row, defect in corpus.planted("benchmark_image"):
-        number = defect["original"]["row"]
-        assert distance(row.images[0] or b"", corpus.benchmark[number]) <= ALIKE
+        split, number = Path(defect["original"]["file"]).parent.name, defect["original"]["row"]
+        lines = (corpus.folder / "benchmark" / split / "questions.jsonl").read_text("utf-8").splitlines()
+        assert distance(row.images[0] or b"", corpus.benchmark[split][number]) <= ALIKE
         assert row.turns
-        assert json.loads(questions[number])["question"] not in [question for question, _ in row.turns]
+        assert json.loads(lines[number])["question"] not in [question for question, _ in row.turns]
 
 
 def test_foreign_rows_are_long_and_neither_english_nor_japanese(corpus: Corpus) -> None:
@@ -326,7 +352,7 @@ def test_parquet_files_load_with_datasets(corpus: Corpus, tmp_path: Path, monkey
         "fine": "fine/shapes/*.parquet",
         "charts": "fine/charts/*.parquet",
         "japanese": "japanese/*.parquet",
-        "benchmark": "benchmark/*.parquet",
+        "benchmark": "benchmark/*/*.parquet",
     }
     for name, pattern in files.items():
         paths = [str(path) for path in sorted(corpus.folder.glob(pattern))]

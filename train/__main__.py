@@ -3,6 +3,7 @@
     python -m train plan CONFIG          steps, packs, mixture; estimates of memory and hours; nothing is trained
     python -m train fit CONFIG           train from shards; started again it continues, finished it does nothing
                                          (on N processes or GPUs: torchrun --nproc-per-node N -m train fit CONFIG)
+    python -m train bench CONFIG         samples a second, utilisation and memory on made-up shards with random weights
     python -m train generate CONFIG ...  answer questions with the newest checkpoint of that config
 
 Exit codes: 0 done; 1 the data or the run failed; 2 the config or the command line is wrong; 130 interrupted
@@ -22,6 +23,7 @@ from schemas.strict import RecipeError
 from stages.chat import ChatError
 from stages.images.rules import BadImage
 from train import checkpoint, config, log, plan_report, run_folder, trainer
+from train.bench import corpora, measure
 from train.checkpoint import CheckpointError
 from train.config import Config
 from train.data.collate import CollateError
@@ -74,6 +76,14 @@ def plan(options: argparse.Namespace) -> None:
     shards = open_shards(of.data.shards, of.data.leave_out)
     made = trainer.make_plan(of, shards)
     plan_report.show(plan_report.made(of, made, shards, options.tflops, options.mfu, options.ranks), options.json)
+
+
+def bench(options: argparse.Namespace) -> None:
+    of = config.load(options.config)
+    like = options.like or measure.named_like(options.config)
+    how = measure.Options(like, options.meta, options.sizes, options.steps, options.warm_up, options.samples)
+    if found := measure.report(of, how):
+        measure.show(found, options.json)
 
 
 def generate(options: argparse.Namespace) -> None:
@@ -129,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     texts = {
         plan: "what a config comes to, before anything is trained",
         fit: "train from shards",
+        bench: "how fast it trains here, on made-up shards with random weights",
         generate: "answer questions with the newest checkpoint",
     }
     subs = {}
@@ -137,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("config", type=Path, metavar="CONFIG")
         sub.set_defaults(command=command)
     _of_plan(subs["plan"])
+    _of_bench(subs["bench"])
     _of_generate(subs["generate"])
     return parser
 
@@ -145,6 +157,19 @@ def _of_plan(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--tflops", type=_above_zero, default=989.0, metavar="X", help="TFLOP/s of a device; default 989")
     sub.add_argument("--mfu", type=_above_zero, default=0.4, metavar="X", help="share of them in use; default 0.4")
     sub.add_argument("--ranks", type=_positive, default=1, metavar="N", help="devices; default 1")
+    sub.add_argument("--json", action="store_true", help="everything as JSON")
+
+
+def _of_bench(sub: argparse.ArgumentParser) -> None:
+    names = [*corpora.CORPORA]
+    sub.add_argument("--like", choices=names, help="the corpus whose lengths samples have; default: by CONFIG's name")
+    sub.add_argument("--meta", action="store_true", help="run nothing: parameters, FLOPs, memory and floor alone")
+    sub.add_argument(
+        "--sizes", choices=("config", "tiny"), help="default: the config's; tiny where no GPU is to run it"
+    )
+    sub.add_argument("--steps", type=_positive, default=10, metavar="N", help="steps that are timed; default 10")
+    sub.add_argument("--warm-up", type=_positive, default=3, metavar="N", help="steps before them; default 3")
+    sub.add_argument("--samples", type=_positive, metavar="N", help="samples of a step; default: the config's")
     sub.add_argument("--json", action="store_true", help="everything as JSON")
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict
@@ -71,8 +71,7 @@ def fit(config: Config, watch: Callable[[Line], None] | None = None) -> Summary:
         held.enter_context(closing(run.journal))
         show = held.enter_context(log.Show(run.total, config.run.log_every)) if world.first else None
         with run.pool, run.saver:
-            steps = world.together(loader.steps(shards, plan, run.position, world.rank, world.count))
-            for step in run.meter.waiting(steps):
+            for step in run.steps():
                 line = run.advance(step)
                 if show:
                     show(line)
@@ -110,7 +109,7 @@ class Run:
         with world.agreed():
             self.model = placing.built(config, shards.facts)
             if not found:
-                pretrained.load(self.model, config.model, shards.facts)
+                pretrained.load(self.model, config.model, shards.facts, shards.tokenizer)
         self.meter = Meter(self.model, config.model, shards.facts, self.device, world.count)
         self.sharded = placing.share(self.model, config, world, self.device)
         self.optimisers = optimiser.make(self.model, config.optimiser, self.pool, config.data.seed)
@@ -132,6 +131,12 @@ class Run:
             print(f"note: {self.out / log.LOG} lacks {lost:,} of {self.step:,} steps", file=sys.stderr, flush=True)
         self._first = self.step + 1
         self._since = time.perf_counter()
+
+    def steps(self) -> Iterator[Step]:
+        """What is left to do, each step when all ranks have their part of it."""
+        world, pin = self.world, self.device.type == "cuda"
+        left = loader.steps(self.shards, self.plan, self.position, world.rank, world.count, pin)
+        return self.meter.waiting(world.together(left))
 
     def _resume(self, folder: Path, record: Record) -> None:
         checkpoint.refuse_other(folder, record.identity, self.identity)

@@ -1,8 +1,10 @@
-"""`python -m pipeline.quickstart [--out FOLDER]`: raw data in, a trained model's answers out.
+"""`python -m pipeline.quickstart [--out FOLDER] [--split NAME]`: raw data in, a trained model's answers out.
 
 Five moves, each shown as it runs and each skipped or continued when it was done before: write the corpus, train a
-tokenizer, run the pipeline and its report, train the model, ask it about the held-out pictures. Ends with the table of
-what went in, what was left out and why, and what came out.
+tokenizer, run the pipeline and its report, train the model, ask it about held-out pictures. Ends with the table of what
+went in, what was left out and why, and what came out.
+
+Corpus and training config were tuned on the split `validation` alone; `test` is what the model is judged by.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from pipeline.graph.content import Content
 from pipeline.graph.context import Context
 from pipeline.quickstart import tokenizer
 from pipeline.quickstart.corpus import write_corpus
-from pipeline.quickstart.raw import SOURCES
+from pipeline.quickstart.files import QUESTIONS
+from pipeline.quickstart.raw import SOURCES, SPLITS
 from pipeline.recipe.bundled import find
 from pipeline.recipe.load import load
 from pipeline.steps.table import STAGES
@@ -34,14 +37,16 @@ from schemas import yaml_file
 
 RECIPE = Path("configs/quickstart.yaml")
 TRAINING = Path("configs/quickstart_train.yaml")
-WANTED = 0.90
+WANTED = 0.95
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the quickstart in the current folder; 0 if the model reaches 90 % on the held-out questions."""
+    """Run the quickstart in the current folder; 0 if enough of the held-out questions are answered right."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.quickstart", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/quickstart"))
-    out: Path = parser.parse_args(arguments).out
+    parser.add_argument("--split", choices=SPLITS, default="test", help="whose questions; validation is for tuning")
+    options = parser.parse_args(arguments)
+    out: Path = options.out
     started = time.monotonic()
     prepare(out)
     sets = [f"run.locations.{name}={place}" for name, place in places(out).items()]
@@ -51,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if code := cli.main([command, *given]):
             return code
     training = training_config(out)
-    moves: dict[str, list[Path | str]] = {"fit": [], "generate": _questions(out)}
+    moves: dict[str, list[Path | str]] = {"fit": [], "generate": _questions(out, options.split)}
     for command, rest in moves.items():
         _title(f"python -m train {command} {training}")
         code = subprocess.run(
@@ -59,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ).returncode
         if code:
             return code
-    return _close(out, sets, time.monotonic() - started)
+    return _close(out, sets, options.split, time.monotonic() - started)
 
 
 def prepare(out: Path) -> None:
@@ -88,11 +93,11 @@ def training_config(out: Path) -> Path:
     return path
 
 
-def _questions(out: Path) -> list[Path | str]:
-    return ["--questions", out / "raw" / "benchmark" / "questions.jsonl", "--out", out / "answers.jsonl"]
+def _questions(out: Path, split: str) -> list[Path | str]:
+    return ["--questions", out / "raw" / "benchmark" / split / QUESTIONS, "--out", out / "answers.jsonl"]
 
 
-def _close(out: Path, sets: Sequence[str], seconds: float) -> int:
+def _close(out: Path, sets: Sequence[str], split: str, seconds: float) -> int:
     console = plain()
     loaded = load(RECIPE, str(out), None, sets)
     console.rule(Text("done", "bold"))
@@ -105,8 +110,8 @@ def _close(out: Path, sets: Sequence[str], seconds: float) -> int:
         f"{fit['steps_of_loss']} steps",
     )
     console.print(
-        f"held-out pictures: {answers['exact_match']:.1%} of {answers['questions']} answers are exactly right "
-        f"(wanted {WANTED:.0%})",
+        f"{split} split: {answers['exact_match']:.1%} of {answers['questions']} answers about held-out pictures are "
+        f"exactly right (wanted {WANTED:.0%})",
     )
     for what, path in (
         ("report", out / "report.html"),

@@ -3,7 +3,7 @@
 Reads nothing. Writes the sources and the benchmark (see files.py) and beside them truth.json:
 
     rows_in   {source: rows}              rejected  {source: {reason: rows}}      dropped  {stage: {reason: rows}}
-    kept, held_out   rows                 defects   [{source, file, row, kind, stage, reason, original}]
+    kept   rows    held_out   {split: rows}    defects   [{source, file, row, kind, stage, reason, original}]
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pipeline.quickstart.defects import Defect, Planted, Planter, plant
 from pipeline.quickstart.files import write_benchmark, write_sources
 from pipeline.quickstart.raw import SOURCES, Place, Row, Studio, clean_rows, held_out_rows
 
+LEAKING = "test"  # the split of which pictures leak into the sources; the recipe decontaminates against it
 SMALLEST, LARGEST = 0.02, 2.0  # scales: room for two rows of every defect; enough different questions
 
 
@@ -35,8 +36,8 @@ def truth(rows: list[Row], held_out: list[Row], planted: list[tuple[Defect, Plan
         "rejected": {source: dict(sorted(counts.items())) for source, counts in rejected.items()},
         "dropped": {stage: dict(sorted(counts.items())) for stage, counts in dropped.items()},
         "kept": len(rows) - lost,
-        "held_out": len(held_out),
-        "defects": sorted((_entry(*pair, places, held_out) for pair in planted), key=_address),
+        "held_out": dict(Counter(row.subset for row in held_out)),
+        "defects": sorted((_entry(*pair, places) for pair in planted), key=_address),
     }
 
 
@@ -44,13 +45,10 @@ def _address(entry: dict[str, Any]) -> tuple[str, str, int]:
     return entry["source"], entry["file"], entry["row"]
 
 
-def _entry(defect: Defect, one: Planted, places: dict[int, Place], held_out: list[Row]) -> dict[str, Any]:
+def _entry(defect: Defect, one: Planted, places: dict[int, Place]) -> dict[str, Any]:
     entry = _where(one.row, places) | {"kind": defect.kind, "stage": defect.stage, "reason": defect.reason}
     if one.original is None:
         return entry | {"original": None}
-    if one.original.source == "benchmark":
-        number = [row.serial for row in held_out].index(one.original.serial)
-        return entry | {"original": {"source": "benchmark", "file": "benchmark.parquet", "row": number}}
     return entry | {"original": _where(one.original, places)}
 
 
@@ -64,11 +62,11 @@ def write_corpus(folder: Path, seed: int = 0, scale: float = 1.0) -> dict[str, A
     if not SMALLEST <= scale <= LARGEST:
         raise ValueError(f"scale is {scale}, but only {SMALLEST} to {LARGEST} gives enough rows, all of them different")
     studio = Studio(seed)
-    clean, held_out = clean_rows(studio, scale), held_out_rows(studio, scale)
-    planted = plant(Planter(studio, clean, held_out), scale)
+    held_out = held_out_rows(studio, scale)
+    clean = clean_rows(studio, scale)
+    planted = plant(Planter(studio, clean, [row for row in held_out if row.subset == LEAKING]), scale)
     rows = clean + [one.row for _, one in planted]
-    places = write_sources(folder, rows, seed)
-    write_benchmark(folder / "benchmark", held_out)
+    places = write_sources(folder, rows, seed) | write_benchmark(folder / "benchmark", held_out)
     known: dict[str, Any] = truth(rows, held_out, planted, places)
     (folder / "truth.json").write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return known

@@ -34,6 +34,7 @@ from pipeline.quickstart.raw import (
 )
 
 ALIKE = 12  # a planted near duplicate differs from its original by at most this in every one of 32 x 32 greys
+FAINT = 25  # standard deviation of those greys; compressed yellow on white may pass for another picture
 ORIENTATION = 0x0112  # the EXIF tag; 6 asks the viewer to turn the picture by a quarter
 
 HTML = b"<!DOCTYPE html>\n<html><head><title>404 Not Found</title></head><body><h1>Not Found</h1></body></html>\n"
@@ -74,10 +75,15 @@ class Planter:
         return replace(original, serial=serial, source=source, subset=subset, pictures=(Picture(data, name),))
 
     def look_alike(self, original: Row, data: bytes) -> bool:
-        """Does this file look like the original, and like no other picture of the corpus?"""
+        """Does this file look like the original, which is not faint, and like no other picture of the corpus?"""
         grey, bytes_before = grey32(data), _bytes(original)
         others = self.studio.gallery.alike(grey)
-        return len(others) == 1 and _worst(grey, grey32(bytes_before)) <= ALIKE and data != bytes_before
+        return (
+            len(others) == 1
+            and grey.std() >= FAINT
+            and _worst(grey, grey32(bytes_before)) <= ALIKE
+            and data != bytes_before
+        )
 
 
 @dataclass(frozen=True)

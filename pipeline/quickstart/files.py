@@ -5,7 +5,7 @@ Reads nothing. Writes, under the folder it is given, and tells where every row w
     fine/<subset>/train-0000K-of-0000N.parquet   FineVision's columns; `charts` spells them in another order
     japanese/part-K.parquet                      column names of its own, one picture and one turn per row
     llava/conversations.json, llava/images.zip   one JSON array in LLaVA's shape, images by name
-    benchmark/questions.jsonl, images/*.png, benchmark.parquet   held-out questions, twice: to ask and to decontaminate
+    benchmark/<split>/questions.jsonl, images/*.png, questions.parquet   held out, twice: to ask and to decontaminate
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.quickstart.raw import CLEAN_RATINGS, RATINGS, VISUAL_RATINGS, Picture, Place, Row
+from pipeline.quickstart.raw import CLEAN_RATINGS, RATINGS, SPLITS, VISUAL_RATINGS, Picture, Place, Row
+
+QUESTIONS, TABLE = "questions.jsonl", "questions.parquet"  # the two of a split
 
 
 def write_sources(folder: Path, rows: list[Row], seed: int) -> dict[int, Place]:
@@ -107,8 +109,16 @@ def _write_llava(folder: Path, rows: list[Row]) -> dict[int, Place]:
     return _places({"conversations.json": rows})
 
 
-def write_benchmark(folder: Path, rows: list[Row]) -> None:
-    """The held-out questions: as JSON lines with image files, and as parquet."""
+def write_benchmark(folder: Path, rows: list[Row]) -> dict[int, Place]:
+    """The held-out questions, split by split: as JSON lines with image files, and as parquet."""
+    files = {f"{split}/{TABLE}": [row for row in rows if row.subset == split] for split in SPLITS}
+    for name, part in files.items():
+        _write_split(folder / name, part)
+    return _places(files)
+
+
+def _write_split(table: Path, rows: list[Row]) -> None:
+    folder = table.parent
     (folder / "images").mkdir(parents=True, exist_ok=True)
     lines = []
     for number, row in enumerate(rows):
@@ -117,8 +127,8 @@ def write_benchmark(folder: Path, rows: list[Row]) -> None:
         facts = {"language": row.language, "kind": row.kind}
         lines.append({"id": f"q{number:04d}", "image": path, "question": turn.question, "answer": turn.answer, **facts})
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    (folder / "questions.jsonl").write_text(text, encoding="utf-8")
-    _write_parquet(folder / "benchmark.parquet", [_fine_record(row) for row in rows], FINE_SCHEMA)
+    (folder / QUESTIONS).write_text(text, encoding="utf-8")
+    _write_parquet(table, [_fine_record(row) for row in rows], FINE_SCHEMA)
 
 
 def _halves(rows: list[Row]) -> tuple[list[Row], list[Row]]:

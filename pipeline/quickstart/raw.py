@@ -30,12 +30,13 @@ CLEAN_RATINGS = (3, 4, 4, 5, 5, 5)
 # How many clean rows at scale 1: the kinds in equal turns, then rows of two images, then rows of none.
 MIXED = ("single", "pair", "chart", "count", "sign")
 PLAN: tuple[tuple[str, str, tuple[str, ...], int, int, int], ...] = (
-    ("fine", "shapes", ("single", "pair", "count", "sign"), 850, 75, 75),
-    ("fine", "charts", ("chart",), 300, 0, 0),
-    ("japanese", "", MIXED, 600, 0, 30),
-    ("llava", "", MIXED, 650, 75, 45),
+    ("fine", "shapes", ("single", "pair", "count", "sign"), 1700, 130, 75),
+    ("fine", "charts", ("chart",), 600, 0, 0),
+    ("japanese", "", MIXED, 1100, 0, 30),
+    ("llava", "", MIXED, 1400, 120, 45),
 )
-HELD_OUT = 200
+SPLITS = ("validation", "test")
+HELD_OUT = 300  # questions of a split
 JAPANESE_SHARE = {"fine": 0.2, "japanese": 1.0, "llava": 0.5}
 MULTI_TURN_SHARE = {"fine": 0.9, "japanese": 0.0, "llava": 0.9}
 
@@ -127,10 +128,16 @@ def save_bytes(image: Image.Image, form: str, **options: Any) -> bytes:
 class Studio:
     """Makes pictures that all look different, and rows around them. The same seed makes the same ones."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int | str) -> None:
         self.seed = seed
         self.gallery = Gallery()
         self._serials = itertools.count()
+
+    def split(self, name: str) -> Studio:
+        """A studio with a seed of its own, where no picture resembles one of this studio, nor the other way round."""
+        other = Studio(f"{name}/{self.seed}")
+        other.gallery, other._serials = self.gallery, self._serials
+        return other
 
     def serial(self) -> int:
         return next(self._serials)
@@ -213,9 +220,16 @@ def scaled(count: int, scale: float) -> int:
 
 
 def held_out_rows(studio: Studio, scale: float) -> list[Row]:
-    """One question about each of a few pictures that the sources do not hold."""
+    """Split by split, one question about each of a few pictures that neither the sources nor the other split hold.
+
+    They are made first: whatever the sources hold does not change them.
+    """
+    return [row for name in SPLITS for row in _split_rows(studio.split(name), name, scale)]
+
+
+def _split_rows(studio: Studio, name: str, scale: float) -> list[Row]:
     rows = []
     for i in range(scaled(HELD_OUT, scale)):
         row = studio.row("llava", MIXED[i % len(MIXED)], lambda image: save_bytes(image, "PNG"), "png")
-        rows.append(replace(row, source="benchmark", turns=row.turns[:1]))
+        rows.append(replace(row, source="benchmark", subset=name, turns=row.turns[:1]))
     return rows

@@ -89,8 +89,8 @@ def _shade(rng: random.Random, colour: str) -> Colour:
 
 def _draw_shape(draw: ImageDraw.ImageDraw, shape: str, centre: Point, radius: float, fill: Colour) -> None:
     x, y = centre
-    if shape == "circle":
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
+    if shape == "circle":  # a ring: a disc of few pixels is nearly a square
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=fill, width=int(radius * 0.45))
     elif shape == "square":
         half = radius * 0.88
         draw.rectangle((x - half, y - half, x + half, y + half), fill=fill)
@@ -150,9 +150,9 @@ def _count(rng: random.Random) -> Scene:
 
 
 def _chart(rng: random.Random) -> Scene:
-    """Three bars of three colours; the tallest stands at least a quarter of the picture above the others."""
+    """Three bars of three colours; the tallest stands at least a third of the picture above the others."""
     colours, places = rng.sample(list(COLOURS), 3), ("left", "middle", "right")
-    heights = [rng.uniform(0.76, 0.94), rng.uniform(0.1, 0.5), rng.uniform(0.1, 0.5)]
+    heights = [rng.uniform(0.76, 0.94), rng.uniform(0.1, 0.42), rng.uniform(0.1, 0.42)]
     rng.shuffle(heights)
     canvas = _canvas(rng, (128, 64) if rng.random() < 0.15 else _square_size(rng))
     _draw_bars(rng, canvas, heights, colours)

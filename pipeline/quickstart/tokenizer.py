@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 VOCAB_SIZE = 768
 END, START, PAD = "<|im_end|>", "<|im_start|>", "<|endoftext|>"
+ROLES = ("user", "assistant")
 
 # Qwen's ChatML without its default system message
 TEMPLATE = (
@@ -27,8 +28,8 @@ TEMPLATE = (
 
 
 def train(raw: Path, folder: Path) -> None:
-    """Train on the texts below `raw` and save to `folder`."""
-    learn(texts(raw), folder)
+    """Train on the texts below `raw` and save to `folder`; the roles around each become tokens of their own."""
+    learn((word for text in texts(raw) for word in (*ROLES, text)), folder)
 
 
 def learn(some: Iterable[str], folder: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from pipeline.recipe.bundled import find
 from pipeline.recipe.types import RESERVED, Recipe
 from schemas import strict, yaml_file
+from schemas.extends import extended
 from schemas.strict import RecipeError
 
 
@@ -94,18 +95,7 @@ def _place(name: str, folder: Path) -> Path:
 
 
 def _extend(source: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
-    if "extends" not in source:
-        return source
-    name = source["extends"]
-    if not isinstance(name, str):
-        raise RecipeError(f"{where}.extends: got {name!r}, wanted the path of a file, e.g. sources/aya.yaml")
-    path = _place(name, folder)
-    if not path.is_file():
-        raise RecipeError(f"{where}.extends: {path}: no such file; paths are relative to the recipe's folder")
-    base = yaml_file.read(path)
-    if "extends" in base:
-        raise RecipeError(f"{path}: extends another file; one level is all there is, name that file in the recipe")
-    return {**base, **{key: value for key, value in source.items() if key != "extends"}}
+    return extended(source, lambda name: _place(name, folder), where, "sources/aya.yaml")
 
 
 def _overridden(run: Any, sets: Sequence[str], given: dict[str, str]) -> Any:

@@ -47,7 +47,7 @@ class Corpus:
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     folder = tmp_path_factory.mktemp("corpus")
-    truth = write_corpus(folder / "raw", seed=1, scale=0.1)
+    truth = write_corpus(folder / "raw", seed=1, scale=0.05)
     tokenizer.train(folder / "raw", folder / "tokenizer")
     return Corpus(folder, truth)
 

@@ -242,7 +242,7 @@ def test_half_text_only_rows_are_all_kept_and_five_bad_images_cost_five_rows(
 ) -> None:
     folder = tmp_path / "llava"
     folder.mkdir()
-    pictures = sorted((Path(corpus.places["held_out"]) / "images").glob("*.png"))
+    pictures = sorted((Path(corpus.places["held_out"]) / "test" / "images").glob("*.png"))
     turns = [{"from": "human", "value": "<image>\nwhat is it?"}, {"from": "gpt", "value": "a picture"}]
     records = [{"image": f"{k:03d}.png", "conversations": turns} for k in range(100)]
     records += [{"conversations": [{"from": "human", "value": f"{k}?"}, turns[1]]} for k in range(100)]  # type: ignore[list-item]

@@ -150,7 +150,7 @@ def test_a_copy_of_one_s_own_stands_in_for_the_hub(make_recipe: MakeRecipe, tmp_
 @pytest.mark.parametrize(
     ("text", "keys", "message"),
     [
-        (None, {}, "no such file; paths are relative to the recipe's folder"),
+        (None, {}, "no such file; paths are relative to the folder of the file that names it"),
         ("[1]", {}, "base.yaml: got list, wanted a mapping of keys to values"),
         ("extends: other.yaml", {}, "extends another file; one level"),
         ("format: texts\nfile: [x]", {}, "data.sources.fine.file: unknown key; did you mean 'files'"),

@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 from tiny_shards import CONFIG
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
+from schemas.manifest import hash_file
+from train import checkpoint
 from train.__main__ import main
 
 VISION, LANGUAGE = CONFIG["model"]["vision"], CONFIG["model"]["language"]
@@ -104,18 +106,49 @@ def test_a_second_stage_begins_with_the_weights_of_the_first(write_config, tmp_p
     assert capsys.readouterr().err.startswith("error: model.language.rope_theta: ")
 
 
-def test_a_checkpoint_that_learnt_with_another_tokenizer_is_refused(write_config, tmp_path, shards, capsys):
+def test_a_part_of_a_run_is_taken_without_the_others(write_config, tmp_path, capsys):
+    assert main(["fit", str(write_config(**{"data.epochs": 1}))]) == 0
+    weights = load_file(newest(tmp_path / "run") / "model-r00000.safetensors")
+    still = {"optimiser.learning_rate": 1e-30, "optimiser.matrices": "adamw", "optimiser.weight_decay": 0}
+    taken = {"model.vision.from": str(tmp_path / "run"), "model.language.from": str(newest(tmp_path / "run"))}
+    second = {**still, **taken, "data.epochs": 1, "model.init_seed": 9, "run.out": str(tmp_path / "second")}
+    assert main(["fit", str(write_config(**second))]) == 0
+    after = load_file(newest(tmp_path / "second") / "model-r00000.safetensors")
+    assert weights.keys() == after.keys()
+    for name, tensor in weights.items():
+        drawn_alike = tensor.ndim < 2 and name.startswith("projector.")  # norms and biases begin as 1 and 0
+        assert torch.equal(tensor, after[name]) != name.startswith("projector.") or drawn_alike, name
+
+    capsys.readouterr()
+    other = {**second, "run.out": str(tmp_path / "third"), "model.vision.num_heads": 4}
+    assert main(["fit", str(write_config(**other))]) == 2
+    assert capsys.readouterr().err.startswith("error: model.vision.num_heads: ")
+
+
+@pytest.mark.parametrize("key", ["model.from", "model.vision.from", "model.language.from"])
+def test_a_first_stage_that_has_saved_nothing_is_one_line(write_config, tmp_path, capsys, key):
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "log.jsonl").touch()
+    for place, why in (("first", "has no checkpoint of a run, "), ("nowhere", "is no folder")):
+        assert main(["fit", str(write_config(**{key: str(tmp_path / place)}))]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {key}: {tmp_path / place} {why}") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("file", "code"), [("tokenizer.json", 2), ("chat_template.jinja", 0)])
+def test_a_checkpoint_may_have_another_template_and_no_other_tokenizer(write_config, tmp_path, capsys, file, code):
+    """vqwen3 is laid out in two ways: captions, then turns."""
     assert main(["fit", str(write_config(**{"data.epochs": 1}))]) == 0
     found = newest(tmp_path / "run")
-    from train import checkpoint
-
     record = checkpoint.read(found)
     record.facts["fingerprints"]["tokenizer"] = "0" * 64
+    (found / "tokenizer" / file).write_text("another")
+    record.files[f"tokenizer/{file}"] = hash_file(found / "tokenizer" / file)
     checkpoint.write_record(found, record)
-    changes = {"model.from": str(found), "run.out": str(tmp_path / "second")}
+    changes = {"model.from": str(found), "run.out": str(tmp_path / "second"), "data.epochs": 1}
     capsys.readouterr()
-    assert main(["fit", str(write_config(**changes))]) == 2
-    assert "learnt with the tokenizer 00000000" in capsys.readouterr().err
+    assert main(["fit", str(write_config(**changes))]) == code
+    assert ("learnt with the tokenizer 00000000" in capsys.readouterr().err) == bool(code)
 
 
 def test_a_folder_for_the_whole_and_one_for_a_part_are_refused(write_config, tower, capsys):

@@ -54,7 +54,8 @@ def joined(single: list[Pack]) -> Pack:
     targets = torch.cat([pack.target_positions + start for pack, start in zip(single, ends, strict=False)])
     members = tuple(member for pack in single for member in pack.samples)
     images = Images(torch.cat([p.tiles for p in single]), *map(torch.cat, (positions, orders, last)))
-    return Pack(**rows, images=images, target_positions=targets, sample_ends=ends, samples=members)
+    bounds = torch.tensor(ends, dtype=torch.int32)
+    return Pack(**rows, images=images, target_positions=targets, sample_ends=ends, ends=bounds, samples=members)
 
 
 def gradients(model: InternVLSiglip) -> dict[str, Tensor]:

@@ -99,3 +99,19 @@ def test_the_identity_moves_with_the_lengths_and_the_rules():
     plans = [make(lengths), make(lengths[::-1]), make(lengths, seed=1), make(lengths, 4), make(lengths, max_tokens=99)]
     assert len({plan.fingerprint() for plan in plans}) == len(plans)
     assert make(lengths).fingerprint() == make(lengths).fingerprint()
+
+
+def test_the_steps_of_an_epoch_are_counted_once():
+    """Every step asks for them, and of tens of millions of samples the sum takes longer than the step's draw."""
+
+    class Summed(np.ndarray):
+        sums = 0
+
+        def sum(self, *given, **named):
+            Summed.sums += 1
+            return super().sum(*given, **named)
+
+    tokens = np.full(50, 7, np.int32).view(Summed)
+    draws = Shuffled(tokens, np.zeros(50, np.int32), 0, Batch(20, "tokens"), epochs=2)
+    assert [draws.steps_per_epoch for _ in range(5)] == [18] * 5 and draws.total == 36
+    assert Summed.sums == 1

@@ -69,6 +69,11 @@ Also in `data`, all of them optional; `python -m train plan CONFIG` shows what t
     schedule:                   # in place of epochs and steps
       - {steps: 30000, batches: single}  # each step of one source
       - {steps: 30000, batches: mixed}
+
+A second stage begins from the first one's config: `extends: stage1.yaml` at the top, and below it what differs. What is
+given replaces the other file's keys, one by one in `data`, `model`, `model.vision`, `model.language`, `optimiser` and
+`run`; null takes a key out, as in `vision: {from: null}` beside `from: out/stage1`. The path is relative to the
+config's own folder, and the file that is named extends no other.
 """
 
 from __future__ import annotations
@@ -77,6 +82,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas import strict, yaml_file
+from schemas.extends import extended
 from schemas.strict import RecipeError
 from train.config.data import DataConfig, Mixture, Phase
 from train.config.model import FamilyName, Language, Lora, ModelConfig, Vision
@@ -100,6 +106,8 @@ __all__ = [
     "load",
 ]
 
+_SECTIONS = ("data", "model", "model.vision", "model.language", "optimiser", "run")  # their keys are extended singly
+
 
 @dataclass(frozen=True)
 class Config:
@@ -115,7 +123,9 @@ class Config:
 
 def load(path: str | Path) -> Config:
     """Read a config file. Raises RecipeError."""
-    mapping = yaml_file.read(path)
+    folder = Path(path).parent
+    given = yaml_file.read(path)
+    mapping = extended(given, lambda name: folder / Path(name).expanduser(), "", "stage1.yaml", _SECTIONS)
     data = mapping.get("data")
     if isinstance(data, dict) and "sources" in data:
         raise RecipeError(f"{path}: is a recipe of the pipeline; give it to `python -m pipeline run`")

@@ -53,7 +53,8 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True)
 class Pack:
-    """What a model's forward takes. `sample_ends` = [0, end of sample 0, end of sample 1, ...]."""
+    """What a model's forward takes. `sample_ends` = [0, end of sample 0, end of sample 1, ...]; `ends` are the same
+    numbers for a kernel on the device."""
 
     input_ids: Tensor  # [1, T] int64
     position_ids: Tensor  # [1, T] int64, restarting at 0 with each sample
@@ -61,6 +62,7 @@ class Pack:
     images: Images
     target_positions: Tensor  # [K] int64, where labels are not IGNORED
     sample_ends: list[int]
+    ends: Tensor  # [samples + 1] int32
     samples: tuple[Member, ...]
 
     @property
@@ -82,13 +84,15 @@ def collate(samples: Sequence[Sample], facts: Facts) -> Pack:
     input_ids = torch.from_numpy(np.concatenate([sample.input_ids for sample in samples]))
     labelled = [_labels(sample) for sample in samples]
     labels = torch.from_numpy(np.concatenate(labelled))
+    ends = [0, *np.cumsum([len(sample.input_ids) for sample in samples]).tolist()]
     return Pack(
         input_ids=input_ids[None],
         position_ids=torch.cat([torch.arange(len(sample.input_ids)) for sample in samples])[None],
         labels=labels[None],
         images=images(samples, facts),
         target_positions=(labels != IGNORED).nonzero()[:, 0],
-        sample_ends=[0, *np.cumsum([len(sample.input_ids) for sample in samples]).tolist()],
+        sample_ends=ends,
+        ends=torch.tensor(ends, dtype=torch.int32),
         samples=tuple(map(_member, samples, labelled)),
     )
 

@@ -7,6 +7,7 @@ than those of one sample.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -64,7 +65,7 @@ class Shuffled:
     def __post_init__(self) -> None:
         self.batch.check(self.num_tokens)
 
-    @property
+    @functools.cached_property
     def steps_per_epoch(self) -> int:
         whole = len(self.num_tokens) if self.batch.unit == "samples" else int(self.num_tokens.sum(dtype=np.int64))
         return -(-whole // self.batch.size)

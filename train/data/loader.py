@@ -3,6 +3,9 @@
 Of several ranks each reads and decodes its own packs and no others; what the whole step holds it knows from the index.
 A rank that has fewer packs than the others computes empty ones beside them: one token that nothing is learnt from.
 
+What goes to a GPU is put into pinned memory by that thread, so that the copy runs beside the computation and the loop
+does not wait for it. Tiles travel as the bytes they are and become numbers on the device.
+
 State is (plan, epoch, step): nothing is buffered that a new start would have to restore. Image decoding releases the
 GIL, so one thread hides it behind the forward and backward passes.
 """
@@ -10,7 +13,7 @@ GIL, so one thread hides it behind the forward and backward passes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import fields, is_dataclass, replace
 from itertools import chain
@@ -46,21 +49,25 @@ class Step(NamedTuple):
     after: Position
 
 
-def steps(shards: AnyShards, plan: Plan, start: Position, rank: int = 0, ranks: int = 1) -> Iterator[Step]:
-    """All steps from `start` to the end of the run."""
+def steps(
+    shards: AnyShards, plan: Plan, start: Position, rank: int = 0, ranks: int = 1, pin: bool = False
+) -> Iterator[Step]:
+    """All steps from `start` to the end of the run; `pin`: in memory that a GPU copies from by itself."""
     waiting: deque[Future[Step]] = deque()
     first = plan.step(start)
     with ThreadPoolExecutor(1, thread_name_prefix="loader") as pool:
         for number, dealt in enumerate(plan.dealt(ranks, first), start=first + 1):
-            waiting.append(pool.submit(_load, shards, dealt, rank, plan.position(number)))
+            waiting.append(pool.submit(_load, shards, dealt, rank, plan.position(number), pin))
             if len(waiting) > 1:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
-def _load(shards: AnyShards, dealt: Sequence[Packs], rank: int, after: Position) -> Step:
+def _load(shards: AnyShards, dealt: Sequence[Packs], rank: int, after: Position, pin: bool) -> Step:
     packs = [_pack(shards, samples) for samples in dealt[rank]]
+    if pin:
+        packs = [each_tensor(pack, torch.Tensor.pin_memory) for pack in packs]
     return Step(packs, _counts(shards, list(chain.from_iterable(dealt))), after)
 
 
@@ -94,14 +101,17 @@ def _counts(shards: AnyShards, packs: Packs) -> Counts:
 
 def on(pack: P, device: torch.device) -> P:
     """The pack with its tensors on a device."""
-    if device.type == "cpu":
-        return pack
+    return pack if device.type == "cpu" else each_tensor(pack, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def each_tensor(pack: P, change: Callable[[torch.Tensor], torch.Tensor]) -> P:
+    """The pack with another tensor for each of its own."""
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return change(value)
+        return each_tensor(value, change) if is_dataclass(value) else value
+
     given: Any = pack
-    moved: P = replace(given, **{field.name: _on(getattr(pack, field.name), device) for field in fields(given)})
-    return moved
-
-
-def _on(value: Any, device: torch.device) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.to(device, non_blocking=True)
-    return on(value, device) if is_dataclass(value) else value
+    made: P = replace(given, **{field.name: changed(getattr(pack, field.name)) for field in fields(given)})
+    return made

@@ -64,6 +64,11 @@ def costs(model: ModelConfig, facts: Facts, optimiser: OptimiserConfig) -> tuple
     """
     made = shell(model, facts, optimiser)
     _refuse_too_large(made)
+    return costs_of(made, model, facts)
+
+
+def costs_of(made: VisionLanguage, model: ModelConfig, facts: Facts) -> tuple[float, float]:
+    """The same of a model that no machine has to hold."""
     token = active_parameters(made.decoder, model.language)
     return 6.0 * token, 6.0 * family(model, facts).tile_cost(made, facts)
 

@@ -1,11 +1,12 @@
 """First weights from local folders of safetensors: a tower, a decoder, or a whole checkpoint, published or our own.
 
-`model.vision.from`, `model.language.from` and `model.from` name the folders; `model.from` may be the output of a run,
-whose newest checkpoint is meant then (a second stage begins so, with its own schedule and a new optimiser). What none
-of them gives is as `init_seed` draws it. Every load is strict: each parameter of the part is given once, in its shape,
-as floats, and each weight of the folder has a place. (`from_pretrained` of transformers draws anew what it doesn't
-find, without an error.) Where the folder has a config.json, it must not contradict ours in what no shape shows, such
-as the base of the rotation.
+`model.vision.from`, `model.language.from` and `model.from` name the folders. Each may be the output of a run, whose
+newest checkpoint is meant then (a second stage begins so, with its own schedule and a new optimiser), or a checkpoint
+of one; `vision.from` and `language.from` take that part alone. What none of them gives is as `init_seed` draws it.
+
+Every load is strict: each parameter of the part is given once, in its shape, as floats, and each weight of the folder
+has a place. (`from_pretrained` of transformers draws anew what it doesn't find, without an error.) Where the folder has
+a config.json, it must not contradict ours in what no shape shows, such as the base of the rotation.
 
 What may be there without a place, and is left out:
 
@@ -36,6 +37,7 @@ from torch import Tensor
 from schemas.identity import fingerprint
 from schemas.manifest import hash_file
 from train import checkpoint, run_folder
+from train.checkpoint import Files
 from train.config import ModelConfig
 from train.data.shards import Facts
 from train.models import experts, lazy, lora, same_config
@@ -61,11 +63,11 @@ _SUMMARY = {
 }
 
 
-def load(made: VisionLanguage, model: ModelConfig, facts: Facts) -> None:
-    """Fill in what the config's folders hold. Raises WeightsError."""
+def load(made: VisionLanguage, model: ModelConfig, facts: Facts, tokenizer: Files | None = None) -> None:
+    """Fill in what the config's folders hold; `tokenizer` are the shards' files of it. Raises WeightsError."""
     for key, folder, pairs, part in _folders(model):
         try:
-            same_config.check(folder, model, made, key, facts)
+            same_config.check(folder, model, made, key, facts, tokenizer or {})
             _load(made, model, folder, pairs, part)
         except WeightsError as error:
             raise WeightsError(f"{key}: {error}") from None
@@ -82,24 +84,34 @@ def identity(model: ModelConfig) -> dict[str, str]:
 def _folders(model: ModelConfig) -> Iterator[tuple[str, Path, Pairs, str]]:
     """Key, folder, names and the part of the model that it has to fill."""
     if model.from_ is not None:
-        yield "model.from", _newest(Path(model.from_)), (*FAMILIES[model.family].names, *OWN), ""
-    if model.vision.from_ is not None:
-        yield "model.vision.from", Path(model.vision.from_), _TOWER, "vision."
-    if model.language.from_ is not None:
-        yield "model.language.from", Path(model.language.from_), _DECODER, "language."
+        yield "model.from", _newest("model.from", model.from_), (*FAMILIES[model.family].names, *OWN), ""
+    for part, config, pairs in (("vision", model.vision, _TOWER), ("language", model.language, _DECODER)):
+        if config.from_ is not None:
+            folder = _newest(key := f"model.{part}.from", config.from_)
+            yield key, folder, OWN if same_config.is_own(folder) else pairs, f"{part}."
 
 
-def _newest(folder: Path) -> Path:
-    """The folder, or of a run's output the newest checkpoint in it."""
-    held = any((folder / name).is_file() for name in (lazy.WEIGHTS, lazy.INDEX, checkpoint.RECORD))
-    found = run_folder.newest(folder) if folder.is_dir() and not held else None
-    return found[0] if found else folder
+def _newest(key: str, place: str) -> Path:
+    """The folder, or of a run's output the newest checkpoint in it. Raises WeightsError."""
+    folder = Path(place)
+    if not folder.is_dir():
+        raise WeightsError(f"{key}: {folder} is no folder; give one with weights, or that of a run")
+    if any((folder / name).is_file() for name in (lazy.WEIGHTS, lazy.INDEX, checkpoint.RECORD)):
+        return folder
+    if found := run_folder.newest(folder):
+        return found[0]
+    raise WeightsError(
+        f"{key}: {folder} has no checkpoint of a run, no {lazy.WEIGHTS} and no {lazy.INDEX}; let the first stage "
+        "finish, or give a folder with weights"
+    )
 
 
 def _load(made: VisionLanguage, model: ModelConfig, folder: Path, pairs: Pairs, part: str) -> None:
     on_disk = lazy.opened(folder)
     known = {name: weight for name, weight in on_disk.items() if not _LEFT_OUT.fullmatch(name)}
-    if part == "":
+    if part and same_config.is_own(folder):
+        known = {name: weight for name, weight in known.items() if name.startswith(part)}
+    elif part == "":
         known = FAMILIES[model.family].fold(known, model)
     found, unexpected = lazy.renamed(known, pairs)
     found = experts.stacked(found)

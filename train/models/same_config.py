@@ -1,22 +1,28 @@
 """Whether the folder of first weights is of the model that a config describes, in what no shape shows.
 
 A config.json is compared where it speaks of the same things: heads, bases, norms, activations. Of a checkpoint of our
-own the model's section has to be the config's, but for the seed, and its tokenizer that of the shards.
+own the model's section has to be the config's, but for the seed, and its tokenizer that of the shards; where a part is
+taken from it, that part's section, and of a tower no tokenizer. The chat template may be another: two
+stages of a system may be laid out in two ways, and the ids mean the same.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from schemas import strict
+from schemas.manifest import hash_file
 from train import checkpoint
+from train.checkpoint import Files
 from train.config import ModelConfig
 from train.data.shards import Facts
 from train.models.lazy import WeightsError
 from train.models.vision_language import VisionLanguage
 
+_TEMPLATE = "chat_template.jinja"
 _TOWER = ("hidden_size", "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps", "patch_size")
 _DECODER = (
     *("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim"),
@@ -25,10 +31,10 @@ _DECODER = (
 )
 
 
-def check(folder: Path, model: ModelConfig, made: VisionLanguage, key: str, facts: Facts) -> None:
+def check(folder: Path, model: ModelConfig, made: VisionLanguage, key: str, facts: Facts, tokenizer: Files) -> None:
     """Raise WeightsError or CheckpointError with the first thing that differs."""
     if is_own(folder):
-        _check_own(folder, model, facts)
+        _check_own(folder, model, key, facts, tokenizer)
         return
     found = read(folder)
     if key != "model.language.from":
@@ -94,16 +100,30 @@ def _compare(folder: Path, theirs: dict[str, Any], ours: dict[str, Any], part: s
             raise WeightsError(f"{folder}/config.json: its {name} is {found}, the config's {part} has {wanted}")
 
 
-def _check_own(folder: Path, model: ModelConfig, facts: Facts) -> None:
+def _check_own(folder: Path, model: ModelConfig, key: str, facts: Facts, tokenizer: Files) -> None:
     record = checkpoint.read(folder)
     checkpoint.prove(folder, record)
     sections = record.identity["model"], checkpoint.described(model)
     # Adapters may be new, beside weights that had none
     free = {"init_seed"} | ({"lora"} if sections[0].get("lora") is None else set())
-    found, wanted = ({"model": {k: v for k, v in section.items() if k not in free}} for section in sections)
+    part = key.removeprefix("model.").removesuffix("from").removesuffix(".")
+    kept = {part} if part else sections[0].keys() | sections[1].keys()
+    found, wanted = ({"model": {k: v for k, v in section.items() if k in kept - free}} for section in sections)
     checkpoint.refuse_other(folder, found, wanted)
     theirs, ours = strict.build(Facts, record.facts, "facts").fingerprints.tokenizer, facts.fingerprints.tokenizer
-    if theirs != ours:
+    words = {name: hash_file(tokenizer[name]) for name in _only_words(tokenizer)}
+    if part != "vision" and theirs != ours and _words(record) != words:
         raise WeightsError(
             f"{folder}: it learnt with the tokenizer {theirs[:8]}, the shards are of {ours[:8]}; write them with its"
         )
+
+
+def _words(record: checkpoint.Record) -> dict[str, str]:
+    """What gives ids their meaning: the files of a checkpoint's tokenizer but for its template, with their hashes."""
+    place = f"{checkpoint.TOKENIZER}/"
+    files = {name.removeprefix(place): sha256 for name, sha256 in record.files.items() if name.startswith(place)}
+    return {name: files[name] for name in _only_words(files)}
+
+
+def _only_words(files: Iterable[str]) -> list[str]:
+    return [name for name in files if name != _TEMPLATE]

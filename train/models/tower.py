@@ -7,6 +7,7 @@ and 18) two are not, and neither is the norm after the last one, nor CLIP's or S
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -71,5 +72,12 @@ def siglip_pixels(tiles_NSS3: Tensor, dtype: torch.dtype) -> Tensor:
 
 def clip_pixels(tiles_NSS3: Tensor, dtype: torch.dtype) -> Tensor:
     """uint8 -> CLIP's normal form, [N, 3, S, S]."""
-    mean, std = (tiles_NSS3.new_tensor(x, dtype=dtype).view(3, 1, 1) for x in (_CLIP_MEAN, _CLIP_STD))
+    mean, std = _clip(tiles_NSS3.device, dtype)
     return (tiles_NSS3.permute(0, 3, 1, 2).to(dtype) / 255 - mean) / std
+
+
+@functools.cache
+def _clip(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Mean and deviation; made once, for a copy to a GPU waits for it."""
+    mean, std = (torch.tensor(x, dtype=dtype, device=device).view(3, 1, 1) for x in (_CLIP_MEAN, _CLIP_STD))
+    return mean, std

@@ -81,6 +81,7 @@ class VisionLanguage(nn.Module):
             attention_mask=None,
             use_cache=False,
             cu_seq_lens_q=pack.sample_ends,
+            ends=pack.ends,
         ).last_hidden_state
         # A token is predicted from the position before it; collate refuses a target that opens a sample.
         targets = pack.target_positions
