@@ -9,9 +9,9 @@ model begins as its base.
 Adapters are float32 and are added to the weights in float32, rounded once (`merged`): in bfloat16 a tenth of a typical
 difference would be lost before the rounding that nobody can avoid.
 
-What dropout draws is a function of (init_seed, step, the samples of a pack, layer), see chance.py: any number of threads
-draws the same. Another number of processes cuts a step into other packs, so it draws other numbers: losses are those of
-one process at dropout 0 alone.
+What dropout draws is a function of (init_seed, step, the samples of a pack, layer), see chance.py: any number of
+threads draws the same. Another number of processes cuts a step into other packs, so it draws other numbers: losses are
+those of one process at dropout 0 alone.
 """
 
 from __future__ import annotations
