@@ -100,6 +100,7 @@ class Run:
         with world.agreed():
             placing.refuse_unfit(config, world)
             self.device = processes.device(config.run.device)
+            placing.refuse_too_large(config, shards.facts, world, self.device)
             without = left_out.identity(config.data.leave_out)
             self.identity = checkpoint.identity(config, shards.identity, pretrained.identity(config.model), without)
             self.journal = Journal(config.run, world.first)

@@ -100,6 +100,14 @@ def test_a_group_of_one_has_the_same_gradients(tmp_path):
 
 
 @pytest.mark.slow
+def test_packs_in_bfloat16_are_added_in_float32(tmp_path):
+    """A power of two of equal packs has the gradient of one, to the bit."""
+    ended = launch(1, tmp_path / "ranks", rank_trials.gradients_in_bfloat16, tmp_path / "found.json")
+    assert ended.codes == [0], ended.err
+    there, differ = json.loads((tmp_path / "found.json").read_text())
+    assert there > 1000 and differ == 0
+
+
 def test_torchrun_starts_it(write_config, tmp_path):
     """Two real processes, an error and its one line among torchrun's own."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "train", "fit"]
