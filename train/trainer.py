@@ -170,8 +170,8 @@ class Run:
             with self.world.agreed():  # all have the same numbers, and one says so
                 raise TrainingError(
                     f"step {self.step + 1}: the loss is {loss}, the gradient's norm {norm}; "
-                    f"{self.journal.stopped(self.step + 1, told)}; lower optimiser.learning_rate, warm up longer, or "
-                    "name samples in data.leave_out"
+                    f"{self.journal.stopped(self.step + 1, told)}; lower optimiser.learning_rate or warm up longer; "
+                    f"of a sample that is at fault, {left_out.CURE}"
                 )
 
     def _log(self, step: Step, told: Sequence[Told], **known: Any) -> Line:
