@@ -83,7 +83,10 @@ def fit(config: Config, watch: Callable[[Line], None] | None = None) -> Summary:
 
 
 def make_plan(config: Config, shards: AnyShards) -> Plan:
-    return planning.make(config.data, shards, *build.costs(config.model, shards.facts, config.optimiser))
+    """Raises RecipeError where the schedule doesn't fit into its steps."""
+    plan = planning.make(config.data, shards, *build.costs(config.model, shards.facts, config.optimiser))
+    schedule.refuse_unfit(config.optimiser, plan.total)
+    return plan
 
 
 class Run:

@@ -102,6 +102,15 @@ def test_steps_are_timed_after_the_warm_up(capsys):
     assert at["mfu"] is at["share_of_floor"] is None  # a CPU has no peak
 
 
+@pytest.mark.skipif(GPU, reason="a GPU runs the real sizes")
+def test_a_schedule_of_many_steps_is_timed_in_a_few():
+    """A warm-up of 2,000 steps, for which a run of two is refused."""
+    of = config.load(CONFIGS / "vqwen3-stage2.yaml")
+    of = replace(of, optimiser=replace(of.optimiser, warmup=None, warmup_steps=2000))
+    found = measure.report(of, measure.Options("vqwen3-stage2", False, "tiny", 1, 1, 2))
+    assert found is not None and found["measured"]["steps"] == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in CORPORA if name != "vqwen3-stage2"])
 def test_every_recipe_runs_in_tiny(capsys, name):
