@@ -106,7 +106,7 @@ class Run:
             without = left_out.identity(config.data.leave_out)
             self.identity = checkpoint.identity(config, shards.identity, pretrained.identity(config.model), without)
             self.journal = Journal(config.run, world.first)
-            self.validation = Validation(config, shards.facts) if config.run.validation else None
+            self.validation = Validation(config, shards.facts, shards.identity) if config.run.validation else None
             found = run_folder.newest(self.out) if world.first else None
         found = world.told(found)
         with world.agreed():

@@ -201,12 +201,14 @@ def _name(device: torch.device) -> str:
 
 
 def _commit() -> str | None:
-    """Of the source, and whether it was changed since."""
-    here = Path(__file__).parent
-    told = [
-        subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
-        for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-    ]
+    """Of the source, and whether it was changed since; None where there is no git to ask."""
+    here, told = Path(__file__).parent, list[str]()
+    for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
+        try:
+            done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False)
+        except OSError:
+            return None
+        told.append(done.stdout.strip())
     return f"{told[0]}{' and changes' if told[1] else ''}" if told[0] else None
 
 
