@@ -113,14 +113,18 @@ def prove(folder: Path, record: Record) -> None:
             raise CheckpointError(f"{folder / file}: damaged (its bytes differ from the sha256 in {RECORD})")
 
 
-def refuse_other(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+def refuse_other(
+    folder: Path,
+    found: dict[str, Any],
+    wanted: dict[str, Any],
+    cure: str = "put it back or choose another run.out",
+) -> None:
     """Raise CheckpointError naming the first key in which a checkpoint's identity differs from the config's."""
     theirs, ours = dict(_flat(found)), dict(_flat(wanted))
     for key in sorted(theirs.keys() | ours.keys()):
         if theirs.get(key) != ours.get(key):
             raise CheckpointError(
-                f"{key}: {folder} was made with {theirs.get(key)}, the config says {ours.get(key)}; "
-                "put it back or choose another run.out"
+                f"{key}: {folder} was made with {theirs.get(key)}, the config says {ours.get(key)}; {cure}"
             )
 
 
