@@ -47,6 +47,7 @@ def test_every_flipped_bit_is_refused_in_one_line_that_names_the_shard(trials):
         assert trial["file"] in trial["stderr"] and "delete this file and run the pipeline again" in trial["stderr"]
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_whose_hashes_are_right_crashes_nothing(trials):
     """Shards by another hand: what can't be read is one line, and the rest is what that hand wrote."""
     for trial in trials(1000, 90, "rehash"):
