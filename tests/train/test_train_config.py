@@ -49,7 +49,8 @@ from train.optim.schedule import learning_rate
         ({"model.language.hidden_size": 12}, r"model\.language: hidden_size / num_heads is 3, wanted an even number"),
         (
             {"model.vision.hidden_size": 2**20, "model.vision.intermediate_size": 2**20},
-            r"model: 6,597,293,\d\d\d,\d\d\d parameters, 73,730.5 GiB to train them here \(processes: 1\), and this machine has .* GiB; lower",
+            r"model: 6,597,293,\d\d\d,\d\d\d parameters, 73,730.5 GiB to train them here \(processes: 1\), and this "
+            r"machine has .* GiB; lower",
         ),
         ({"data.steps": 5}, r"data: has epochs and steps of epochs, steps, schedule; wanted exactly one of them"),
         ({"data.epochs": None}, r"data: has none of epochs, steps, schedule; wanted exactly one of them"),
