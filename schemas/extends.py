@@ -1,8 +1,9 @@
 """A file that begins from another one: `extends: FILE`, and beside it what differs.
 
 The other file's keys are taken, and those given beside `extends` replace them, each as a whole. Of mappings that the
-caller names (sections) the keys are replaced one by one instead; null then takes a key out that may be absent. A file
-that is extended extends no other.
+caller names (sections) the keys are replaced one by one instead, and null takes a key out there: it is as if neither
+file had it, so that it has its default, whatever that is, or is missing. Everywhere else null is a value like others. A
+file that is extended extends no other.
 """
 
 from __future__ import annotations
@@ -42,5 +43,8 @@ def _replaced(base: dict[str, Any], given: dict[str, Any], sections: Collection[
         name, old = f"{at}{key}", base.get(key)
         if name in sections and isinstance(old, dict) and isinstance(value, dict):
             value = _replaced(old, value, sections, f"{name}.")
-        found[key] = value
+        if at and value is None:
+            found.pop(key, None)
+        else:
+            found[key] = value
     return found

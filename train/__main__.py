@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import torch
+
 from schemas.manifest import ManifestError
 from schemas.strict import RecipeError
 from stages.chat import ChatError
@@ -52,6 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (*_WRONG, *_FAILED) as error:
         print(f"error: {processes.speaker()}{error}", file=sys.stderr)
         return 2 if isinstance(error, _WRONG) else 1
+    except torch.OutOfMemoryError as error:
+        cure = "lower data.max_tokens_per_pack, set run.recompute to true, or share the model between more GPUs"
+        print(f"error: {processes.speaker()}a GPU's memory is full ({_first(error)}); {cure}", file=sys.stderr)
+        return 1
     except OSError as error:
         what = f"{error.filename or 'the system'}: {error.strerror or error}"
         print(f"error: {processes.speaker()}{what}", file=sys.stderr)
@@ -60,6 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted; the same command continues from the newest checkpoint", file=sys.stderr)
         return 130
     return 0
+
+
+def _first(error: Exception) -> str:
+    """The first two sentences of an error, on one line."""
+    return ". ".join(" ".join(str(error).split()).split(". ")[:2])
 
 
 def fit(options: argparse.Namespace) -> None:

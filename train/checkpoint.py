@@ -113,14 +113,18 @@ def prove(folder: Path, record: Record) -> None:
             raise CheckpointError(f"{folder / file}: damaged (its bytes differ from the sha256 in {RECORD})")
 
 
-def refuse_other(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+def refuse_other(
+    folder: Path,
+    found: dict[str, Any],
+    wanted: dict[str, Any],
+    cure: str = "put it back or choose another run.out",
+) -> None:
     """Raise CheckpointError naming the first key in which a checkpoint's identity differs from the config's."""
     theirs, ours = dict(_flat(found)), dict(_flat(wanted))
     for key in sorted(theirs.keys() | ours.keys()):
         if theirs.get(key) != ours.get(key):
             raise CheckpointError(
-                f"{key}: {folder} was made with {theirs.get(key)}, the config says {ours.get(key)}; "
-                "put it back or choose another run.out"
+                f"{key}: {folder} was made with {theirs.get(key)}, the config says {ours.get(key)}; {cure}"
             )
 
 
@@ -183,14 +187,19 @@ def load(folder: Path, model: nn.Module) -> None:
 
 
 def load_optimisers(folder: Path, model: nn.Module, optimisers: Sequence[Optimizer]) -> None:
+    """What they remember of each parameter, where their steps want it."""
     stored = _stored(folder, OPTIMISER)
     parameters = dict(model.named_parameters())
-    holder = {id(p): optimiser for optimiser in optimisers for group in optimiser.param_groups for p in group["params"]}
+    holder = {id(p): (each, group) for each in optimisers for group in each.param_groups for p in group["params"]}
     # A parameter that never had a gradient (the tower, while all samples were text) has no state yet.
     for key in stored.parts:
         name, _, field = key.rpartition(".")
         parameter = parameters[name]
-        holder[id(parameter)].state[parameter][field] = stored.read_like(key, parameter)
+        optimiser, group = holder[id(parameter)]
+        # As torch's load_state_dict: a count of steps is on the CPU, unless a kernel of the device reads it.
+        there = field != "step" or group.get("fused") or group.get("capturable")
+        found = stored.read_like(key, parameter)
+        optimiser.state[parameter][field] = found.to(parameter.device) if there else found
 
 
 def weights(folder: Path) -> list[Path]:

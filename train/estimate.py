@@ -3,7 +3,8 @@
 FLOPs are those of train/models/flops.py: once forward, once backward for what is passed on to a part that is trained,
 and once for the weights of a part that is trained itself. Nothing is counted as computed twice.
 
-Bytes are an estimate: weights, gradients and moments are exact, frozen parts having the first alone; activations are
+Bytes are an estimate: weights, gradients and moments are exact, frozen parts having the first alone, and gradients in
+bfloat16 being those of a pack and their sum in float32 (train/distributed/gradient.py); activations are
 what the linear layers of one pack read and write, kept for the backward pass. Where layers are recomputed it is what
 each of them reads, and one layer.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from train.config import Config
@@ -65,7 +67,8 @@ def memory(model: VisionLanguage, config: Config, facts: Facts, run: Amounts, pa
     kept = text * tokens + vision * patches + 2 * facts.vocab_size * targets
     packs_at_once = config.run.threads
     activations = packs_at_once * int(kept) * _BYTES[config.optimiser.compute]
-    return Memory(sum(p.nbytes for p in model.parameters()), learnt, moments, activations)
+    gradients = sum(p.nbytes if p.dtype == torch.float32 else p.nbytes + 4 * p.numel() for p in trained)
+    return Memory(sum(p.nbytes for p in model.parameters()), gradients, moments, activations)
 
 
 def _kept(model: VisionLanguage, config: Config, facts: Facts, part: Literal["vision", "language"]) -> int:

@@ -5,6 +5,8 @@ Its weights are those of `init_seed` on every rank, or come from a folder, befor
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from schemas.strict import RecipeError
@@ -13,7 +15,26 @@ from train.data.shards import Facts
 from train.distributed import sharded
 from train.distributed.processes import World
 from train.models import build, parts, precision
+from train.models.family import ModelError
 from train.models.vision_language import VisionLanguage
+
+
+def refuse_too_large(config: Config, facts: Facts, world: World, device: torch.device) -> None:
+    """Raise ModelError for a model that this machine's memory can't hold, before a byte of it is made: the system might
+    end the process without a word. Every process here makes all weights; then each keeps its rows, on the device."""
+    made = build.shell(config.model, facts, config.optimiser)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    needed = here * sum(p.nbytes for p in made.parameters())
+    if device.type == "cpu":  # and of those that learn a gradient and at least one moment
+        learnt = sum(p.nbytes * (3 if p.requires_grad else 1) for p in made.parameters())
+        needed = max(needed, learnt * here // world.count)
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        parameters = sum(p.numel() for p in made.parameters())
+        raise ModelError(
+            f"model: {parameters:,} parameters, {needed / 2**30:,.1f} GiB to train them here (processes: {here}), and "
+            f"this machine has {there / 2**30:,.1f} GiB; lower its sizes or start fewer processes on a machine"
+        )
 
 
 def built(config: Config, facts: Facts) -> VisionLanguage:

@@ -83,7 +83,10 @@ def fit(config: Config, watch: Callable[[Line], None] | None = None) -> Summary:
 
 
 def make_plan(config: Config, shards: AnyShards) -> Plan:
-    return planning.make(config.data, shards, *build.costs(config.model, shards.facts, config.optimiser))
+    """Raises RecipeError where the schedule doesn't fit into its steps."""
+    plan = planning.make(config.data, shards, *build.costs(config.model, shards.facts, config.optimiser))
+    schedule.refuse_unfit(config.optimiser, plan.total)
+    return plan
 
 
 class Run:
@@ -100,10 +103,11 @@ class Run:
         with world.agreed():
             placing.refuse_unfit(config, world)
             self.device = processes.device(config.run.device)
+            placing.refuse_too_large(config, shards.facts, world, self.device)
             without = left_out.identity(config.data.leave_out)
             self.identity = checkpoint.identity(config, shards.identity, pretrained.identity(config.model), without)
             self.journal = Journal(config.run, world.first)
-            self.validation = Validation(config, shards.facts) if config.run.validation else None
+            self.validation = Validation(config, shards.facts, shards.identity) if config.run.validation else None
             found = run_folder.newest(self.out) if world.first else None
         found = world.told(found)
         with world.agreed():
@@ -170,8 +174,8 @@ class Run:
             with self.world.agreed():  # all have the same numbers, and one says so
                 raise TrainingError(
                     f"step {self.step + 1}: the loss is {loss}, the gradient's norm {norm}; "
-                    f"{self.journal.stopped(self.step + 1, told)}; lower optimiser.learning_rate, warm up longer, or "
-                    "name samples in data.leave_out"
+                    f"{self.journal.stopped(self.step + 1, told)}; lower optimiser.learning_rate or warm up longer; "
+                    f"of a sample that is at fault, {left_out.CURE}"
                 )
 
     def _log(self, step: Step, told: Sequence[Told], **known: Any) -> Line:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Any
 
 from torch import Tensor
 
@@ -48,13 +49,19 @@ class Validated:
 class Validation:
     """The shards of `run.validation`, opened and planned."""
 
-    def __init__(self, config: Config, facts: Facts) -> None:
+    def __init__(self, config: Config, facts: Facts, trained: Any) -> None:
+        """`trained`: the identity of the shards that are learnt from."""
         assert config.run.validation is not None and config.run.validate_every is not None
         self.every = config.run.validate_every
         try:
             self.shards = open_shards(config.run.validation)
         except RecipeError as error:
             raise RecipeError(str(error).replace("data.shards", "run.validation")) from None
+        if _folders(self.shards.identity) & _folders(trained):
+            raise RecipeError(
+                "run.validation: it has shards of data.shards, and the loss on what is learnt from is no validation; "
+                "give shards of a held-out split, or take it out"
+            )
         if why := self.shards.facts.fingerprints.differ(facts.fingerprints):
             raise RecipeError(
                 f"run.validation: its shards are of {why}, the one of data.shards; run pretokenise for both with one "
@@ -81,6 +88,11 @@ class Validation:
             loss_by_source=metrics.by_source(found),
             loss_by_language=metrics.by_language(found),
         )
+
+
+def _folders(identity: Any) -> set[str]:
+    """The identities of one folder or of several."""
+    return set(identity.values()) if isinstance(identity, dict) else {identity}
 
 
 def describe(found: Validated) -> str:

@@ -5,7 +5,8 @@
     sqrt     1 / sqrt(n): in between, as InternVL trains
 
 The total is of the whole step and is known before anything is computed, so how samples were packed, and on which
-device, does not change what they count.
+device, does not change what they count. A sample is one of the shards': a conversation that `too_long: split` cut into
+pieces counts once per piece.
 """
 
 from __future__ import annotations

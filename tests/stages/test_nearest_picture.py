@@ -100,9 +100,9 @@ def test_without_pictures_on_either_side_nothing_matches() -> None:
 # ---- dedupe
 
 
-def kept(params: DedupeParams | None = None, **pictures: list[dict[str, Any]]) -> dict[str, tuple[Any, Any, Any]]:
-    """sample -> (reason, kept sample, distance)."""
-    verdict = deduped(samples(**pictures), params=params)
+def kept(**pictures: list[dict[str, Any]]) -> dict[str, tuple[Any, Any, Any]]:
+    """sample -> (reason, kept sample, distance), of photographs that their signatures tell: here are no files."""
+    verdict = deduped(samples(**pictures), params=DedupeParams(match=Match(mark=0.03)))
     return {row["sample_id"]: (row["reason"], row["kept_id"], row["distance"]) for row in verdict.to_pylist()}
 
 

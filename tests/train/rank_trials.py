@@ -74,6 +74,23 @@ def gradients_of_one(names: list[str], out: Path) -> None:
     gradients(names, list(FROZEN)[:3], ["all on one"], out)
 
 
+def gradients_in_bfloat16(out: Path) -> None:
+    """Of one pack, and of 16 of the same: how many numbers there are, and how many differ."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    facts = tiny_models.facts("llava")
+    pack = collate(tiny_models.mixed(facts), facts)
+    model = build.build(tiny_models.config("llava"), facts).train().bfloat16()
+    with processes.joined() as world:
+        sharded.shard(model, world, torch.device("cpu"), torch.bfloat16)
+        found = []
+        for count in (1, 16):
+            step = Step(count * [pack], _counts(count * [pack]), Position(0, 1))
+            sharded.accumulate(model, step, world, torch.device("cpu"))
+            found.append(torch.cat([p.grad.full_tensor().flatten() for p in model.parameters()]))
+    assert found[0].dtype == found[1].dtype == torch.bfloat16
+    out.write_text(json.dumps([int((found[0] != 0).sum()), int((found[0] != found[1]).sum())]))
+
+
 def _errors(name: str, frozen: tuple[str, ...], dealt: list[list[list[int]]], world: processes.World) -> list[float]:
     """Of the loss, the norm, and the worst of the gradients, relative to the largest gradient of all."""
     facts = tiny_models.facts(name)

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from schemas import yaml_file
 from schemas.strict import RecipeError
+from stages.tiles.table import recorded
 from train import config
 from train.__main__ import main
 from train.bench import corpora, measure, shards, sizes
@@ -100,6 +102,26 @@ def test_steps_are_timed_after_the_warm_up(capsys):
     assert 0 <= at["data_wait"] < 0.5 and at["peak_bytes"] > 2**20
     assert at["losses"][0] == pytest.approx(np.log(1000), rel=0.1)
     assert at["mfu"] is at["share_of_floor"] is None  # a CPU has no peak
+
+
+@pytest.mark.skipif(GPU, reason="a GPU runs the real sizes")
+def test_a_schedule_of_many_steps_is_timed_in_a_few():
+    """A warm-up of 2,000 steps, for which a run of two is refused."""
+    of = config.load(CONFIGS / "vqwen3-stage2.yaml")
+    of = replace(of, optimiser=replace(of.optimiser, warmup=None, warmup_steps=2000))
+    found = measure.report(of, measure.Options("vqwen3-stage2", False, "tiny", 1, 1, 2))
+    assert found is not None and found["measured"]["steps"] == 1
+
+
+@pytest.mark.parametrize("name", ["vqwen3-stage1", "vqwen3-stage2"])
+def test_a_corpus_has_the_tiles_of_its_recipe(name):
+    recipe = yaml_file.read(CONFIGS.parents[1] / "configs" / "recipes" / f"{name}.yaml")
+    assert CORPORA[name].scheme == recorded(recipe["data"]["pretokenise"]["tiles"])
+
+
+def test_without_git_there_is_no_commit(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert told(capsys, "vqwen3-stage1", "--meta")["commit"] is None
 
 
 @pytest.mark.slow

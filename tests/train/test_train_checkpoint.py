@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
-from train import checkpoint, config, run_folder, tensor_files
+from train import checkpoint, config, run_folder, tensor_files, trainer
 from train.checkpoint import CheckpointError, Record
 from train.config import OptimiserConfig
 from train.optim import optimiser
@@ -84,6 +85,40 @@ def test_a_run_goes_on_from_a_checkpoint_bit_for_bit(pool, tmp_path, tokenizer):
     assert again.head.weight is again.table.weight
     found = checkpoint.read(folder)
     assert replace(found, files={}) == record() and run_folder.newest(tmp_path / "out") == (folder, found)
+
+
+@pytest.mark.parametrize("kernel", ["fused", "capturable", None])
+def test_the_count_of_steps_is_where_the_optimisers_kernel_reads_it(kernel, tmp_path, tokenizer):
+    """A fused step on a GPU wants it there; another one reads it on the CPU. Moments are beside their weights."""
+    model = Small(1)
+    optimisers = [torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)]
+    model.learn(optimisers, 2)
+    folder = run_folder.save(tmp_path / "out", record(), checkpoint.parts(model, optimisers), tokenizer)
+    elsewhere = Small(2).to("meta")
+    (again,) = theirs = [torch.optim.AdamW(elsewhere.parameters(), lr=0.1)]
+    if kernel:
+        again.param_groups[0][kernel] = True
+    checkpoint.load_optimisers(folder, elsewhere, theirs)
+    assert again.state
+    for state in again.state.values():
+        assert state["step"].device.type == ("meta" if kernel else "cpu")
+        assert state["exp_avg"].is_meta and state["exp_avg_sq"].is_meta
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_run_in_float32_on_a_gpu_goes_on(write_config, tmp_path):
+    def killed(line) -> None:
+        if line.step == 5:
+            raise KeyboardInterrupt
+
+    keys = {"run.out": str(tmp_path / "run"), "run.device": "cuda", "optimiser.matrices": "adamw", "data.epochs": 1}
+    of = config.load(write_config(**keys))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(of, killed)
+    assert trainer.fit(of).steps == 8
+    folder, _ = run_folder.newest(tmp_path / "run")
+    assert load_file(folder / "optimiser-r00000.safetensors")["language.model.norm.weight.step"] == 8
 
 
 def test_a_checkpoint_holds_the_stated_files_and_no_pickle(pool, tmp_path, tokenizer):

@@ -49,7 +49,8 @@ from train.optim.schedule import learning_rate
         ({"model.language.hidden_size": 12}, r"model\.language: hidden_size / num_heads is 3, wanted an even number"),
         (
             {"model.vision.hidden_size": 2**20, "model.vision.intermediate_size": 2**20},
-            r"model: 6,597,293,\d\d\d,\d\d\d parameters, 73,730 GiB to train them, and this machine has .* GiB; lower",
+            r"model: 6,597,293,\d\d\d,\d\d\d parameters, 73,730.5 GiB to train them here \(processes: 1\), and this "
+            r"machine has .* GiB; lower",
         ),
         ({"data.steps": 5}, r"data: has epochs and steps of epochs, steps, schedule; wanted exactly one of them"),
         ({"data.epochs": None}, r"data: has none of epochs, steps, schedule; wanted exactly one of them"),
@@ -91,7 +92,8 @@ from train.optim.schedule import learning_rate
         ({"optimiser.warmup_steps": None}, r"optimiser: has none of warmup_steps, warmup; wanted exactly one"),
         ({"optimiser.warmup_steps": None, "optimiser.warmup": 3}, r"optimiser: warmup is 3.0, wanted at most 1"),
         ({"optimiser.floor": 1.5}, r"optimiser: floor is 1.5, wanted at most 1"),
-        ({"optimiser.decay": 0}, r"optimiser: decay is 0.0, wanted more than 0"),
+        ({"optimiser.decay": 0, "optimiser.schedule": "wsd"}, r"optimiser: decay is 0.0, wanted more than 0"),
+        ({"optimiser.decay": 0.2}, r"optimiser: decay is 0.2, and a cosine has none; take it out, or take schedule: w"),
         ({"optimiser.eps": 0}, r"optimiser: eps is 0.0, wanted more than 0"),
         ({"optimiser.betas": [0.9, 1]}, r"optimiser: betas holds 1.0, wanted at least 0 and less than 1"),
         ({"optimiser.betas": [0.9]}, r"optimiser\.betas: got \[0.9\] \(list\), wanted a list of 2"),

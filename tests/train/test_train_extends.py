@@ -43,6 +43,27 @@ def test_keys_are_replaced_one_by_one_and_all_else_is_the_first_stage_s(second, 
     assert found == wanted
 
 
+def test_null_takes_a_key_out_whatever_its_default_is(write_config, tmp_path):
+    """None, a number, a pair, a mapping, a choice; and one that neither file has."""
+    plain = config.load(write_config(**{"data.epochs": 1}))
+    given = {"run.keep_every": 4, "run.recompute": True, "run.keep_last": 3, "optimiser.betas": [0.5, 0.6]}
+    given |= {"optimiser.parts": {"vision": "frozen"}, "optimiser.weigh": "sqrt", "model.language.rope_theta": 5.0}
+    write_config(**{**given, "data.epochs": 1, "model.lora": {"rank": 2, "alpha": 4}})
+    second = {
+        "extends": "config.yaml",
+        "model": {"lora": None, "language": {"rope_theta": None}},
+        "optimiser": {"betas": None, "parts": None, "weigh": None, "eps": None},
+        "run": {"keep_every": None, "recompute": None, "keep_last": None},
+    }
+    (tmp_path / "second.yaml").write_text(yaml.safe_dump(second))
+    assert config.load(tmp_path / "second.yaml") == plain
+
+
+def test_a_key_that_has_no_default_is_missing_when_taken_out(second):
+    with pytest.raises(RecipeError, match=r"optimiser(\.schedule)?: .*schedule|optimiser\.schedule: "):
+        config.load(second({"optimiser": {"schedule": None}}))
+
+
 def test_nothing_but_the_name_is_the_same_config(second, tmp_path):
     assert config.load(second({})) == config.load(tmp_path / "config.yaml")
 

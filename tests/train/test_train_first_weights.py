@@ -103,7 +103,9 @@ def test_a_second_stage_begins_with_the_weights_of_the_first(write_config, tmp_p
     capsys.readouterr()
     other = {**second, "run.out": str(tmp_path / "third"), "model.language": {**LANGUAGE, "rope_theta": 5.0}}
     assert main(["fit", str(write_config(**other))]) == 2
-    assert capsys.readouterr().err.startswith("error: model.language.rope_theta: ")
+    error = capsys.readouterr().err
+    assert error.startswith("error: model.language.rope_theta: ") and "run.out" not in error
+    assert error.endswith("say it as it was made, or have model.from name another folder\n")
 
 
 def test_a_part_of_a_run_is_taken_without_the_others(write_config, tmp_path, capsys):
@@ -122,7 +124,25 @@ def test_a_part_of_a_run_is_taken_without_the_others(write_config, tmp_path, cap
     capsys.readouterr()
     other = {**second, "run.out": str(tmp_path / "third"), "model.vision.num_heads": 4}
     assert main(["fit", str(write_config(**other))]) == 2
-    assert capsys.readouterr().err.startswith("error: model.vision.num_heads: ")
+    error = capsys.readouterr().err
+    assert error.startswith("error: model.vision.num_heads: ") and "run.out" not in error
+    assert error.endswith("have model.vision.from name another folder\n")
+
+
+def test_a_decoder_that_is_taken_has_its_adapters_at_the_same_scale(write_config, tmp_path, capsys):
+    keys = {"model.lora": {"rank": 4, "alpha": 12.0}, "data.epochs": 1}
+    assert main(["fit", str(write_config(**keys))]) == 0
+    second = {**keys, "model.language.from": str(tmp_path / "run"), "run.out": str(tmp_path / "second")}
+    assert main(["fit", str(write_config(**second))]) == 0
+    capsys.readouterr()
+    third = {**second, "model.lora": {"rank": 4, "alpha": 48.0}, "run.out": str(tmp_path / "third")}
+    assert main(["fit", str(write_config(**third))]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: model.lora.alpha: ") and "was made with 12.0, the config says 48.0" in error
+    assert error.endswith("have model.language.from name another folder\n") and error.count("\n") == 1
+    # Of a tower they say nothing
+    tower = {**third, "model.language.from": None, "model.vision.from": str(tmp_path / "run")}
+    assert main(["fit", str(write_config(**tower))]) == 0
 
 
 @pytest.mark.parametrize("key", ["model.from", "model.vision.from", "model.language.from"])

@@ -72,3 +72,13 @@ def test_any_number_of_threads_adds_in_the_order_of_the_packs():
             loss, _ = accumulate(model, many, pool)
         found.append((loss, model.text.grad.tolist()))
     assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_thousand_equal_packs_are_one(dtype):
+    """In bfloat16, rounded to the nearest, the sum of 1 / 1024 ends at a quarter."""
+    model = Sums().to(dtype)
+    many = [SimpleNamespace(values=torch.ones(2, dtype=dtype), samples=[SimpleNamespace(targets=1)], pictures=False)]
+    with ThreadPoolExecutor(2) as pool:
+        accumulate(model, 1024 * many, pool)
+    assert model.text.grad.dtype == dtype and model.text.grad.tolist() == [1, 1]

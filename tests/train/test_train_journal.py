@@ -133,12 +133,18 @@ def test_the_validation_loss_is_that_of_the_models_own_forward(held_out, undistu
     assert all(parameter.grad is None for parameter in run.model.parameters())
 
 
-def test_validation_is_told_in_a_line_and_its_place_is_checked(write_config, held_out, tmp_path, capsys):
+def test_validation_is_told_in_a_line_and_its_place_is_checked(write_config, shards, held_out, tmp_path, capsys):
     keys = {"run.validation": str(held_out), "run.validate_every": 7}
     assert main(["fit", str(write_config(**keys))]) == 0
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("validation ")]
     assert [line.split(":")[0] for line in told] == [f"validation after step {n}" for n in (7, 14, 16)]
     assert "(held " in told[0] and "11 samples" in told[0]
+    moved = str(shutil.copytree(shards, tmp_path / "moved"))  # the same, wherever they lie
+    for same in (moved, {"a": str(held_out), "b": moved}):
+        changes = {**keys, "run.validation": same, "run.out": str(tmp_path / "other")}
+        assert main(["fit", str(write_config(**changes))]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: run.validation: it has shards of data.shards,") and error.count("\n") == 1
     keys["run.validation"] = str(tmp_path / "nowhere")
     assert main(["fit", str(write_config(**keys, **{"run.out": str(tmp_path / "other")}))]) == 2
     assert capsys.readouterr().err.startswith("error: run.validation: ")

@@ -22,7 +22,9 @@ def close(one: Any, other: Any) -> bool:
     return bool(one == pytest.approx(other, rel=1e-3) if isinstance(one, float) else one == other)
 
 
-@pytest.mark.parametrize(("count", "batch_size", "weigh"), [(2, 8, "sqrt"), (3, 2, "samples")])
+@pytest.mark.parametrize(
+    ("count", "batch_size", "weigh"), [pytest.param(2, 8, "sqrt", marks=pytest.mark.slow), (3, 2, "samples")]
+)
 def test_what_is_written_is_what_one_process_writes(write_config, tmp_path, shards, count, batch_size, weigh):
     """With fewer samples than ranks, too: one of them then computes what is no sample."""
     texts = [text for talk in talks(60) for turn in talk.turns for text in turn]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -103,6 +102,20 @@ def test_a_damaged_picture_stops_with_its_id_and_can_be_left_out(
     error = capsys.readouterr().err
     assert error.startswith("error: tests/7 image 0: ") and error.count("\n") == 1
     assert "write the shards again, or name it in data.leave_out" in error
-    shutil.rmtree(tmp_path / "run")
+    assert "which is another run: with another run.out, where model.from" in error
     keys = {"data.shards": str(broken), "data.leave_out": leave_out("tests/7")}
+    keys |= {"run.out": str(tmp_path / "second")}
+    assert main(["fit", str(write_config(**keys))]) == 0
+
+
+def test_the_remedy_of_a_loss_that_is_no_number_works(write_config, leave_out, tmp_path, capsys):
+    """The same folder is refused with samples left out, and another one goes on from its weights."""
+    fit_until(write_config(), 3)
+    broken = {"optimiser.learning_rate": 1e30, "optimiser.warmup_steps": 0, "run.out": str(tmp_path / "broken")}
+    assert main(["fit", str(write_config(**broken))]) == 1
+    error = capsys.readouterr().err
+    assert "name it in data.leave_out, which is another run: with another run.out, where model.from" in error
+    keys = {"data.leave_out": leave_out("tests/3")}
+    assert main(["fit", str(write_config(**keys))]) == 2
+    keys |= {"run.out": str(tmp_path / "second"), "model.from": str(tmp_path / "run"), "data.epochs": 1}
     assert main(["fit", str(write_config(**keys))]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -124,6 +125,16 @@ def test_layers_and_packs_of_a_step_draw_apart_and_the_mean_stays():
     layer = layers[0].mlp.up_proj
     kept = torch.stack([layer_mean(layer, step) for step in range(400)]).mean(0)
     assert torch.allclose(kept, torch.ones(32), atol=0.15)
+
+
+def test_packs_of_equal_lengths_draw_apart():
+    """Their samples differ in nothing but the name."""
+    facts, model, drawn = tiny_models.facts("llava"), made(dropout=0.25).train(), []
+    layer = model.decoder.layers[0].self_attn.q_proj
+    layer.lora_A.register_forward_pre_hook(lambda _, given: drawn.append(given[0] == 0))
+    for name in ("a", "b", "a"):
+        model(collate([dataclasses.replace(tiny_models.sample(facts, 1), sample_id=name)], facts))
+    assert not torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], drawn[2])
 
 
 def layer_mean(layer, step: int) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -10,11 +11,13 @@ import pytest
 import torch
 from torch import nn
 
+from schemas.strict import RecipeError
 from train import config, trainer
-from train.config import OptimiserConfig
+from train.__main__ import main
+from train.config import OptimiserConfig, Part
 from train.optim.muon import Muon, orthogonal
 from train.optim.optimiser import make
-from train.optim.schedule import learning_rate
+from train.optim.schedule import learning_rate, refuse_unfit
 
 
 def settings(**changes) -> OptimiserConfig:
@@ -59,6 +62,63 @@ def test_a_run_no_longer_than_its_warmup_only_rises(schedule):
 @pytest.mark.parametrize("schedule", ["cosine", "wsd"])
 def test_a_single_step_has_the_full_rate(schedule):
     assert rates(1, schedule=schedule) == [2]
+
+
+@pytest.mark.parametrize(
+    ("total", "changes", "message"),
+    [
+        (
+            10,
+            {"warmup_steps": 2000},
+            r"^optimiser\.warmup_steps: a warm-up of 2,000 steps in a run of 10; wanted",
+        ),
+        (10, {"warmup_steps": 10}, r"^optimiser\.warmup_steps: a warm-up of 10 steps in a run of 10"),
+        (10, {"warmup_steps": None, "warmup": 1.0}, r"^optimiser\.warmup: a warm-up of 10 steps"),
+        (10, {"warmup_steps": 6, "schedule": "wsd", "decay": 0.5}, "of 6 steps and a decay over 5 in a run of 10"),
+        (10, {"warmup_steps": 9, "schedule": "wsd"}, "of 9 steps and a decay over 2 in a run of 10"),
+        (10, {"parts": {"vision": Part(warmup_steps=12)}}, r"^optimiser\.parts\.vision\.warmup_steps: .* 12 steps"),
+        (10, {"schedule": "wsd", "parts": {"vision": Part(warmup=0.9)}}, r"^optimiser\.parts\.vision\.warmup: .* 9 st"),
+    ],
+)
+def test_a_schedule_that_does_not_fit_into_the_run_is_refused(total, changes, message):
+    with pytest.raises(RecipeError, match=message) as raised:
+        refuse_unfit(settings(**changes), total)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("total", "changes"),
+    [
+        (10, {"warmup_steps": 9}),
+        (10, {"warmup_steps": 5, "schedule": "wsd", "decay": 0.5}),
+        (10, {"warmup_steps": None, "warmup": 0.3, "schedule": "wsd", "decay": 0.7}),
+        (1, {"warmup_steps": None, "warmup": 0.03, "schedule": "wsd", "parts": {"vision": "frozen"}}),
+    ],
+)
+def test_a_schedule_that_fits_reaches_its_rate_and_never_jumps_down(total, changes):
+    of = settings(**changes)
+    refuse_unfit(of, total)
+    found = [learning_rate(of, step, total) for step in range(total)]
+    assert max(found) == pytest.approx(of.learning_rate)
+    top = found.index(max(found))
+    fall = of.learning_rate / max(1.0, of.decay * total) if of.decay else of.learning_rate
+    assert all(0 <= one - two <= fall * (1 + 1e-9) for one, two in itertools.pairwise(found[top:]))
+
+
+def test_plan_and_fit_say_that_a_warm_up_is_too_long(write_config, tmp_path, capsys):
+    path = write_config(**{"optimiser.warmup_steps": 2000})
+    for command in ("plan", "fit"):
+        assert main([command, str(path)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: optimiser.warmup_steps: a warm-up of 2,000 steps in a run of 16;")
+        assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_decay_is_of_wsd_alone():
+    assert settings().decay is None and settings(schedule="wsd").decay == 0.2
+    with pytest.raises(ValueError, match=r"decay is 0\.2, and a cosine has none; take it out"):
+        settings(decay=0.2)
 
 
 def test_training_follows_the_schedule_of_its_config(write_config, tmp_path, monkeypatch):

@@ -12,14 +12,17 @@ from tiny_shards import SCHEME
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from train import config, estimate, trainer
+from train import config, estimate, placing, trainer
 from train.__main__ import main
 from train.data import realised
 from train.data.collate import collate
 from train.data.folders import open_shards
+from train.distributed.processes import ALONE, World
 from train.models import build
 from train.models.family import ModelError
 from train.models.flops import count, parameters
+
+CPU = torch.device("cpu")
 
 
 def planned(path, capsys, *options: str) -> dict:
@@ -121,7 +124,10 @@ def test_bytes_are_those_of_the_dtypes(write_config, capsys):
     full = planned(write_config(**adamw), capsys)["estimated_bytes"]
     compute = adamw | {"optimiser.compute": "bfloat16"}
     half = planned(write_config(**compute, **{"optimiser.states": "bfloat16"}), capsys)["estimated_bytes"]
-    assert full == {name: 2 * value for name, value in half.items()}
+    gradients = full["gradients"] * 3 // 2  # in bfloat16, and their sum in float32
+    assert half["gradients"] == gradients and half.pop("total") == sum(half.values())
+    wanted = {name: value // 2 for name, value in full.items() if name != "total"}
+    assert half == {**wanted, "gradients": gradients}
     frozen = {"optimiser.parts": {"vision": "frozen"}}
     still = planned(write_config(**adamw, **frozen), capsys)["estimated_bytes"]
     mixed = planned(write_config(**compute, **frozen), capsys)["estimated_bytes"]
@@ -155,11 +161,40 @@ def test_a_model_is_too_large_by_what_it_will_hold(write_config, shards, monkeyp
     )
     vision, *others = parameters(build.build(of.model, facts)).values()
     needed = each[0] * vision + each[1] * sum(others)
-    monkeypatch.setattr(build.os, "sysconf", lambda name: 1 if name == "SC_PAGE_SIZE" else needed)
-    build.costs(of.model, facts, of.optimiser)
-    monkeypatch.setattr(build.os, "sysconf", lambda name: 1 if name == "SC_PAGE_SIZE" else needed - 1)
+    memory(monkeypatch, needed)
+    placing.refuse_too_large(of, facts, ALONE, CPU)
+    memory(monkeypatch, needed - 1)
     with pytest.raises(ModelError, match="this machine has"):
-        build.costs(of.model, facts, of.optimiser)
+        placing.refuse_too_large(of, facts, ALONE, CPU)
+
+
+def memory(monkeypatch, size: int) -> None:
+    monkeypatch.setattr(placing.os, "sysconf", lambda name: 1 if name == "SC_PAGE_SIZE" else size)
+
+
+@pytest.mark.parametrize(
+    ("device", "here", "count", "each"),
+    [("cuda", 1, 1, 4), ("cuda", 8, 16, 32), ("cpu", 2, 2, 12), ("cpu", 8, 8, 32), ("cpu", 2, 4, 8)],
+)
+def test_each_process_of_a_machine_makes_all_weights(write_config, shards, monkeypatch, device, here, count, each):
+    """Bytes of a parameter, all of which learn: on GPUs the host has the weights alone."""
+    of, facts = config.load(write_config()), open_shards(str(shards)).facts
+    needed = each * sum(parameters(build.build(of.model, facts)).values())
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(here))
+    memory(monkeypatch, needed)
+    placing.refuse_too_large(of, facts, World(0, count), torch.device(device))
+    memory(monkeypatch, needed - 1)
+    with pytest.raises(ModelError, match=rf"\(processes: {here}\)"):
+        placing.refuse_too_large(of, facts, World(0, count), torch.device(device))
+
+
+def test_a_model_too_large_for_this_machine_is_planned_and_not_trained(write_config, capsys, monkeypatch):
+    path = write_config()
+    memory(monkeypatch, 1000)
+    assert main(["fit", str(path)]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: model: ") and told.count("\n") == 1
+    assert planned(path, capsys)["steps"] == 16
 
 
 def test_it_is_a_table_for_people(write_config, capsys):

@@ -100,6 +100,15 @@ def test_a_group_of_one_has_the_same_gradients(tmp_path):
 
 
 @pytest.mark.slow
+def test_packs_in_bfloat16_are_added_in_float32(tmp_path):
+    """A power of two of equal packs has the gradient of one, to the bit."""
+    ended = launch(1, tmp_path / "ranks", rank_trials.gradients_in_bfloat16, tmp_path / "found.json")
+    assert ended.codes == [0], ended.err
+    there, differ = json.loads((tmp_path / "found.json").read_text())
+    assert there > 1000 and differ == 0
+
+
+@pytest.mark.slow
 def test_torchrun_starts_it(write_config, tmp_path):
     """Two real processes, an error and its one line among torchrun's own."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "train", "fit"]
@@ -127,10 +136,12 @@ def killed_everywhere(write_config: Callable[..., Path], tmp_path: Path, steps: 
         assert files(tmp_path / f"killed-{step}") == files(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_job_killed_as_a_whole_continues_bit_for_bit(write_config, tmp_path):
     killed_everywhere(write_config, tmp_path, [5])
 
 
+@pytest.mark.slow
 def test_a_job_killed_while_it_saves_continues_bit_for_bit(write_config, tmp_path):
     changes = {**ADAMW, "data.epochs": 1}
     fitted(write_config(**changes, **{"run.out": str(tmp_path / "whole")}), 2, tmp_path / "ranks")
@@ -150,7 +161,9 @@ def test_a_job_killed_at_any_step_continues_bit_for_bit(write_config, tmp_path):
     killed_everywhere(write_config, tmp_path, [*range(1, 9)])
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (2, 3), pytest.param(1, 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("before", "after"), [(2, 1), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((2, 3), (1, 2)))]
+)
 def test_another_number_of_processes_continues(before, after, write_config, tmp_path):
     changes = {**ADAMW, "data.epochs": 1}
     trainer.fit(config.load(write_config(**changes, **{"run.out": str(tmp_path / "whole")})))
@@ -162,6 +175,7 @@ def test_another_number_of_processes_continues(before, after, write_config, tmp_
     assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_two_processes_answers_and_is_first_weights(write_config, tmp_path):
     changes = {**ADAMW, "data.epochs": 1}
     path = write_config(**changes)
@@ -205,7 +219,7 @@ def test_what_one_rank_cant_read_ends_all_and_is_said_by_it(write_config, tmp_pa
     assert "step 1/16" in ended.out[0] or ended.out[0] == ""
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_disk_that_is_full_for_one_rank_ends_all_and_leaves_the_older_checkpoint(rank, write_config, tmp_path):
     path = write_config(**ADAMW)
     ended = launch(2, tmp_path / "ranks", rank_trials.fit_on_a_full_disk, path, rank, 4)

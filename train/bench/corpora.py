@@ -21,7 +21,7 @@ from schemas import fingerprints
 from stages.chat import ImageTokens
 from stages.chat_rules import DEFAULTS
 from stages.tiles.jina import Jina
-from stages.tiles.llava15 import Llava15Pad, Llava15Square
+from stages.tiles.llava15 import Llava15Square
 from stages.tiles.llmjp4vl import LlmJp4VL
 from stages.tiles.scheme import Kind, Size
 from stages.tiles.table import TileScheme
@@ -57,7 +57,7 @@ class Corpus:
 
 CORPORA = {
     "vqwen3-stage1": Corpus(Llava15Square(), {(500, 375): 1.0}, 19, 0.5, 19, 2048, 151_936),
-    "vqwen3-stage2": Corpus(Llava15Pad(), {(640, 480): 0.939}, 246, 1.1, 120, 2048, 151_936),
+    "vqwen3-stage2": Corpus(Llava15Square(), {(640, 480): 0.939}, 246, 1.1, 120, 2048, 151_936),
     "llm-jp-4-vl": Corpus(
         LlmJp4VL(),
         {(500, 500): 0.3, (1000, 500): 0.2, (1000, 1000): 0.15, (1200, 800): 0.2, (1600, 1200): 0.15},

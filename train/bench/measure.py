@@ -36,7 +36,7 @@ from train.distributed.processes import World
 from train.log import Line
 from train.models import build, flops
 from train.models.vision_language import VisionLanguage
-from train.trainer import Run, make_plan
+from train.trainer import Run
 
 FLOOR = 790e12  # FLOP/s
 _DRAWN = 20_000  # samples whose means stand in a report
@@ -151,7 +151,9 @@ def _measured(
             (folder / "run").mkdir()
     with world.agreed():
         opened = open_shards(config.data.shards)
-        run = Run(config, opened, make_plan(config, opened), world)
+        # A few steps of a schedule that is made for many: what it says of the length is not asked here
+        plan = planning.make(config.data, opened, *build.costs(config.model, opened.facts, config.optimiser))
+        run = Run(config, opened, plan, world)
     run.start()
     lines: list[Line] = []
     began = time.perf_counter()
@@ -199,12 +201,14 @@ def _name(device: torch.device) -> str:
 
 
 def _commit() -> str | None:
-    """Of the source, and whether it was changed since."""
-    here = Path(__file__).parent
-    told = [
-        subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
-        for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-    ]
+    """Of the source, and whether it was changed since; None where there is no git to ask."""
+    here, told = Path(__file__).parent, list[str]()
+    for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
+        try:
+            done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False)
+        except OSError:
+            return None
+        told.append(done.stdout.strip())
     return f"{told[0]}{' and changes' if told[1] else ''}" if told[0] else None
 
 

@@ -31,7 +31,7 @@ qwen3_moe with `num_experts` and `experts_per_token`, `intermediate_size` being 
       clip: 1.0                 # largest norm of the gradient
       schedule: cosine          # half a cosine, or wsd: level, then a line; both to floor
       floor: 0.0                # the end of the schedule, as a share of learning_rate
-      decay: 0.2                # the share of all steps over which wsd falls
+      # decay: 0.2              # goes with wsd: the share of all steps over which it falls
       betas: [0.9, 0.95]        # adamw's
       eps: 1e-8                 # adamw's
       compute: float32          # or bfloat16: matrix products, and what is held of frozen parts
@@ -72,8 +72,8 @@ Also in `data`, all of them optional; `python -m train plan CONFIG` shows what t
 
 A second stage begins from the first one's config: `extends: stage1.yaml` at the top, and below it what differs. What is
 given replaces the other file's keys, one by one in `data`, `model`, `model.vision`, `model.language`, `optimiser` and
-`run`; null takes a key out, as in `vision: {from: null}` beside `from: out/stage1`. The path is relative to the
-config's own folder, and the file that is named extends no other.
+`run`; null takes a key out, which then has its default, as in `vision: {from: null}` beside `from: out/stage1`. The
+path is relative to the config's own folder, and the file that is named extends no other.
 """
 
 from __future__ import annotations

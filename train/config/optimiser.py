@@ -10,6 +10,7 @@ from schemas.strict import RecipeError
 from train.config.checks import MOST, one_of, optional_within, within
 
 PARTS = ("vision", "projector", "language")
+_DECAY = 0.2
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class OptimiserConfig:
     warmup_steps: int | None = None
     warmup: float | None = None
     floor: float = 0.0
-    decay: float = 0.2
+    decay: float | None = None
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
     parts: dict[str, Part | Literal["frozen"]] = field(default_factory=dict)
@@ -51,9 +52,9 @@ class OptimiserConfig:
     def __post_init__(self) -> None:
         one_of(self, "warmup_steps", "warmup", least=0)
         _check(self)
-        for name in ("clip", "eps", "decay"):
+        for name in ("clip", "eps"):
             _above_zero(self, name)
-        within(self, 0, 1, "decay")
+        self._settle_decay()
         for beta in self.betas:
             if not 0 <= beta < 1:
                 raise ValueError(f"betas holds {beta}, wanted at least 0 and less than 1")
@@ -67,6 +68,17 @@ class OptimiserConfig:
                 raise RecipeError(strict.unknown("optimiser.parts", name, PARTS))
         if all(self.parts.get(name) == "frozen" for name in PARTS):
             raise ValueError("parts are all frozen, and nothing would learn; leave one of them out")
+
+    def _settle_decay(self) -> None:
+        """wsd always has one and cosine never."""
+        if self.schedule == "cosine":
+            if self.decay is not None:
+                raise ValueError(f"decay is {self.decay}, and a cosine has none; take it out, or take schedule: wsd")
+            return
+        if self.decay is None:
+            object.__setattr__(self, "decay", _DECAY)  # frozen, and not yet seen by anyone
+        _above_zero(self, "decay")
+        within(self, 0, 1, "decay")
 
     def of(self, part: str) -> OptimiserConfig:
         """The settings of one part, where they are its own and else the section's."""

@@ -20,10 +20,11 @@ from torch import Tensor
 
 from stages.images.rules import BadImage, open_rgb
 from stages.tiles.table import TileScheme
+from train.data import left_out
 from train.data.shards import Facts, ImageSpan, Sample
 
 IGNORED = -100
-_CURE = "write the shards again, or name it in data.leave_out"
+_CURE = f"write the shards again, or {left_out.CURE}"
 
 
 class CollateError(ValueError):

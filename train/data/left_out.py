@@ -14,6 +14,12 @@ from schemas import strict
 from schemas.identity import fingerprint
 from schemas.strict import RecipeError
 
+# What an error of a sample says: the ids are part of a run's identity, and so is the plan that they change
+CURE = (
+    "name it in data.leave_out, which is another run: with another run.out, where model.from with this one's folder "
+    "goes on from its weights"
+)
+
 
 def read(path: str) -> frozenset[str]:
     """The ids of a file. Raises RecipeError."""

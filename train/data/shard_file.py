@@ -19,6 +19,7 @@ import pyarrow as pa
 from schemas import manifest, shard_map
 from schemas.manifest import FileEntry, ManifestError
 from schemas.shard_map import Batch, Damaged
+from train.data import left_out
 
 _CURE = "delete this file and run the pipeline again, which writes it anew"
 
@@ -91,7 +92,7 @@ class ShardFile:
         if wrong:
             raise ManifestError(
                 f"{self.path}: {where} ({row['sample_id']}): the bytes of image {wrong[0]} differ from its sha256; "
-                f"{_CURE}, or name it in data.leave_out"
+                f"{_CURE}, or {left_out.CURE}"
             )
 
 

@@ -4,11 +4,14 @@ Each pack is computed with one torch thread, and the results are added in the or
 threads gives the same bits. It is also the faster way to use a few cores: the products of a small model are too short
 to be split, and threads that wait for each other inside a product spin, which costs most when another process wants a
 core.
+
+Sums are in float32 whatever the gradients are in: in bfloat16, rounded to the nearest, 256 equal addends are the most
+that count. Gradients in bfloat16 are rounded twice, a pack's when it is made and the step's when it is whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 
 import torch
@@ -36,7 +39,7 @@ def accumulate(
             return float(loss), losses, (None,) * len(parameters)
         return float(loss.detach()), losses.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
 
-    total, found = 0.0, []
+    total, found, sums = 0.0, [], Sums()
     for parameter in parameters:
         parameter.grad = None
     for loss, losses, gradients in pool.map(one, packs):
@@ -44,8 +47,33 @@ def accumulate(
         found.append(losses)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if gradient is not None:  # the tower has none in a pack of text alone
-                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+                sums.add(parameter, gradient)
+    sums.give()
     return total, found
+
+
+class Sums:
+    """Of the gradients of a step's packs, by parameter."""
+
+    def __init__(self) -> None:
+        self._found: dict[nn.Parameter, Tensor] = {}
+
+    def add(self, parameter: nn.Parameter, gradient: Tensor) -> None:
+        known = self._found.get(parameter)
+        self._found[parameter] = gradient.float() if known is None else known.add_(gradient)
+
+    def take(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Add what a backward pass left, and leave nothing."""
+        for parameter in parameters:
+            if parameter.grad is not None:
+                self.add(parameter, parameter.grad)
+                parameter.grad = None
+
+    def give(self) -> None:
+        """Set each parameter's `grad`, in its own dtype; the sums are let go one by one."""
+        while self._found:
+            parameter, gradient = self._found.popitem()
+            parameter.grad = gradient.to(parameter.dtype)
 
 
 def losses(model: nn.Module, packs: Sequence[Pack], pool: Executor) -> list[Tensor]:

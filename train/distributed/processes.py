@@ -120,8 +120,6 @@ def joined() -> Iterator[World]:
     if count == 1 and not cuda:
         yield ALONE
         return
-    if cuda:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     if count == 1:  # one GPU has its mixed precision from FSDP, which wants a group of one
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
@@ -137,11 +135,24 @@ def joined() -> Iterator[World]:
 
 
 def device(wanted: str) -> torch.device:
-    """Where to compute: `auto` is this process's GPU if there is one. Raises RecipeError."""
+    """Where to compute: `auto` is this process's GPU if there are any; it is then torch's own choice, too.
+
+    Raises RecipeError where there are none, or fewer than processes here.
+    """
     there = torch.cuda.is_available()
     if wanted == "cuda" and not there:
         raise RecipeError("run.device: cuda, and there is no GPU that torch can use; set it to cpu or auto")
-    return torch.device("cuda", torch.cuda.current_device()) if there and wanted != "cpu" else torch.device("cpu")
+    if not there or wanted == "cpu":
+        return torch.device("cpu")
+    rank = int(os.environ.get("LOCAL_RANK", "0"))
+    here, count = max(rank + 1, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))), torch.cuda.device_count()
+    if here > count:
+        raise RecipeError(
+            f"run.device: {wanted}, and this machine has {here} processes and GPUs for {count}; start {count} by "
+            "--nproc-per-node or set it to cpu"
+        )
+    torch.cuda.set_device(rank)
+    return torch.device("cuda", rank)
 
 
 def speaker() -> str:

@@ -10,6 +10,9 @@ else nothing would go backward through a frozen decoder in a pack without pictur
 
 Gradients are sums and not means over ranks: each pack's loss is divided by the weight of the whole step's targets, over
 all ranks, before it goes backward.
+
+FSDP sums over ranks in float32 and then has each pack's sum in the dtype of the weights. Of weights in bfloat16 the
+packs of a step are therefore added here, in float32 (gradient.py).
 """
 
 from __future__ import annotations
@@ -27,13 +30,14 @@ from torch.nn.utils import clip_grad_norm_
 from train import weighing
 from train.data.collate import Pack
 from train.data.loader import Step, on
+from train.distributed import gradient
 from train.distributed.processes import World
 from train.models.vision_language import VisionLanguage
 from train.weighing import Weigh
 
 
 def shard(model: VisionLanguage, world: World, device: torch.device, compute: torch.dtype = torch.float32) -> None:
-    """Split every parameter by rows over the ranks, on the device. Sums of gradients are in float32."""
+    """Split every parameter by rows over the ranks, on the device. Sums of gradients over ranks are in float32."""
     decoder: Any = model.decoder
     how: dict[str, Any] = {
         "mesh": init_device_mesh(device.type, (world.count,)),
@@ -70,12 +74,16 @@ def accumulate(
     weight, found = world.sum(weighing.total(step.packs, weigh)) or 1.0, []
     total = torch.zeros((), dtype=torch.float64, device=device)
     model.zero_grad()
+    short = [p for p in model.parameters() if p.dtype != torch.float32] if len(step.packs) > 1 else []
+    sums = gradient.Sums()
     for pack in step.packs:
         losses = model(on(pack, device))
         loss = weighing.weighed(losses, pack, weigh, weight)
         loss.backward()  # type: ignore[no-untyped-call]
+        sums.take(short)
         total += loss.detach()
         found.append(losses.detach())
+    sums.give()
     if step.counts.tiles == 0:
         _forget(model.vision, model.projector)
     return world.sum(total.item()), found

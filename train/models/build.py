@@ -7,8 +7,6 @@ is downloaded.
 
 from __future__ import annotations
 
-import os
-
 import torch
 
 from train.config import ModelConfig, OptimiserConfig
@@ -58,17 +56,12 @@ def _rows(model: ModelConfig, facts: Facts) -> int:
 
 
 def costs(model: ModelConfig, facts: Facts, optimiser: OptimiserConfig) -> tuple[float, float]:
-    """FLOPs of one token and of one tile, forward and backward, in matrix products: the planner's costs.
-
-    Raises ModelError for a model that this machine's memory can't hold.
-    """
-    made = shell(model, facts, optimiser)
-    _refuse_too_large(made)
-    return costs_of(made, model, facts)
+    """FLOPs of one token and of one tile, forward and backward, in matrix products: the planner's costs."""
+    return costs_of(shell(model, facts, optimiser), model, facts)
 
 
 def costs_of(made: VisionLanguage, model: ModelConfig, facts: Facts) -> tuple[float, float]:
-    """The same of a model that no machine has to hold."""
+    """The same of a model that is made, or of its shell."""
     token = active_parameters(made.decoder, model.language)
     return 6.0 * token, 6.0 * family(model, facts).tile_cost(made, facts)
 
@@ -80,16 +73,3 @@ def shell(model: ModelConfig, facts: Facts, optimiser: OptimiserConfig) -> Visio
     parts.freeze(made, optimiser)
     precision.set_dtypes(made, optimiser)
     return made
-
-
-def _refuse_too_large(made: VisionLanguage) -> None:
-    """Before a byte of it is made: the system might end the process without a word."""
-    # Weights, and of those that learn a gradient and at least one moment
-    needed = sum(p.nbytes * (3 if p.requires_grad else 1) for p in made.parameters())
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > there:
-        parameters = sum(p.numel() for p in made.parameters())
-        raise ModelError(
-            f"model: {parameters:,} parameters, {needed / 2**30:,.0f} GiB to train them, and this machine has "
-            f"{there / 2**30:,.0f} GiB; lower its sizes"
-        )

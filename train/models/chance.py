@@ -22,8 +22,13 @@ _PACK: ContextVar[Key | None] = ContextVar("pack", default=None)
 
 def generator(device: torch.device, *key: object) -> torch.Generator:
     """Of a key such as the run's seed, the step and the name of a parameter."""
+    return torch.Generator(device).manual_seed(number(*key))
+
+
+def number(*key: object) -> int:
+    """Of a key: 63 bits of a hash."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest, "big") >> 1)
+    return int.from_bytes(digest, "big") >> 1
 
 
 def of_pack(key: Key) -> None:

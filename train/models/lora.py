@@ -7,8 +7,11 @@ All linear layers of the decoder's blocks have one (q, k, v, o, gate, up, down),
 model begins as its base.
 
 Adapters are float32 and are added to the weights in float32, rounded once (`merged`): in bfloat16 a tenth of a typical
-difference would be lost before the rounding that nobody can avoid. What dropout draws is a function of (init_seed,
-step, pack, layer), see chance.py.
+difference would be lost before the rounding that nobody can avoid.
+
+What dropout draws is a function of (init_seed, step, the samples of a pack, layer), see chance.py: any number of
+threads draws the same. Another number of processes cuts a step into other packs, so it draws other numbers: losses are
+those of one process at dropout 0 alone.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from train.config import Lora
+from train.data.collate import Pack
 from train.models import chance
 from train.models.vision_language import VisionLanguage
 
@@ -63,7 +67,12 @@ def add(made: VisionLanguage, config: Lora, seed: int) -> None:
         if isinstance(module, nn.Linear):
             parent, _, last = name.rpartition(".")
             setattr(made.decoder.get_submodule(parent), last, Adapted(module, config, seed, name))
-    made.register_forward_pre_hook(lambda model, given: chance.of_pack((model.step, *given[0].sample_ends)))
+    made.register_forward_pre_hook(lambda model, given: chance.of_pack((model.step, _number(given[0]))))
+
+
+def _number(pack: Pack) -> int:
+    """Of a pack, by its samples: packs of equal lengths must not draw the same."""
+    return chance.number(*((each.source, each.sample_id) for each in pack.samples))
 
 
 def is_adapter(name: str) -> bool:

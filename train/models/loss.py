@@ -1,4 +1,6 @@
-"""The losses of target tokens: head and cross entropy, in float32, a chunk of rows at a time.
+"""The losses of target tokens: head and cross entropy, a chunk of rows at a time.
+
+The head is in what the model computes in (`optimiser.compute`), the cross entropy in float32 or finer.
 
 What is kept for the backward pass are the rows that go into the head; the logits of a chunk, which are as wide as the
 vocabulary, are computed once more there. So memory is bounded by the chunk and not by the number of targets. Targets

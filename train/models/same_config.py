@@ -2,8 +2,8 @@
 
 A config.json is compared where it speaks of the same things: heads, bases, norms, activations. Of a checkpoint of our
 own the model's section has to be the config's, but for the seed, and its tokenizer that of the shards; where a part is
-taken from it, that part's section, and of a tower no tokenizer. The chat template may be another: two
-stages of a system may be laid out in two ways, and the ids mean the same.
+taken from it, that part's section, of the decoder its adapters too, and of a tower no tokenizer. The chat template may
+be another: two stages of a system may be laid out in two ways, and the ids mean the same.
 """
 
 from __future__ import annotations
@@ -108,8 +108,11 @@ def _check_own(folder: Path, model: ModelConfig, key: str, facts: Facts, tokeniz
     free = {"init_seed"} | ({"lora"} if sections[0].get("lora") is None else set())
     part = key.removeprefix("model.").removesuffix("from").removesuffix(".")
     kept = {part} if part else sections[0].keys() | sections[1].keys()
+    if part == "language":
+        kept = {part, "lora"}  # its adapters come with it
     found, wanted = ({"model": {k: v for k, v in section.items() if k in kept - free}} for section in sections)
-    checkpoint.refuse_other(folder, found, wanted)
+    cure = f"say it as it was made, or have {key} name another folder"
+    checkpoint.refuse_other(folder, found, wanted, cure)
     theirs, ours = strict.build(Facts, record.facts, "facts").fingerprints.tokenizer, facts.fingerprints.tokenizer
     words = {name: hash_file(tokenizer[name]) for name in _only_words(tokenizer)}
     if part != "vision" and theirs != ours and _words(record) != words:

@@ -1,8 +1,9 @@
 """AdamW for weights and moments in bfloat16: computed in float32, rounded by chance (rounding.py).
 
-Weight, gradient and moments take 8 bytes of each parameter, a half of what they take in float32. The formula and the
-order of its operations are those of torch's AdamW, so on float32, which it also takes, it has the very same numbers.
-Long tensors are computed piece by piece, for the pieces in float32 are not to take what was saved.
+Weight, gradient and moments take 8 bytes of each parameter, a half of what they take in float32; while a step's packs
+are added their sum takes 4 more (train/distributed/gradient.py). The formula and the order of its operations are those
+of torch's AdamW, so on float32, which it also takes, it has the very same numbers. Long tensors are computed piece by
+piece, for the pieces in float32 are not to take what was saved.
 """
 
 from __future__ import annotations
