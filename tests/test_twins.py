@@ -18,8 +18,8 @@ from pipeline.quickstart.__main__ import places, prepare
 ROOT = Path(__file__).parent.parent
 TWINS = ROOT / "configs" / "train" / "tiny"
 FLOORS = {
-    "llm-jp-4-vl": {"llm-jp-4-vl": 0.55},
-    "vqwen3": {"vqwen3-parts": 0.6, "vqwen3-stage1": 0.6, "vqwen3-stage2": 0.7},
+    "llm-jp-4-vl": {"llm-jp-4-vl": 0.9},
+    "vqwen3": {"vqwen3-parts": 0.9, "vqwen3-stage1": 0.9, "vqwen3-stage2": 0.9},
     "jina-vlm": {"jina-vlm": 0.52},
 }
 
