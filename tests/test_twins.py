@@ -20,7 +20,7 @@ TWINS = ROOT / "configs" / "train" / "tiny"
 FLOORS = {
     "llm-jp-4-vl": {"llm-jp-4-vl": 0.9},
     "vqwen3": {"vqwen3-parts": 0.9, "vqwen3-stage1": 0.9, "vqwen3-stage2": 0.9},
-    "jina-vlm": {"jina-vlm": 0.52},
+    "jina-vlm": {"jina-vlm": 0.65},
 }
 
 
