@@ -48,12 +48,6 @@ def flops(model: VisionLanguage, config: Config, facts: Facts, run: Amounts) -> 
     return tiles + of.token * tokens + of.pair * pairs + of.target * float(run.targets.sum())
 
 
-def _trained(part: nn.Module) -> float:
-    """The share of its parameters."""
-    whole, trained = (sum(p.numel() for p in part.parameters() if p.requires_grad or every) for every in (True, False))
-    return trained / whole
-
-
 def memory(model: VisionLanguage, config: Config, facts: Facts, run: Amounts, packs: Packing) -> Memory:
     trained = [p for p in model.parameters() if p.requires_grad]
     matrices = sum(p.nbytes for p in trained if p.ndim == 2)
@@ -62,7 +56,8 @@ def memory(model: VisionLanguage, config: Config, facts: Facts, run: Amounts, pa
     tokens = config.data.max_tokens_per_pack
     targets = tokens * float(run.targets.sum()) / float(run.tokens.sum())
     embeddings: Any = model.vision.embeddings
-    patches = packs.most_tiles * embeddings.num_positions if _trained(model.vision) else 0
+    learns = any(p.requires_grad for p in model.vision.parameters())
+    patches = packs.most_tiles * embeddings.num_positions if learns else 0
     text, vision = _kept(model, config, facts, "language"), _kept(model, config, facts, "vision")
     kept = text * tokens + vision * patches + 2 * facts.vocab_size * targets
     packs_at_once = config.run.threads

@@ -25,12 +25,6 @@ LORA = {"rank": 4, "alpha": 12}
 LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-@pytest.fixture(scope="module")
-def pool():
-    with ThreadPoolExecutor(2) as pool:
-        yield pool
-
-
 def made(name: str = "llava", learnt: bool = True, **changes):
     """A model with adapters; as if they had learnt something."""
     model = build.build(tiny_models.config(name, lora={**LORA, **changes}), tiny_models.facts(name))

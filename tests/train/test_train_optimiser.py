@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -23,12 +22,6 @@ from train.optim.schedule import learning_rate, refuse_unfit
 def settings(**changes) -> OptimiserConfig:
     known = {"matrices": "muon", "learning_rate": 0.1, "warmup_steps": 0, "weight_decay": 0.5, "clip": 1.0}
     return OptimiserConfig(**{**known, "schedule": "cosine", **changes})
-
-
-@pytest.fixture(scope="module")
-def pool():
-    with ThreadPoolExecutor(2) as pool:
-        yield pool
 
 
 # ---- the schedule

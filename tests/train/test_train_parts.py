@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import tiny_models
 import torch
 from safetensors.torch import load_file
+from tiny_models import settings
 
-from schemas import strict
 from train import config, trainer
 from train.config import OptimiserConfig
 from train.data.collate import collate
 from train.distributed.gradient import accumulate
 from train.models import build, parts
 from train.optim import optimiser, schedule
-
-
-@pytest.fixture(scope="module")
-def pool():
-    with ThreadPoolExecutor(2) as pool:
-        yield pool
-
-
-def settings(**changes) -> OptimiserConfig:
-    known = {"matrices": "adamw", "learning_rate": 0.1, "warmup_steps": 0, "weight_decay": 0.5, "clip": 1.0}
-    return strict.build(OptimiserConfig, {**known, "schedule": "cosine", **changes})
 
 
 def made(of: OptimiserConfig, name: str = "llava"):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 import tiny_models
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from tiny_models import settings
 from tiny_shards import CONFIG
 from torch import nn
 
-from schemas import strict
 from train import config, trainer
 from train.config import OptimiserConfig
 from train.data.collate import collate
@@ -25,17 +23,6 @@ from train.optim.adamw import RoundingAdamW
 from train.optim.rounding import by_chance
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def pool():
-    with ThreadPoolExecutor(2) as pool:
-        yield pool
-
-
-def settings(**changes) -> OptimiserConfig:
-    known = {"matrices": "adamw", "learning_rate": 0.1, "warmup_steps": 0, "weight_decay": 0.5, "clip": 1.0}
-    return strict.build(OptimiserConfig, {**known, "schedule": "cosine", **changes})
 
 
 # ---- rounding

@@ -17,7 +17,7 @@ from stages.tiles.internvl import InternVL
 from stages.tiles.jina import Jina
 from stages.tiles.llava15 import Llava15Pad
 from stages.tiles.scheme import Scheme
-from train.config import ModelConfig
+from train.config import ModelConfig, OptimiserConfig
 from train.data.shards import Facts, ImageSpan, Sample
 
 torch.set_num_threads(1)  # threads that wait for each other cost more than these sizes take
@@ -100,3 +100,9 @@ def shuffled(model: torch.nn.Module) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
+
+
+def settings(**changes: Any) -> OptimiserConfig:
+    """How a model learns, but for what is said."""
+    known = {"matrices": "adamw", "learning_rate": 0.1, "warmup_steps": 0, "weight_decay": 0.5, "clip": 1.0}
+    return strict.build(OptimiserConfig, {**known, "schedule": "cosine", **changes})

@@ -128,6 +128,13 @@ def test_a_mark_in_a_corner_may_be_on_a_photograph_where_the_recipe_says_so(
     assert same(encoded(image, "JPEG"), encoded(marked(image), "JPEG"), mark) is expected
 
 
+def test_a_mark_is_one_on_photographs_only_whatever_the_recipe_says() -> None:
+    """Saved again, so that the signature leaves it to the files."""
+    for image, expected in ((PHOTO, True), (page("a"), False)):
+        left, right = (same_picture.Opened(data) for data in (encoded(image), EDITS["jpeg"](marked(image))))
+        assert (same_picture.distance_of(left, right, 0.03) <= Match().leeway) is expected
+
+
 def screen(ground: Image.Image, value: int) -> bytes:
     """A dozen lines, straight on a ground without a frequent colour."""
     draw = ImageDraw.Draw(ground)
