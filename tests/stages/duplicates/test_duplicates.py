@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stages.duplicates.params import DedupeParams
+from stages.filters.image_match import Match
 from tests.stages.deduped import deduped
 from tests.stages.pictures import bar_chart, cropped, encoded, page, photo, sample, table, talk
 
@@ -68,6 +69,18 @@ def test_a_re_encoded_or_resized_picture_is_near(version: Any, seed: int) -> Non
     reason, kept, distance = found["a"]
     assert (reason, kept) == ("near_duplicate", "z") and 0 <= distance <= 10
     assert found["z"] == (None, None, None)
+
+
+@pytest.mark.parametrize(("mark", "reason"), [(0.0, None), (0.03, "near_duplicate")])
+def test_a_photograph_with_a_mark_is_a_duplicate_where_the_recipe_says_so(mark: float, reason: str | None) -> None:
+    marked = PICTURE.copy()
+    marked.paste("red", (340, 250, 390, 280))
+    found = judged(
+        sample("a", [encoded(cropped(marked, 0.02), "JPEG")]),
+        sample("z", [PNG]),
+        params=DedupeParams(match=Match(mark=mark)),
+    )
+    assert sorted(str(row[0]) for row in found.values()) == sorted(["None", str(reason)])
 
 
 def test_charts_of_one_template_are_not_one_chart() -> None:
