@@ -1,0 +1,1 @@
+"""Answers: conversations in, texts out, one or a million of them."""
