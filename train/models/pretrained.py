@@ -1,8 +1,9 @@
-"""First weights from local folders of safetensors: a tower, a decoder, or a whole checkpoint, published or our own.
+"""First weights from folders of safetensors: a tower, a decoder, or a whole checkpoint, published or our own.
 
-`model.vision.from`, `model.language.from` and `model.from` name the folders. Each may be the output of a run, whose
-newest checkpoint is meant then (a second stage begins so, with its own schedule and a new optimiser), or a checkpoint
-of one; `vision.from` and `language.from` take that part alone. What none of them gives is as `init_seed` draws it.
+`model.vision.from`, `model.language.from` and `model.from` name the folders, or commits on the Hub (hub.py). Each may
+be the output of a run, whose newest checkpoint is meant then (a second stage begins so, with its own schedule and a
+new optimiser), or a checkpoint of one; `vision.from` and `language.from` take that part alone. What none of them gives
+is as `init_seed` draws it.
 
 Every load is strict: each parameter of the part is given once, in its shape, as floats, and each weight of the folder
 has a place. (`from_pretrained` of transformers draws anew what it doesn't find, without an error.) Where the folder has
@@ -22,7 +23,7 @@ What may lack: adapters (lora.py), which are then as drawn, and the head, where 
 If ours has its own, it begins as a copy.
 
 The embedding and the head may have more rows than the folder's (tokens were added): each new row is the mean of those
-that are there. Fewer are refused. A commit of the Hub has to be fetched into a folder first.
+that are there. Fewer are refused.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from train import checkpoint, run_folder
 from train.checkpoint import Files
 from train.config import ModelConfig
 from train.data.shards import Facts
-from train.models import experts, lazy, lora, same_config
+from train.models import experts, hub, lazy, lora, same_config
 from train.models.families import FAMILIES
 from train.models.lazy import Lazies, Lazy, Pairs, WeightsError
 from train.models.vision_language import VisionLanguage
@@ -93,9 +94,14 @@ def _folders(model: ModelConfig) -> Iterator[tuple[str, Path, Pairs, str]]:
 
 def _newest(key: str, place: str) -> Path:
     """The folder, or of a run's output the newest checkpoint in it. Raises WeightsError."""
-    folder = Path(place)
+    try:
+        folder = hub.local(place)
+    except WeightsError as error:
+        raise WeightsError(f"{key}: {error}") from None
     if not folder.is_dir():
-        raise WeightsError(f"{key}: {folder} is no folder; give one with weights, or that of a run")
+        raise WeightsError(
+            f"{key}: {folder} is no folder; give one with weights, that of a run, or owner/name@COMMIT of the Hub"
+        )
     if any((folder / name).is_file() for name in (lazy.WEIGHTS, lazy.INDEX, checkpoint.RECORD)):
         return folder
     if found := run_folder.newest(folder):

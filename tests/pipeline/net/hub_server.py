@@ -125,6 +125,8 @@ class _Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
+    do_HEAD = do_GET
+
     def _route(self, path: str, query: dict[str, list[str]]) -> None:
         name = re.escape(self.hub.dataset)
         kind, top = self.hub.kind, "/datasets" if self.hub.kind == "datasets" else ""
@@ -195,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(302, b"", {"Location": fault.text})
         if fault.kind == "wrong":
             data = data[:-1] + bytes([data[-1] ^ 1])
-        headers = {} if fault.kind == "bare" else {"ETag": etag, "Accept-Ranges": "bytes"}
+        headers = {} if fault.kind == "bare" else {"ETag": etag, "Accept-Ranges": "bytes", "X-Repo-Commit": sha}
         start = self._start(len(data), etag) if fault.kind not in ("ignore_range", "bare") else 0
         if start >= len(data) > 0:
             return self._answer(416, b"", {"Content-Range": f"bytes */{len(data)}"})
@@ -213,6 +215,8 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {**headers, "Content-Length": str(len(data))}.items():
             self.send_header(name, value)
         self.end_headers()
+        if self.command == "HEAD":
+            return
         if fault.kind == "slow":
             time.sleep(float(fault.text))
         if fault.kind == "drip":
