@@ -27,7 +27,7 @@ def refuse_too_large(config: Config, facts: Facts, world: World, device: torch.d
     needed = here * sum(p.nbytes for p in made.parameters())
     if device.type == "cpu":  # and of those that learn a gradient and at least one moment
         learnt = sum(p.nbytes * (3 if p.requires_grad else 1) for p in made.parameters())
-        needed = max(needed, learnt * here // world.count)
+        needed = max(needed, learnt * here // (config.run.ranks_per_copy or world.count))
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > there:
         parameters = sum(p.numel() for p in made.parameters())
@@ -52,7 +52,7 @@ def share(model: VisionLanguage, config: Config, world: World, device: torch.dev
     computed in; one process on the CPU does it by autocast."""
     of = config.optimiser
     if world.count > 1 or device.type != "cpu":
-        sharded.shard(model, world, device, getattr(torch, of.compute))
+        sharded.shard(model, world, device, getattr(torch, of.compute), config.run.ranks_per_copy)
         return True
     if of.compute != of.states:
         precision.autocast(model)
@@ -61,6 +61,12 @@ def share(model: VisionLanguage, config: Config, world: World, device: torch.dev
 
 def refuse_unfit(config: Config, world: World) -> None:
     """Raise RecipeError for what several processes can't do."""
+    each = config.run.ranks_per_copy
+    if each and world.count % each:
+        raise RecipeError(
+            f"run.ranks_per_copy: {each}, and {world.count} processes make no whole copies of the model; give a "
+            "divisor of their number, or leave it out for one copy over all"
+        )
     if world.count > 1 and config.optimiser.matrices == "muon":
         raise RecipeError(
             f"optimiser.matrices: muon needs whole matrices, and each of {world.count} processes holds rows of them; "

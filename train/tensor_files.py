@@ -1,8 +1,9 @@
 """Tensors in several safetensors files: the rows of a tensor go on from file to file.
 
-A rank writes the rows that it holds, and nothing else; rows lie in the order of the ranks, which is the order of the
-files. So the files need no index beside their own headers: end to end they are the tensor, whoever reads them, and any
-number of ranks reads just the rows that it will hold. What is not split lies whole in the first file.
+A rank writes the rows that it holds, and nothing else, and of several copies of a model those of the first; rows lie
+in the order of the ranks, which is the order of the files. So the files need no index beside their own headers: end to
+end they are the tensor, whoever reads them, and any number of ranks reads just the rows that it will hold. What is not
+split lies whole in the first file.
 
     model-r00000.safetensors  model-r00001.safetensors  ...
 """
@@ -54,7 +55,7 @@ def own_rows(tensors: Tensors, first: bool) -> dict[str, Tensor]:
     found = {}
     for name, tensor in tensors.items():
         local = _local(tensor)
-        if local.numel() if isinstance(tensor, DTensor) else first:
+        if local.numel() and _of_first_copy(tensor) if isinstance(tensor, DTensor) else first:
             found[name] = local.detach().to("cpu", copy=True).contiguous()
     return found
 
@@ -118,12 +119,19 @@ class Stored:
 
 def held_rows(tensor: DTensor) -> tuple[int, int]:
     """First and last of the rows that this rank holds."""
-    assert tensor.placements == (Shard(0),)
+    assert tensor.placements[-1] == Shard(0) and all(place.is_replicate() for place in tensor.placements[:-1])
     rows, mesh = tensor.shape[0], tensor.device_mesh
-    each = -(-rows // mesh.size())
-    first = min(rows, mesh.get_local_rank() * each)
+    last = mesh.ndim - 1
+    each = -(-rows // mesh.size(last))
+    first = min(rows, mesh.get_local_rank(last) * each)
     assert _local(tensor).shape[0] == min(rows, first + each) - first
     return first, min(rows, first + each)
+
+
+def _of_first_copy(tensor: DTensor) -> bool:
+    """Ranks of the other copies hold the same rows."""
+    mesh = tensor.device_mesh
+    return mesh.ndim == 1 or mesh.get_local_rank(0) == 0
 
 
 def _local(tensor: Tensor) -> Tensor:

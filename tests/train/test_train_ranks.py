@@ -72,16 +72,21 @@ BFLOAT = {"optimiser.compute": "bfloat16"}
     ("count", "batch_size", "more", "apart"),
     [
         (2, 8, {"optimiser.parts": {"vision": "frozen"}}, 1e-5),
+        (2, 8, {"run.ranks_per_copy": 1}, 1e-5),
         (3, 2, {}, 1e-5),  # with fewer samples than ranks one of them computes an empty pack
         (2, 8, {**BFLOAT, "optimiser.parts": {"language": "frozen"}}, 1e-2),
         pytest.param(2, 8, {"run.recompute": True}, 1e-5, marks=pytest.mark.slow),
+        pytest.param(4, 8, {"run.ranks_per_copy": 2}, 1e-5, marks=pytest.mark.slow),
+        pytest.param(
+            2, 8, {**BFLOAT, "optimiser.states": "bfloat16", "run.ranks_per_copy": 1}, 3e-2, marks=pytest.mark.slow
+        ),
         pytest.param(2, 8, {"model.lora": {"rank": 3, "alpha": 8}}, 1e-5, marks=pytest.mark.slow),
         pytest.param(2, 8, {**BFLOAT, "optimiser.states": "bfloat16"}, 3e-2, marks=pytest.mark.slow),
     ],
 )
 def test_losses_are_those_of_one_process(count, batch_size, more, apart, write_config, tmp_path):
     changes = {**ADAMW, **more, "data.batch_size": batch_size, "data.epochs": None, "data.steps": 8}
-    trainer.fit(config.load(write_config(**changes)))
+    trainer.fit(config.load(write_config(**{**changes, "run.ranks_per_copy": None})))
     ended = fitted(write_config(**changes, **{"run.out": str(tmp_path / "many")}), count, tmp_path / "ranks")
     assert losses(tmp_path / "many") == pytest.approx(losses(tmp_path / "run"), rel=apart)
     names = ("samples", "tokens", "targets", "tiles", "learning_rate", "epoch")
@@ -176,6 +181,22 @@ def test_another_number_of_processes_continues(before, after, write_config, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [((4, 2), (2, 1)), ((2, 1), (3, None)), ((2, None), (4, 2))])
+def test_another_number_of_copies_continues(before, after, write_config, tmp_path):
+    """(processes, those of one copy); what the copies hold is written once."""
+    changes = {**ADAMW, "data.epochs": 1}
+    trainer.fit(config.load(write_config(**changes, **{"run.out": str(tmp_path / "whole")})))
+    (count, each), (later, then) = before, after
+    path = write_config(**changes, **{"run.ranks_per_copy": each})
+    assert launch(count, tmp_path / "ranks", rank_trials.fit_until_stopped, path, 5).codes == [130] * count
+    folder, record = run_folder.newest(tmp_path / "run")
+    parts = [load_file(folder / name) for name in record.files if name.startswith("model-r")]
+    assert record.step == 4 and [bool(part) for part in parts] == [n < (each or count) for n in range(count)]
+    fitted(write_config(**changes, **{"run.ranks_per_copy": then}), later, tmp_path / "ranks")
+    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
+
+
+@pytest.mark.slow
 def test_a_checkpoint_of_two_processes_answers_and_is_first_weights(write_config, tmp_path):
     changes = {**ADAMW, "data.epochs": 1}
     path = write_config(**changes)
@@ -204,6 +225,8 @@ def told_once(ended: Ended, message: str) -> None:
 
 def test_what_all_refuse_is_said_once(write_config, tmp_path):
     told_once(launch(2, tmp_path / "ranks", rank_trials.fit, write_config()), "rank 0: optimiser.matrices: muon")
+    path = write_config(**ADAMW, **{"run.ranks_per_copy": 3})
+    told_once(launch(2, tmp_path / "ranks", rank_trials.fit, path), "rank 0: run.ranks_per_copy: 3, and 2 processes")
     path = write_config(**ADAMW)
     launch(2, tmp_path / "ranks", rank_trials.fit_until_stopped, path, 3)
     path = write_config(**ADAMW, **{"data.max_tokens_per_pack": 121})

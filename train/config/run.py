@@ -23,12 +23,13 @@ class RunConfig:
     validation: str | tuple[str, ...] | dict[str, str] | None = None
     validate_every: int | None = None
     tensorboard: bool = False
+    ranks_per_copy: int | None = None
 
     def __post_init__(self) -> None:
         path(self, "out")
         within(self, 1, _MOST_THREADS, "threads")
         within(self, 1, MOST, "checkpoint_every", "log_every", "keep_last")
-        optional_within(self, 1, MOST, "keep_every", "validate_every")
+        optional_within(self, 1, MOST, "keep_every", "validate_every", "ranks_per_copy")
         if self.validation is not None:
             paths(self, "validation")
         if (self.validation is None) != (self.validate_every is None):

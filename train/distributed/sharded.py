@@ -36,11 +36,23 @@ from train.models.vision_language import VisionLanguage
 from train.weighing import Weigh
 
 
-def shard(model: VisionLanguage, world: World, device: torch.device, compute: torch.dtype = torch.float32) -> None:
-    """Split every parameter by rows over the ranks, on the device. Sums of gradients over ranks are in float32."""
+def shard(
+    model: VisionLanguage,
+    world: World,
+    device: torch.device,
+    compute: torch.dtype = torch.float32,
+    ranks_per_copy: int | None = None,
+) -> None:
+    """Split every parameter by rows over the ranks of a copy, on the device. Sums over ranks are in float32.
+
+    One copy over all ranks takes the least memory. Several copies of fewer ranks each talk less: their gradients are
+    summed over the copies, their weights gathered inside one. With one rank a copy that is DDP.
+    """
     decoder: Any = model.decoder
+    each = ranks_per_copy or world.count
+    sizes = (world.count,) if each == world.count else (world.count // each, each)
     how: dict[str, Any] = {
-        "mesh": init_device_mesh(device.type, (world.count,)),
+        "mesh": init_device_mesh(device.type, sizes, mesh_dim_names=("copy", "row")[-len(sizes) :]),
         "mp_policy": MixedPrecisionPolicy(
             param_dtype=None if compute == torch.float32 else compute, reduce_dtype=torch.float32
         ),
