@@ -34,7 +34,10 @@ WRONG: dict[str, tuple[Edit, str]] = {
         lambda m: m["data"]["dedupe"]["match"].update(radius=65),
         "data.dedupe.match: radius must lie in 0..64",
     ),
-    "missing section": (lambda m: m["data"].pop("pretokenise"), "data.pretokenise: missing"),
+    "missing section": (
+        lambda m: m["data"].pop("pretokenise"),
+        "data: pretokenise: missing; it says what the shards are to be",
+    ),
     "empty section": (lambda m: m["data"].update(dedupe=None), "data.dedupe: empty; write dedupe: {}"),
     "tile size": (
         lambda m: m["data"]["pretokenise"]["tiles"].update(tile=65),
