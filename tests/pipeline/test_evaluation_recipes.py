@@ -14,11 +14,12 @@ import pytest
 
 from pipeline.cli import main
 from pipeline.commands import plan, verify
+from pipeline.graph.context import Context
 from pipeline.graph.stage import Step
 from pipeline.recipe.load import load
 from schemas.manifest import ManifestError
 from schemas.strict import RecipeError
-from tests.pipeline.conftest import MakeRecipe, opened, run, write_yaml
+from tests.pipeline.conftest import Corpus, MakeRecipe, opened, run, write_yaml
 from tests.pipeline.recipe_sources import SMALL, inline, parquet
 
 PROMPT = "{question}\n{choices}\nOnly the letter."
@@ -147,6 +148,19 @@ def test_another_prompt_rewrites_the_manifest_and_nothing_that_was_compared_with
 
     run(recipe(PROMPT))
     assert (folder / "manifest.json").read_bytes() == said
+
+
+def test_the_quickstarts_questions_are_scored_by_their_kind(
+    finished_run: tuple[Path, Context, list[Step]], corpus: Corpus
+) -> None:
+    _, context, steps = finished_run
+    for name, split in (("held_out", "test"), ("validation", "validation")):
+        lines = (corpus.folder / "raw" / "benchmark" / split / "questions.jsonl").read_text("utf-8").splitlines()
+        step = ingested(steps, name)
+        rows = pq.read_table(*(context.out / step.folder).glob("part-*.parquet")).to_pylist()
+        wanted = [json.loads(line) for line in lines]
+        assert [(row["references"], row["category"]) for row in rows] == [([w["answer"]], w["kind"]) for w in wanted]
+        assert context.finished(step).facts["benchmark"]["scoring"]["metric"] == "exact_match"
 
 
 def test_verify_finds_a_manifest_that_tells_no_scoring(alone: Make) -> None:
