@@ -59,7 +59,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     out = parser.parse_args().out or Path(tempfile.mkdtemp(prefix="first-run-"))
     first, other = out / "quickstart", out / "again"
-    names = {"fine": "fine", "japanese": "japanese", "llava": "llava", "held_out": "benchmark"}
+    asked = dict.fromkeys(("held_out", "validation"), "benchmark")
+    names = {"fine": "fine", "japanese": "japanese", "llava": "llava", **asked}
     places = {name: first / "raw" / folder for name, folder in names.items()} | {"tokenizer": first / "tokenizer"}
     sets = [word for name, place in places.items() for word in ("--set", f"run.locations.{name}={place}")]
     recipe = ["pipeline", "run", "configs/quickstart.yaml", *sets]

@@ -136,6 +136,13 @@ def _open(given: argparse.Namespace) -> tuple[Context, list[Step]]:
     return context, build(context, STAGES)
 
 
+def _open_shards(given: argparse.Namespace, command: str) -> tuple[Context, list[Step]]:
+    """The same for a command about what a recipe's sources become."""
+    context, steps = _open(given)
+    context.recipe.need_sources(command)
+    return context, steps
+
+
 def _run(given: argparse.Namespace) -> int:
     started = time.monotonic()
     loaded = load(given.recipe, given.out, given.address, given.sets)
@@ -176,14 +183,14 @@ def _plan(given: argparse.Namespace) -> int:
 
 
 def _report(given: argparse.Namespace) -> int:
-    context, steps = _open(given)
+    context, steps = _open_shards(given, "report")
     for path in report.write(steps, context):
         print(shown(str(path)))
     return 0
 
 
 def _show(given: argparse.Namespace) -> int:
-    context, steps = _open(given)
+    context, steps = _open_shards(given, "show")
     show.show(steps, context, given.sample)
     return 0
 
@@ -199,7 +206,7 @@ def _rejects(given: argparse.Namespace) -> int:
 
 def _sketch(given: argparse.Namespace) -> int:
     sketch.check(given.to)
-    context, steps = _open(given)
+    context, steps = _open_shards(given, "sketch-benchmarks")
     executor = RayExecutor(context.recipe.run.address, context.recipe.run.workers)
     chosen = sketch.needed(steps)
     try:
@@ -214,7 +221,7 @@ def _sketch(given: argparse.Namespace) -> int:
 
 
 def _publish(given: argparse.Namespace) -> int:
-    context, steps = _open(given)
+    context, steps = _open_shards(given, "publish")
     made = publishing.publish(steps, context, Path(given.recipe), given.to, given.file_bytes)
     print(publishing.said(made, given.to))
     return 0

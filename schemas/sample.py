@@ -28,6 +28,9 @@ Parquet. Text columns are zstd-compressed; image bytes are stored as they came (
   turn_scores        what it rates turn by turn (FineVision's `<name>_ratings`): value k is of the k-th round, that is
                      question with answer; null where that one is not rated
   declared_language  what the source says, if it says
+  references, choices, category  of a benchmark's question, by which answers are scored (schemas/benchmark.py): every
+                     accepted answer, or with options the letters ("A", "B" ...) of those that are right; the options;
+                     what the source files the question under. Null where there is none, and of all that is trained on
 """
 
 from __future__ import annotations
@@ -76,6 +79,9 @@ SAMPLE = pa.schema(
         ("scores", SCORES),
         ("turn_scores", TURN_SCORES),
         ("declared_language", pa.string()),
+        ("references", pa.list_(pa.string())),
+        ("choices", pa.list_(pa.string())),
+        ("category", pa.string()),
     ]
 )
 

@@ -26,7 +26,7 @@ from stages.sources.shapes import draft
 from stages.sources.shapes.draft import BadRow, Draft, ImageRef
 from stages.stage import check_reasons, grouped
 
-VERSION = 9
+VERSION = 10
 
 REASONS = {**draft.REASONS, **rules.REASONS}
 
@@ -172,6 +172,9 @@ def _sample(
         "scores": _scores(found),
         "turn_scores": [{"name": name, "values": values} for name, values in sorted(found.turn_scores.items())],
         "declared_language": found.declared_language,
+        "references": found.references,
+        "choices": found.choices,
+        "category": found.category,
     }, size
 
 

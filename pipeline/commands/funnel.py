@@ -28,7 +28,7 @@ class Funnel:
     """`sources`: per source the whole way as one ledger; every reason is `stage.reason`.
 
     `meanings`: what each reason says, in the order of the stages. `turns`: of each filter that may remove some, the
-    ledger of the turns that it saw.
+    ledger of the turns that it saw. `benchmarks`: of a recipe without shards, where each lies.
     """
 
     sources: dict[str, Counts]
@@ -37,6 +37,7 @@ class Funnel:
     shards: str
     meanings: Mapping[str, str] = field(default_factory=dict)
     turns: Mapping[str, Counts] = field(default_factory=dict)
+    benchmarks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def all(self) -> Counts:
@@ -47,7 +48,10 @@ def funnel(steps: Sequence[Step], context: Context) -> Funnel:
     """The funnel of a finished recipe. Raises MissingInput while a step is missing."""
     for step in steps:
         context.finished(step)
+    meanings = {f"{step.stage.name}.{r}": text for step in steps for r, text in step.stage.reasons.items()}
     last = steps[-1]
+    if last.stage.makes != "shards":
+        return _of_benchmarks([step for step in steps if step.stage.makes == "samples"], context, meanings)
     end = context.finished(last)
     sources: dict[str, Counts] = {}
     for step in last.making("samples"):
@@ -57,12 +61,24 @@ def funnel(steps: Sequence[Step], context: Context) -> Funnel:
             raise ManifestError(
                 f"{step.label}: {step.stage.name} kept {start.kept:,}, {last.name} saw {rest.rows_in:,}"
             )
-        rejected = {f"{step.stage.name}.{reason}": count for reason, count in start.rejected.items()}
-        sources[step.label] = Counts(start.rows_in, rest.kept, rest.dropped, rejected)
+        sources[step.label] = Counts(start.rows_in, rest.kept, rest.dropped, _rejected(step, start))
     shards = sum(layout.is_a("shard", file.name) for file in end.files)
-    meanings = {f"{step.stage.name}.{r}": text for step in steps for r, text in step.stage.reasons.items()}
     turns = {step.stage.name: counted for step in last.making("verdicts") if (counted := _turns(step, context))}
     return Funnel(sources, end.facts["totals"], shards, str(context.out / last.folder), meanings, turns)
+
+
+def _rejected(step: Step, counts: Counts) -> dict[str, int]:
+    return {f"{step.stage.name}.{reason}": count for reason, count in counts.rejected.items()}
+
+
+def _of_benchmarks(steps: Sequence[Step], context: Context, meanings: Mapping[str, str]) -> Funnel:
+    """The way of benchmarks ends where they are ingested."""
+    ledgers: dict[str, Counts] = {}
+    for step in steps:
+        counts = context.finished(step).counts
+        ledgers[step.label] = Counts(counts.rows_in, counts.kept, {}, _rejected(step, counts))
+    places = {step.label: str(context.out / step.folder) for step in steps}
+    return Funnel(ledgers, {}, 0, "", meanings, benchmarks=places)
 
 
 def _turns(step: Step, context: Context) -> Counts | None:
@@ -110,6 +126,10 @@ def show(funnel: Funnel, console: Console | None = None) -> None:
     for name, counted in funnel.turns.items():
         lost = "".join(f" + {count:,} {name}.{reason}" for reason, count in counted.dropped.items())
         console.print(f"{counted.rows_in:,} turns = {counted.kept:,} kept by {name}{lost}", soft_wrap=True)
+    for name, folder in funnel.benchmarks.items():
+        console.print(f"{name}: {shown(folder)}", soft_wrap=True)
+    if not funnel.shards:
+        return
     t = funnel.totals
     console.print(
         f"{t['num_text_tokens']:,} text + {t['num_image_tokens']:,} image = {t['num_tokens']:,} tokens, "

@@ -3,7 +3,7 @@
 Identity = fingerprint(stage, version, resolved parameters, identities of the inputs). The folder is
 `<number>-<stage>[-<source>]-<first 8 digits>`, directly under `out`, so recipes that share their beginnings share the
 work. What reads files or images is one step per source, so a new source costs only itself; everything after sees the
-parts of all sources in the recipe's order.
+parts of all sources in the recipe's order. A recipe of benchmarks alone ends with their samples.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from pipeline.graph.context import Context
 from pipeline.graph.stage import Stage, Step
 from schemas.strict import RecipeError, unknown
 
+_OF_ONE_SOURCE = ("files", "images", "samples")
+
 
 def build(context: Context, table: Mapping[str, Stage]) -> list[Step]:
     """Every step of a recipe in running order; those that are known by now have their identity."""
     _check_stops(context.recipe.run.stop_if, table)
     steps: list[Step] = []
     for stage in table.values():
-        steps += stage.steps(stage, context, tuple(steps))
+        if context.recipe.data.sources or stage.makes in _OF_ONE_SOURCE:
+            steps += stage.steps(stage, context, tuple(steps))
     for step in steps:
         step.resolve(context)
     return steps

@@ -39,7 +39,7 @@ class Content:
     """The files of every source and the hashes of the tokenizer and the models.
 
     Raises RecipeError for what isn't there. `commits`: of what is on the Hub; `remotes`: where others are fetched from.
-    `tokenizer`: its content; None where it is fetched, and known by the step that brings it.
+    `tokenizer`: its content; None where it is fetched, and known by the step that brings it, or needed by none.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -139,6 +139,8 @@ class Content:
         return found
 
     def _tokenizer(self) -> str | None:
+        if not self._recipe.data.sources:
+            return None
         if (hub := self._recipe.tokenizer_hub) is not None:
             self._list_tokenizer(hub)
             return None
@@ -182,7 +184,7 @@ def check_places(recipe: Recipe) -> None:
         if recipe.out.resolve() == place.resolve():
             raise RecipeError(f"run.out: {recipe.out} is also the folder of {name}; give another --out")
     tokenizer = Path(recipe.run.locations.get(TOKENIZER, "")).expanduser()
-    if recipe.tokenizer_hub is None and not (tokenizer / "tokenizer.json").is_file():
+    if recipe.data.sources and recipe.tokenizer_hub is None and not (tokenizer / "tokenizer.json").is_file():
         raise RecipeError(f"run.locations.tokenizer: {tokenizer}: no tokenizer.json there; wanted a tokenizer folder")
 
 

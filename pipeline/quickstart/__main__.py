@@ -81,7 +81,8 @@ def prepare(out: Path) -> None:
 def places(out: Path) -> dict[str, Path]:
     """Where the recipe's sources and tokenizer lie."""
     folders = {name: out / "raw" / name for name in SOURCES}
-    return {**folders, "held_out": out / "raw" / "benchmark", "tokenizer": out / "tokenizer"}
+    benchmarks = dict.fromkeys(("held_out", "validation"), out / "raw" / "benchmark")
+    return {**folders, **benchmarks, "tokenizer": out / "tokenizer"}
 
 
 def training_config(out: Path) -> Path:

@@ -9,7 +9,7 @@ folder.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
@@ -38,10 +38,13 @@ class Data:
 
     Only `quality` runs with its defaults where nothing is said of it, for these hit broken rows alone; it may be `off`.
     `tokenizer` names one on the Hub; a folder in `run.locations.tokenizer` goes before it.
+
+    `benchmarks` are what samples are compared with (`decontaminate`), and what models are evaluated on. A recipe that
+    has nothing else fetches and ingests them; they are the same folders as under a recipe with sources.
     """
 
-    sources: dict[str, Source]
-    pretokenise: PretokeniseParams
+    sources: dict[str, Source] = field(default_factory=dict)
+    pretokenise: PretokeniseParams | None = None
     tokenizer: HubTokenizer | None = None
     benchmarks: dict[str, Source] = field(default_factory=dict)
     ingest: IngestParams = field(default_factory=IngestParams)
@@ -52,8 +55,8 @@ class Data:
     mixture: MixtureParams | None = None
 
     def __post_init__(self) -> None:
-        if not self.sources:
-            raise ValueError("sources is empty; name at least one")
+        if not self.sources and not self.benchmarks:
+            raise ValueError("sources is empty; name at least one, or benchmarks alone")
         for name in (*self.sources, *self.benchmarks):
             if not _NAME.fullmatch(name) or name in RESERVED:
                 raise ValueError(f"{name!r} can't name a source; use a-z, 0-9, _ and none of {', '.join(RESERVED)}")
@@ -64,10 +67,33 @@ class Data:
         both = set(self.sources) & set(self.benchmarks)
         if both:
             raise ValueError(f"{', '.join(sorted(both))}: a source and a benchmark of one name; rename one")
-        if self.benchmarks and self.decontaminate is None:
-            raise ValueError("decontaminate: missing; benchmarks serve nothing else")
+        for name, source in self.sources.items():
+            if source.scoring is not None:
+                raise ValueError(f"sources.{name}.scoring: only benchmarks are scored; move it there, or delete this")
+        if not self.sources:
+            self._check_alone()
+        elif self.pretokenise is None:
+            raise ValueError("pretokenise: missing; it says what the shards are to be")
+        elif self.benchmarks and self.decontaminate is None:
+            raise ValueError(
+                "decontaminate: missing; sources are compared with benchmarks beside them; write decontaminate: {}, or "
+                "put benchmarks that are evaluated on alone in a recipe of their own"
+            )
         if self.decontaminate is not None and not self.benchmarks and not self.decontaminate.sketches:
             raise ValueError("benchmarks: missing; decontaminate needs benchmarks, or files of decontaminate.sketches")
+
+    def _check_alone(self) -> None:
+        """A recipe of benchmarks says nothing of samples that it doesn't have."""
+        unsaid = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(Data)}
+        for name in unsaid.keys() - {"benchmarks", "ingest"}:
+            if getattr(self, name) != unsaid[name]:
+                raise ValueError(f"{name}: of no use to a recipe of benchmarks alone; delete it, or name sources")
+
+    @property
+    def shards(self) -> PretokeniseParams:
+        """What a recipe with sources makes."""
+        assert self.pretokenise is not None
+        return self.pretokenise
 
     def _check_mixture(self) -> None:
         if self.mixture is None:
@@ -147,7 +173,7 @@ class Recipe:
 
     def _check_tokenizer(self) -> None:
         """It is in a folder, or on the Hub at a commit."""
-        if TOKENIZER in self.run.locations:
+        if TOKENIZER in self.run.locations or not self.data.sources:
             return
         hub = self.data.tokenizer
         if hub is None:
@@ -160,6 +186,13 @@ class Recipe:
     def tokenizer_hub(self) -> HubTokenizer | None:
         """Where the tokenizer is fetched from; None: it lies in a folder."""
         return None if TOKENIZER in self.run.locations else self.data.tokenizer
+
+    def need_sources(self, command: str) -> None:
+        """Raise RecipeError where there is nothing that shards could be made of."""
+        if not self.data.sources:
+            raise strict.RecipeError(
+                f"{command}: the recipe has benchmarks alone, and this is about sources and shards"
+            )
 
     @property
     def out(self) -> Path:

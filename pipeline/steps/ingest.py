@@ -16,7 +16,7 @@ from pipeline.graph.context import Context
 from pipeline.graph.proof import same_facts, same_rows
 from pipeline.graph.stage import Ending, Facts, Phase, Stage, Step, all_of, anything
 from pipeline.graph.task import Done, Job, Record, records_in
-from pipeline.steps import record_slices, unread
+from pipeline.steps import record_slices, scored, unread
 from pipeline.steps.source_files import SourceFiles, source_files
 from pipeline.storage import layout
 from pipeline.storage.commit import commit
@@ -64,6 +64,7 @@ def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[S
         own = asdict(source)
         del own["hub"], own["urls"], own["follow_links"]
         own["ignore"] = source.unasked
+        own[scored.PARAMETER] = own.pop("scoring") is not None
         resolved = {"columns": source.column_map, "prompt": source.reading.prompt, "name": name}
         inputs = (*all_of(before, "files", [name]), *all_of(before, "images", [name] if source.urls else []))
         yield Step(stage, name, {**own, **resolved, **asdict(data.ingest)}, (source, data.ingest), inputs)
@@ -187,7 +188,7 @@ def _finish(ending: Ending, writer: PartWriter) -> Facts:
     )
     note = "".join(f"; {text}" for text in (lost, unknown) if text)
     cells = told(record.facts.get(CELLS, []) for record in ending.records)
-    return Facts({**rated, CELLS: cells, "unread": passed}, note=note)
+    return Facts({**rated, CELLS: cells, "unread": passed, **scored.fact(ending.step, ending.context)}, note=note)
 
 
 def _verify(folder: Path, manifest: Manifest) -> None:
@@ -198,7 +199,8 @@ def _verify(folder: Path, manifest: Manifest) -> None:
     rated = {column: sorted({name for part in parts for name in _names(part[column])}) for column in _RATED}
     reasons = Counter(reason for column in rejected for reason in column.to_pylist())
     passed = unread.counted(record.facts["unread"] for record in records_in(folder, manifest.identity))
-    same_facts(folder, manifest, {**rated, CELLS: told(map(declared, parts)), "unread": passed})
+    found = {**rated, CELLS: told(map(declared, parts)), "unread": passed, **scored.told(folder, manifest)}
+    same_facts(folder, manifest, found)
     same_rows(folder, "samples", manifest.counts.kept, sum(part.num_rows for part in parts))
     same_rows(folder, "rejects", Counter(manifest.counts.rejected), reasons)
 
@@ -213,6 +215,7 @@ INGEST = Stage(
     phases=(record_slices.phase(_rows_per_part), Phase(_split, _do)),
     finish=_finish,
     check=anything,
+    again=scored.again,
     notice=unread.notice,
     verify=_verify,
 )

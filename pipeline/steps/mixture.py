@@ -79,7 +79,7 @@ def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[S
     parameters, brought = asdict(data.mixture), dict[str, Step]()
     if data.mixture.by == "tokens":
         counting = {one.name for one in fields(PretokeniseParams)} - {*_NO_COUNT}
-        parameters["counts"] = {name: value for name, value in asdict(data.pretokenise).items() if name in counting}
+        parameters["counts"] = {name: value for name, value in asdict(data.shards).items() if name in counting}
         parameters[layout.TOKENIZER] = context.content.tokenizer
         brought = part_rows.brought(before)
     yield Step(stage, "", parameters, data.mixture, inputs, brought=brought)
@@ -87,7 +87,7 @@ def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[S
 
 def _foresee(step: Step, context: Context) -> None:
     if step.params.by == "tokens":
-        part_rows.refuse(step, context, context.recipe.data.pretokenise)
+        part_rows.refuse(step, context, context.recipe.data.shards)
 
 
 def _split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
@@ -99,7 +99,7 @@ def _split(step: Step, context: Context, _: Sequence[Record]) -> list[Job]:
             verdicts=tuple((name, str(folder / layout.verdict(number))) for name, folder in folders.items()),
             seed=step.params.seed,
             tokenizer=part_rows.tokenizer(step, context) if step.params.by == "tokens" else None,
-            params=context.recipe.data.pretokenise,
+            params=context.recipe.data.shards,
         )
         for number, part in enumerate(parts_of(step.making("samples"), context))
     ]

@@ -42,9 +42,9 @@ _INDEX_ROWS = 1 << 17  # rows of a row group of the whole index, at the least
 def _steps(stage: Stage, context: Context, before: Sequence[Step]) -> Iterable[Step]:
     data = context.recipe.data
     filters = tuple(step for step in before if step.stage.makes == "verdicts")
-    parameters = {**asdict(data.pretokenise), layout.TOKENIZER: context.content.tokenizer}
+    parameters = {**asdict(data.shards), layout.TOKENIZER: context.content.tokenizer}
     inputs = (*all_of(before, "samples", data.sources), *filters)
-    yield Step(stage, "", parameters, data.pretokenise, inputs, brought=part_rows.brought(before))
+    yield Step(stage, "", parameters, data.shards, inputs, brought=part_rows.brought(before))
 
 
 def _foresee(step: Step, context: Context) -> None:

@@ -41,8 +41,9 @@ def check(name: str, source: Source, files: Iterable[tuple[Path, Sequence[Slice]
 def _wanted(source: Source) -> dict[str, str]:
     """Key of the recipe -> column that must stand somewhere."""
     shape = FORMATS[source.format]
-    fields = [field for field in shape.columns if field in shape.required or field in source.columns]
-    wanted = {f"columns.{field}": source.column_map[field] for field in fields if field not in shape.inner}
+    named = {field: column for field, column in source.column_map.items() if column or field not in shape.several}
+    fields = [field for field in named if field in shape.required or field.partition("[")[0] in source.columns]
+    wanted = {f"columns.{field}": named[field] for field in fields if field not in shape.inner}
     return wanted | {f"scores[{number}]": column for number, column in enumerate(source.scores)}
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+from schemas.benchmark import Scoring
 from schemas.strict import unknown
 from stages.sources.records.slices import SUFFIXES, TAR_SUFFIXES
 from stages.sources.shapes.beyond import WEIGHTS, changes
@@ -94,7 +95,8 @@ class Source:
               webdataset; JSON and tars also as .gz or .zst
     images    where image names lead: a folder ("." is the source's), a .zip or .tar, a pattern of such archives, their
               numbered parts included, or a list of all that; none: all bytes are inline
-    columns   the adapter's field -> this source's column, where it differs from the usual name
+    columns   the adapter's field -> this source's column, where it differs from the usual name; `choices` may have a
+              list of columns, one for each option
     licence   for rows that don't name their own
     prompt    the question that every caption answers; for caption and webdataset
     scores    columns with numbers that rate the row; quality's `min_scores` can ask for them
@@ -103,12 +105,14 @@ class Source:
     hub       the dataset repository whose files are fetched; none: the recipe's run.locations says where they lie
     follow_links  whether links out of the source's folder are followed; those inside it always are
     urls      the column of image addresses, fetched before ingest; none: images are inline or in `images`
+    scoring   of a benchmark: how its answers are asked for and scored; for question_answer. Its rows then hold all
+              accepted answers, options and category too
     """
 
     format: Literal["texts", "conversations", "messages", "question_answer", "alpaca", "caption", "text", "webdataset"]
     files: tuple[str, ...]
     images: str | tuple[str, ...] | None = None
-    columns: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str | tuple[str, ...]] = field(default_factory=dict)
     licence: str = "unknown"
     prompt: str | None = None
     scores: tuple[str, ...] = ()
@@ -116,14 +120,15 @@ class Source:
     hub: HubDataset | None = None
     urls: UrlColumn | None = None
     follow_links: bool = False
+    scoring: Scoring | None = None
 
     def __post_init__(self) -> None:
         if self.urls is not None and self.images is not None:
             raise ValueError("urls and images: both given; images lie in a folder or are fetched, not both")
-        known = FORMATS[self.format].columns
-        for key in self.columns:
-            if key not in known:
-                raise ValueError(unknown("columns", key, known))
+        self._check_columns()
+        if self.scoring is not None and not FORMATS[self.format].scored:
+            able = ", ".join(name for name, shape in FORMATS.items() if shape.scored)
+            raise ValueError(f"scoring: {self.format} has no answers to compare with; benchmarks are {able}")
         for name in self.ignore:
             if name in self.read_columns:
                 raise ValueError(
@@ -137,9 +142,23 @@ class Source:
             if pattern.startswith("/") or ".." in pattern.split("/"):
                 raise ValueError(f"{pattern!r} leaves the source's folder; patterns are relative to it")
 
+    def _check_columns(self) -> None:
+        shape = FORMATS[self.format]
+        for key, column in self.columns.items():
+            if key not in shape.columns:
+                raise ValueError(unknown("columns", key, shape.columns))
+            if not isinstance(column, str) and (key not in shape.several or not column):
+                wanted = "at least one" if key in shape.several else "one column's name"
+                raise ValueError(f"columns.{key}: got a list, {list(column)}, wanted {wanted}")
+
     @property
     def column_map(self) -> dict[str, str]:
-        return {**FORMATS[self.format].columns, **self.columns}
+        """Field -> column; of one that has several columns they are `field[0]`, `field[1]` ..."""
+        found = dict(FORMATS[self.format].columns)
+        for key, column in self.columns.items():
+            several = {} if isinstance(column, str) else {f"{key}[{n}]": one for n, one in enumerate(column)}
+            found |= several or {key: str(column)}
+        return found
 
     @property
     def image_patterns(self) -> tuple[str, ...]:
@@ -155,7 +174,7 @@ class Source:
     def reading(self) -> Reading:
         """What the adapter needs to know of this source."""
         prompt = FORMATS[self.format].prompt if self.prompt is None else self.prompt
-        return Reading(self.column_map, prompt or "", frozenset(self.ignore))
+        return Reading(self.column_map, prompt or "", frozenset(self.ignore), self.scoring is not None)
 
     @cached_property
     def read_columns(self) -> frozenset[str]:

@@ -20,6 +20,8 @@ class Format:
     turns      fields that hold a list of turns; turn_keys: what is read of a turn beside `inner`
     marks      fields of text in which a literal `<video>` may stand for one, beside the turns
     also       columns that are read under their own name alone
+    several    fields that may have a column for each item of a list
+    scored     whether answers can be compared with what the records hold, as a benchmark's are
     """
 
     adapt: Callable[[Mapping[str, Any], Reading], Draft]
@@ -31,6 +33,8 @@ class Format:
     turn_keys: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
     also: Callable[[str], bool] = lambda name: False
+    several: tuple[str, ...] = ()
+    scored: bool = False
 
 
 FORMATS = {
@@ -53,7 +57,12 @@ FORMATS = {
         messages.adapt, messages.COLUMNS, ("messages",), turns=("messages",), turn_keys=messages.TURN_KEYS
     ),
     "question_answer": Format(
-        question_answer.adapt, question_answer.COLUMNS, ("question", "answer"), also=question_answer.is_image
+        question_answer.adapt,
+        question_answer.COLUMNS,
+        ("question", "answer"),
+        also=question_answer.is_image,
+        several=question_answer.SEVERAL,
+        scored=True,
     ),
     "alpaca": Format(alpaca.adapt, alpaca.COLUMNS, ("instruction", "output"), marks=("instruction", "input")),
     "caption": Format(caption.adapt, caption.COLUMNS, ("image", "caption"), caption.PROMPT),

@@ -39,7 +39,7 @@ class Corpus:
         names = {name: str(self.folder / "raw" / name) for name in ("fine", "japanese", "llava")}
         return {
             **names,
-            "held_out": str(self.folder / "raw" / "benchmark"),
+            **dict.fromkeys(("held_out", "validation"), str(self.folder / "raw" / "benchmark")),
             "tokenizer": str(self.folder / "tokenizer"),
         }
 

@@ -8,16 +8,17 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.recipe.load import load
 from schemas import strict, yaml_file
 from stages.sources.declaration import Source
-from tests.pipeline.benchmark_layouts import BENCHMARKS
+from tests.pipeline.benchmark_layouts import BENCHMARKS, REFERENCES
 from tests.pipeline.conftest import ROOT, MakeRecipe, do, opened
 
 FILES = sorted((ROOT / "configs" / "benchmarks").glob("*.yaml"))
 
 
 def test_there_is_one_for_each_benchmark_and_each_is_tried() -> None:
-    assert {path.stem for path in FILES} == set(BENCHMARKS) and len(FILES) == 21
+    assert {path.stem for path in FILES} == set(BENCHMARKS) == set(REFERENCES) and len(FILES) == 30
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -25,6 +26,9 @@ def test_each_declaration_is_valid_and_explained(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     source = strict.build(Source, yaml_file.read(path))
     assert text.startswith("# ") and "# Hub: " in text and "Revision: " in text and source.licence
+    assert source.scoring is not None
+    in_japanese = "Japanese evaluation" in text.replace("\n#", "")
+    assert ("答えてください" in source.scoring.prompt) == in_japanese
     assert source.hub is None or f"# Hub: {source.hub.dataset}" in text
 
 
@@ -47,7 +51,10 @@ def test_each_declaration_reads_its_layout_and_leaves_other_splits(
     judge.stage.foresee(judge, context)
     rows = pq.read_table(*(context.out / step.folder).glob("part-*.parquet")).to_pylist()
     assert [(*_texts(row), len(row["image_info"])) for row in rows] == said
+    told = [(row["references"], row["choices"], row["category"]) for row in rows]
+    assert told == REFERENCES[name]
     assert context.finished(step).counts.rows_in == len(said)
+    assert context.finished(step).facts["benchmark"]["name"] == name
     noted = capsys.readouterr()
     assert "not read" not in noted.out + noted.err
 
@@ -69,3 +76,13 @@ def test_the_license_of_a_row_goes_before_that_of_the_declaration(tiny_recipe: M
     (step,) = [step for step in steps if step.stage.makes == "samples" and step.label == "cvqa_ja"]
     (row,) = pq.read_table(*(context.out / step.folder).glob("part-*.parquet")).to_pylist()
     assert row["licence"] == "CC BY 4.0"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "evaluation").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_recipes_of_published_evaluations_are_of_declared_benchmarks(path: Path) -> None:
+    names = yaml_file.read(path)["data"]["benchmarks"]
+    places = [f"run.locations.{name}=/x" for name in ("mmmb", "mmbench") if name in names]
+    found = load(path, sets=places).data.benchmarks
+    declared = {each.stem: strict.build(Source, yaml_file.read(each)) for each in FILES}
+    assert found == {name: declared[name] for name in names}
+    assert len(names) == {"llm-jp-4-vl": 20, "jina-vlm": 18}[path.stem]

@@ -202,7 +202,7 @@ def only(source: str) -> Callable[[dict[str, Any]], object]:
         mapping["data"]["sources"] = {source: mapping["data"]["sources"][source]}
         for key in ("benchmarks", "decontaminate", "language", "quality", "dedupe"):
             mapping["data"].pop(key)
-        for place in {"fine", "japanese", "llava", "held_out"} - {source}:
+        for place in {"fine", "japanese", "llava", "held_out", "validation"} - {source}:
             mapping["run"]["locations"].pop(place)
 
     return edit

@@ -34,7 +34,10 @@ WRONG: dict[str, tuple[Edit, str]] = {
         lambda m: m["data"]["dedupe"]["match"].update(radius=65),
         "data.dedupe.match: radius must lie in 0..64",
     ),
-    "missing section": (lambda m: m["data"].pop("pretokenise"), "data.pretokenise: missing"),
+    "missing section": (
+        lambda m: m["data"].pop("pretokenise"),
+        "data: pretokenise: missing; it says what the shards are to be",
+    ),
     "empty section": (lambda m: m["data"].update(dedupe=None), "data.dedupe: empty; write dedupe: {}"),
     "tile size": (
         lambda m: m["data"]["pretokenise"]["tiles"].update(tile=65),
@@ -164,7 +167,7 @@ def test_the_command_line_is_read_like_the_file(make_recipe: MakeRecipe) -> None
 def test_an_empty_run_is_filled_by_the_command_line(run: Any, make_recipe: MakeRecipe) -> None:
     """Nothing of `run` is identity, so that it may be said elsewhere; a section of `data` may not be empty."""
     path = make_recipe(lambda m: m.update(run=run))
-    places = {"fine", "japanese", "llava", "held_out", "tokenizer"}
+    places = {"fine", "japanese", "llava", "held_out", "validation", "tokenizer"}
     loaded = load(path, "here", sets=[f"run.locations.{name}=/x" for name in places])
     assert (loaded.run.out, set(loaded.run.locations)) == ("here", places)
 

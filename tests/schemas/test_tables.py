@@ -55,6 +55,9 @@ def sample(number: int, images: list[bytes]) -> dict[str, Any]:
         "scores": [{"name": "relevance_min", "value": 4.5}] if number else [],
         "turn_scores": [{"name": "relevance_ratings", "values": [4.5, None]}] if number else [],
         "declared_language": None if number else "ja",
+        "references": ["B"] if number == 1 else None,
+        "choices": ["いいえ", "はい"] if number == 1 else None,
+        "category": "はい・いいえ" if number == 1 else None,
     }
 
 
@@ -122,6 +125,10 @@ def test_a_sample_file_loads_as_images_in_datasets(tmp_path: Path) -> None:
     ]
     assert [row["role"] for row in loaded[0]["messages"]] == ["user", "assistant"]
     assert loaded[1]["sample_id"] == "日本/a/b.parquet#1"
+    assert [loaded[n][name] for n in (0, 1) for name in ("references", "choices", "category")] == [
+        *(None, None, None),
+        *(["B"], ["いいえ", "はい"], "はい・いいえ"),
+    ]
 
 
 @pytest.mark.parametrize("name", ["grey", "detail"])

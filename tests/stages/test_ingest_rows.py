@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from schemas.benchmark import Scoring
 from schemas.sample import REJECT, SAMPLE
 from stages import stage
 from stages.ingest import IngestParams, ingest
@@ -33,6 +35,9 @@ def run(*records: Any, file: str = "en/a.json", first: int = 0, images: Path | N
     files = images_in(images) if images else ImageFiles(None)
     found = ingest(enumerate(records, first), "src", file, source(), files, IngestParams(**params))
     return joined(found)
+
+
+SCORED = ("references", "choices", "category")  # columns of questions whose answers are scored
 
 
 def text(value: str) -> dict[str, Any]:
@@ -60,6 +65,7 @@ def test_every_field_of_a_sample(tmp_path: Path) -> None:
         "scores": [{"name": "aest", "value": 3.0}, {"name": "clip", "value": 0.5}],
         "turn_scores": [],
         "declared_language": "ja",
+        **dict.fromkeys(SCORED),
     }
     assert [(i["sha256"], i["width"], i["height"]) for i in infos] == [(hashlib.sha256(PNG).hexdigest(), 30, 20)] * 2
 
@@ -68,6 +74,28 @@ def test_what_a_row_does_not_say_comes_from_its_source() -> None:
     (found,) = run(record(), file="a.json").samples.to_pylist()
     assert (found["subset"], found["licence"]) == ("src", "of the source")
     assert (found["declared_language"], found["scores"], found["images"]) == (None, [], [])
+
+
+def test_a_scored_question_has_what_answers_are_compared_with_beside_the_same_conversation() -> None:
+    columns: dict[str, Any] = {"answer": "answers", "choices": "options", "category": "kind"}
+    rows = [
+        record(answers=["two", "2", "two"], kind="count"),
+        record(answers="(B)", options=["one", "two"]),
+        record(answers=["b", "A"], options="['two', 'one']", kind=None),
+    ]
+    scored = Source("question_answer", ("*",), columns=columns, scoring=Scoring("exact_match"))
+    plain = replace(scored, scoring=None)
+    found, without = (
+        joined(ingest(enumerate(rows), "s", "a", one, ImageFiles(None), IngestParams())).samples
+        for one in (scored, plain)
+    )
+    assert [tuple(row.values()) for row in found.select(SCORED).to_pylist()] == [
+        (["two", "2", "two"], None, "count"),
+        (["B"], ["one", "two"], None),
+        (["B", "A"], ["two", "one"], None),
+    ]
+    assert without.drop_columns(list(SCORED)) == found.drop_columns(list(SCORED))
+    assert {without[name].null_count for name in SCORED} == {3}
 
 
 def test_every_field_of_a_reject() -> None:

@@ -78,9 +78,14 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _loaded(paths: Sequence[str], out: str | None, sets: Sequence[str]) -> list[Recipe]:
-    """The recipes; a location that is set is one of those that have such a source. Raises RecipeError."""
-    if len(paths) == 1:
-        return [load(paths[0], out, None, sets)]
+    """The recipes, of sources; a location that is set is one of those that have such a source. Raises RecipeError."""
+    recipes = [load(paths[0], out, None, sets)] if len(paths) == 1 else _side_by_side(paths, out, sets)
+    for recipe in recipes:
+        recipe.need_sources("census")
+    return recipes
+
+
+def _side_by_side(paths: Sequence[str], out: str | None, sets: Sequence[str]) -> list[Recipe]:
     prefix = "run.locations."
     places = {text: text.partition("=")[0].removeprefix(prefix) for text in sets if text.startswith(prefix)}
     known = [located(path) for path in paths]
@@ -128,7 +133,7 @@ def _estimated(
     """From a table; of a recipe's locations only the tokenizer's is asked."""
     rows, found = subsets.table(table), []
     for recipe, name, path in zip(recipes, _names(paths), paths, strict=True):
-        folder, params = Path(recipe.run.locations["tokenizer"]).expanduser(), recipe.data.pretokenise
+        folder, params = Path(recipe.run.locations["tokenizer"]).expanduser(), recipe.data.shards
         chat = ChatFormat.load(folder, params.tokens, params.chat)
         model = {**asdict(params), "tokenizer": hash_file(folder / "tokenizer.json")}
         tally = subsets.estimate(rows, assumed, chat, params)

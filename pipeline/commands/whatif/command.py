@@ -61,6 +61,7 @@ def opened(recipe: str, out: str | None, sets: Sequence[str]) -> tuple[list[str]
         raise RecipeError("whatif: nothing to change; say what would be, e.g. --set data.quality.min_image_side=56")
     rest = [text for text in sets if not text.startswith(_DATA)]
     loaded = load(recipe, out, None, rest)
+    loaded.need_sources("whatif")
     context = Context(loaded, Content(loaded))
     steps = build(context, STAGES)
     for step in steps:

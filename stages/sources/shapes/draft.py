@@ -54,15 +54,21 @@ class BadRow(ValueError):
 class Reading:
     """How the records of one source are read: the column of every field, and the question that captions answer.
 
-    `ignored`: names of columns, and of keys of turns (`messages[].weight`), that say nothing here.
+    `ignored`: names of columns, and of keys of turns (`messages[].weight`), that say nothing here. `scored`: whether
+    answers will be compared with what the records hold.
     """
 
     columns: Mapping[str, str]
     prompt: str = ""
     ignored: frozenset[str] = frozenset()
+    scored: bool = False
 
     def get(self, record: Mapping[str, Any], field: str) -> Any:
         return record.get(self.columns[field])
+
+    def of_several(self, field: str) -> list[str]:
+        """The columns of a field that has one for each item of a list; none where it is one column."""
+        return [column for name, column in self.columns.items() if name.startswith(f"{field}[")]
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,8 @@ class ImageRef:
 class Draft:
     """One record on its way to SAMPLE. `document`: a text to learn as it is, one assistant turn without a question.
 
-    `turn_scores`: each list has a value for every round.
+    `turn_scores`: each list has a value for every round. `references`, `choices`, `category`: of a question that is
+    scored, as SAMPLE has them.
     """
 
     messages: list[dict[str, Any]]
@@ -88,6 +95,9 @@ class Draft:
     scores: dict[str, float] = field(default_factory=dict)
     turn_scores: dict[str, list[float | None]] = field(default_factory=dict)
     document: bool = False
+    references: list[str] | None = None
+    choices: list[str] | None = None
+    category: str | None = None
 
 
 def what_is(value: Any) -> str:
@@ -159,6 +169,7 @@ def check(draft: Draft) -> int:
     """
     _stored(draft.licence, "the licence")
     _stored(draft.declared_language, "the language")
+    _stored(draft.category, "the category")
     for image in draft.images:
         _stored(image.path, "an image's path")
         if image.data is not None and not isinstance(image.data, bytes):
@@ -167,6 +178,7 @@ def check(draft: Draft) -> int:
         _stored(name, "a score's name")
     blocks = [block for message in draft.messages for block in message["content"]]
     size = sum(_stored(block["text"], "a turn's text") for block in blocks)
+    size += sum(_stored(text, "an answer or option") for text in (*(draft.references or ()), *(draft.choices or ())))
     roles = [message["role"] for message in draft.messages]
     whole = draft.document and roles == ["assistant"]
     if not whole and ("user" not in roles or "assistant" not in roles[roles.index("user") :]):
