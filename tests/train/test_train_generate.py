@@ -9,26 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
-from tiny_shards import COLOURS, CONFIG, SIZES, merged, png
+from tiny_shards import COLOURS, SIZES, png
 
 from schemas.manifest import hash_file
-from train import checkpoint, config, run_folder, trainer
+from train import checkpoint, run_folder
 from train.__main__ import main
 
 LEARN = {"data.epochs": 12, "data.max_tokens_per_pack": 400, "run.checkpoint_every": 1000}
 
 
-@pytest.fixture(scope="module")
-def trained(shards, tmp_path_factory):
+@pytest.fixture
+def trained(learnt):
     """(config path, run folder) of a model trained for a few seconds."""
-    folder = tmp_path_factory.mktemp("trained")
-    path = folder / "config.yaml"
-    changes = {"data.shards": str(shards), "run.out": str(folder / "run"), **LEARN}
-    path.write_text(yaml.safe_dump(merged(CONFIG, **changes)))
-    summary = trainer.fit(config.load(path))
-    assert summary.last_loss < 0.2 * summary.first_loss
-    return path, folder / "run"
+    return learnt.with_name("config.yaml"), learnt
 
 
 @pytest.fixture
