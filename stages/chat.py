@@ -155,10 +155,15 @@ class ChatFormat:
 
     def answer(self, ids: Sequence[int]) -> str:
         """What the ids after a prompt say, without the part of a turn's header that the prompt leaves to the model."""
+        return self.decode(ids).removeprefix(self.header).strip()
+
+    @functools.cached_property
+    def header(self) -> str:
+        """The part of an assistant turn's header that a prompt leaves to the model, as text."""
         start = len(self.encode_prompt([_text("user", "a")], []).input_ids)
         empty = self.encode([_text("user", "a"), _text("assistant", "")], []).input_ids
         end = next((place for place in range(start, len(empty)) if empty[place] in self._ends), start)
-        return self.decode(ids).removeprefix(self.decode(empty[start:end])).strip()
+        return self.decode(empty[start:end])
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer, image tokens included, as a folder that `load` reads."""

@@ -4,7 +4,7 @@
     python -m train fit CONFIG           train from shards; started again it continues, finished it does nothing
                                          (on N processes or GPUs: torchrun --nproc-per-node N -m train fit CONFIG)
     python -m train bench CONFIG         samples a second, utilisation and memory on made-up shards with random weights
-    python -m train generate CONFIG ...  answer questions with the newest checkpoint of that config
+    python -m train generate MODEL ...   answer one question, a file of conversations, or a person who chats
 
 Exit codes: 0 done; 1 the data or the run failed; 2 the config or the command line is wrong; 130 interrupted
 (resumable).
@@ -16,7 +16,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 
@@ -31,14 +31,15 @@ from train.data.packing import PlanError
 from train.distributed import processes
 from train.distributed.processes import Elsewhere, LostRank
 from train.evaluate.questions import QuestionError
-from train.generate import PromptError
+from train.inference.batch import BatchError
+from train.inference.errors import OpenError, PromptError
 from train.models.family import ModelError
 from train.models.lazy import WeightsError
 from train.run_folder import OutputError
 from train.trainer import TrainingError
 
 _COMMANDS = (plan, fit, bench, generate)
-_WRONG = (RecipeError, CheckpointError, PlanError, QuestionError, ModelError, WeightsError)
+_WRONG = (RecipeError, CheckpointError, PlanError, QuestionError, ModelError, WeightsError, OpenError, BatchError)
 _FAILED = (ManifestError, CollateError, TrainingError, ChatError, BadImage, PromptError, OutputError, LostRank)
 
 
@@ -71,7 +72,15 @@ def _first(error: Exception) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line, like all others."""
+    """An ArgumentParser whose errors are one line, like all others, and whose optional word may stand after options."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options, rest = self.parse_known_args(args, namespace)
+        if len(rest) == 1 and not rest[0].startswith("-") and vars(options).get("question", "") is None:
+            options.question, rest = rest[0], []
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return options
 
     def error(self, message: str) -> NoReturn:
         raise RecipeError(f"{message}; see {self.prog} --help")

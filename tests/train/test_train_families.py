@@ -7,7 +7,6 @@ import dataclasses
 import pytest
 import torch
 from tiny_models import LANGUAGE, MODELS, SCHEMES, config, facts, mixed, sample, shuffled
-from transformers import DynamicCache
 
 from stages.tiles.jina import Jina
 from train.config import FamilyName
@@ -140,25 +139,3 @@ def test_a_real_jina_image_has_its_published_tokens():
     scheme = Jina()
     order = scheme.feature_order(scheme.grid(1024, 768), 0)
     assert len(order) == 1692 == len(set(order.tolist())) and order.max() < 13 * 196
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_answering_token_by_token_is_the_training_forward(name):
-    """A prompt with its images, then one token after the other over the cache."""
-    of, model = facts(name), made(name).eval()
-    whole = sample(of, 3, (16, 16), (60, 20))
-    pack, cache = collate([whole], of), DynamicCache()
-    with torch.no_grad():
-        hidden = model.decoder(
-            inputs_embeds=model.embed(pack.input_ids, pack.images),
-            position_ids=pack.position_ids,
-            use_cache=False,
-            cu_seq_lens_q=pack.sample_ends,
-        ).last_hidden_state
-        wanted = model.language.lm_head(hidden)[0]
-        prompt = len(whole.input_ids) - 3
-        found = [model.next_logits(model.embed(pack.input_ids[:, :prompt], pack.images), cache)]
-        found += [
-            model.next_logits(model.embedding(pack.input_ids[:, [at]]), cache) for at in range(prompt, prompt + 3)
-        ]
-    assert torch.allclose(torch.cat(found), wanted[prompt - 1 :], atol=1e-4)

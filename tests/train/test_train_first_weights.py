@@ -84,7 +84,7 @@ def test_a_moved_tower_is_the_same_and_answers_need_none(write_config, tmp_path,
     again = write_config(**{"model.vision": {**VISION, "from": str(moved)}, "data.epochs": 1})
     assert main(["fit", str(again)]) == 0 and "nothing to do" in capsys.readouterr().out
     shutil.rmtree(moved)
-    assert main(["generate", str(again), "--question", "Say yes."]) == 0
+    assert main(["generate", str(again), "Say yes."]) == 0
 
 
 def test_a_second_stage_begins_with_the_weights_of_the_first(write_config, tmp_path, tower, capsys):

@@ -231,7 +231,7 @@ def test_a_resumed_run_says_where_it_continues(write_config, tmp_path, capsys):
     assert [line["step"] for line in lines if line["started"]] == [1, resumed + 1]
 
 
-@pytest.mark.parametrize("arguments", [["fitt"], ["fit"], ["generate", "CONFIG", "--limit", "0", "--question", "x"]])
+@pytest.mark.parametrize("arguments", [["fitt"], ["fit"], ["generate", "CONFIG", "--limit", "0", "x"]])
 def test_a_wrong_command_line_is_one_line(arguments, write_config, capsys):
     assert main([str(write_config()) if a == "CONFIG" else a for a in arguments]) == 2
     assert capsys.readouterr().err.count("\n") == 1

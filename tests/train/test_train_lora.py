@@ -17,7 +17,7 @@ from train import config, run_folder, trainer
 from train.checkpoint import CheckpointError
 from train.data.collate import collate
 from train.distributed.gradient import accumulate
-from train.generate import Answerer, Prompt
+from train.inference import Answerer
 from train.models import build, lora, pretrained, published
 from train.models.family import ModelError
 
@@ -195,7 +195,7 @@ def test_a_run_with_adapters_goes_on_bit_for_bit_and_answers(write_config, tmp_p
     assert all(x.dtype == torch.float32 for key, x in whole.items() if "lora" in key)
     assert any(x.any() for key, x in whole.items() if key.endswith("lora_B.weight"))
     folder, _ = run_folder.newest(tmp_path / "whole")
-    assert isinstance(Answerer(folder).answer([Prompt("Say yes.")])[0], str)
+    assert isinstance(Answerer.open(folder).answer([{"role": "user", "content": "Say yes."}]), str)
 
 
 def test_adapters_begin_on_a_checkpoint_without_any(write_config, tmp_path):

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from train import config, run_folder, trainer
 from train.__main__ import main
-from train.generate import Answerer
+from train.inference.opened import opened
 
 ROOT = Path(__file__).parents[2]
 ADAMW = {"optimiser.matrices": "adamw"}
@@ -203,10 +203,10 @@ def test_a_checkpoint_of_two_processes_answers_and_is_first_weights(write_config
     fitted(path, 2, tmp_path / "ranks")
     folder, _ = run_folder.newest(tmp_path / "run")
     parts = [load_file(folder / f"model-r0000{rank}.safetensors") for rank in (0, 1)]
-    model = Answerer(folder).model
+    model = opened(folder).model
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, torch.cat([part[name] for part in parts if name in part])), name
-    assert main(["generate", str(path), "--question", "Say yes."]) == 0
+    assert main(["generate", str(path), "Say yes."]) == 0
     second = {**changes, "model.from": str(tmp_path / "run")}
     fitted(write_config(**second, **{"run.out": str(tmp_path / "second")}), 2, tmp_path / "ranks")
     trainer.fit(config.load(write_config(**second, **{"run.out": str(tmp_path / "alone")})))

@@ -64,7 +64,7 @@ def test_a_damaged_checkpoint_is_refused_by_name(killed, capsys, name, damage):
     path, folder = killed
     damage(folder / name)
     before = {file: file.read_bytes() for file in folder.parent.rglob("*") if file.is_file()}
-    for command in (["fit", str(path)], ["generate", str(path), "--question", "What?"]):
+    for command in (["fit", str(path)], ["generate", str(path), "What?"]):
         assert main(command) == 2
         told = one_line(capsys)
         assert f"{folder / name}: damaged (" in told and "move the folder away to begin anew" in told

@@ -1,63 +1,112 @@
-"""answer questions with the newest checkpoint"""
+"""answer one question, a file of conversations, or a person who chats"""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-from train import checkpoint, config, run_folder
-from train.checkpoint import CheckpointError
 from train.commands.numbers import positive
-from train.config import Config
 from train.evaluate import questions
-from train.evaluate.questions import QuestionError, Row
-from train.generate import Answerer
+from train.evaluate.questions import QuestionError
+from train.inference import asked
+from train.inference.answerer import SLOTS, Answerer
+from train.inference.batch import Batch
+from train.inference.chat import chat, finished, print_channels, printed
+from train.inference.conversation import Conversation, Sampling
+from train.inference.errors import PromptError
 
 
 def arguments(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("config", type=Path, metavar="CONFIG")
+    sub.add_argument("model", metavar="MODEL", help="a config, a run, a checkpoint, an exported or an upstream folder")
+    sub.add_argument("question", nargs="?", metavar="QUESTION", help="one question; its answer is printed")
     what = sub.add_mutually_exclusive_group()
+    what.add_argument(
+        "--conversations", type=Path, metavar="FILE.jsonl", help="rows of messages, or of image and question"
+    )
     what.add_argument("--questions", type=Path, metavar="FILE.jsonl", help="rows of image, question, answer?, kind?")
-    what.add_argument("--question", metavar="TEXT", help="one question")
-    sub.add_argument("--image", type=Path, action="append", default=[], help="an image of --question; may be repeated")
-    sub.add_argument("--limit", type=positive, metavar="N", help="only the first N questions")
-    sub.add_argument("--out", type=Path, metavar="FILE", help="predictions; default: predictions.jsonl in run.out")
+    what.add_argument("--chat", action="store_true", help="talk; /image PATH shows an image, end of input ends")
+    sub.add_argument("--image", type=Path, action="append", default=[], help="an image of QUESTION; may be repeated")
+    sub.add_argument("--out", type=Path, metavar="FILE.jsonl", help="where answers to --conversations go")
+    sub.add_argument("--limit", type=positive, metavar="N", help="only the first N of --questions")
+    sub.add_argument("--max-new-tokens", type=positive, default=256, metavar="N", help="of one answer; default: 256")
+    sub.add_argument("--temperature", type=_temperature, default=0.0, metavar="T", help="default: 0, the likeliest")
+    sub.add_argument("--top-p", type=_share, default=1.0, metavar="P", help="draw from the likeliest that have so much")
+    sub.add_argument("--seed", type=int, default=0, metavar="N", help="what is drawn depends on it; default: 0")
+    sub.add_argument("--slots", type=positive, default=SLOTS, metavar="N", help=f"side by side; default: {SLOTS}")
+    sub.add_argument("--show-channels", action="store_true", help="what the model says beside its answer, too")
 
 
 def run(options: argparse.Namespace) -> None:
-    of = config.load(options.config)
-    folder = _newest(of)
-    rows, base = _rows(options)
-    out = options.out or Path(of.run.out) / "predictions.jsonl"
+    _check(options)
+    sampling = Sampling(options.max_new_tokens, options.temperature, options.top_p, options.seed)
+    if options.question is not None:
+        asking = asked.question(options.question, options.image)
+        _one(Answerer.open(options.model, slots=1), asking, sampling, options.show_channels)
+    elif options.chat:
+        chat(Answerer.open(options.model, slots=1), sampling, options.show_channels, sys.stdin)
+    elif options.conversations:
+        _batch(Answerer.open(options.model, options.slots), sampling, options)
+    else:
+        _scored(Answerer.open(options.model, options.slots), sampling, options)
+
+
+def _check(options: argparse.Namespace) -> None:
+    files = [options.conversations, options.questions]
+    if (options.question is not None) + options.chat + sum(path is not None for path in files) != 1:
+        raise QuestionError(
+            "nothing to answer: give one of QUESTION, --conversations FILE.jsonl --out FILE.jsonl, or --chat"
+            if options.question is None
+            else "QUESTION is one question; leave it out or leave out --chat, --conversations and --questions"
+        )
+    if options.image and options.question is None:
+        raise QuestionError("--image goes with QUESTION; the rows of a file name their own images")
+    if options.conversations and not options.out:
+        raise QuestionError("--out: missing; say where the answers to --conversations go")
+
+
+def _one(answerer: Answerer, conversation: Conversation, sampling: Sampling, channels: bool) -> None:
+    told = answerer.stream(conversation, sampling)
+    if not channels:
+        printed(told)
+        return
+    answer = finished(told)
+    print_channels(answer)
+    print(answer.text)
+
+
+def _batch(answerer: Answerer, sampling: Sampling, options: argparse.Namespace) -> None:
+    batch = Batch(options.conversations, options.out, answerer.identity, sampling, options.show_channels)
+    done = batch.run(answerer)
+    before = f", {done.before:,} of them before" if done.before else ""
+    print(f"answers: {options.out}; {done.lines:,} rows{before}, {done.failed:,} failed")
+
+
+def _scored(answerer: Answerer, sampling: Sampling, options: argparse.Namespace) -> None:
+    rows, base = questions.read(options.questions, options.limit), options.questions.parent
+    out = options.out or answerer.of.folder.parent / "predictions.jsonl"
     questions.check_place(out)
-    answers = Answerer(folder).answer([questions.prompt(row, base) for row in rows])
+    answers = [""] * len(rows)
+    for number, answer in answerer.answers((questions.prompt(row, base) for row in rows), sampling):
+        if answer.finish == "error":
+            raise PromptError(f"{rows[number]['question']!r}, {answer.error}")
+        answers[number] = answer.text
     scored = questions.score(rows, answers)
-    summary = questions.summarise(scored) | {"checkpoint": folder.name}
+    summary = questions.summarise(scored) | {"checkpoint": answerer.of.folder.name}
     questions.show(scored, summary)
     beside = questions.write(out, scored, summary)
     print(f"answers: {out}; scores: {beside}")
 
 
-def _newest(of: Config) -> Path:
-    found = run_folder.newest(Path(of.run.out))
-    if found is None:
-        raise CheckpointError(f"{of.run.out}: no checkpoint; run `python -m train fit` with this config first")
-    folder, record = found
-    # The shards may be gone by now, and so the first weights, and answering does not read them.
-    theirs = record.identity
-    data = theirs["data"]
-    ours = checkpoint.identity(of, data["shards"], theirs.get("weights"), data.get("leave_out"))
-    checkpoint.refuse_other(folder, theirs, ours)
-    return folder
+def _temperature(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"got {text}, wanted 0 or more")
+    return number
 
 
-def _rows(options: argparse.Namespace) -> tuple[list[Row], Path]:
-    if options.questions:
-        if options.image:
-            raise QuestionError("--image goes with --question; the rows of --questions name their own images")
-        return questions.read(options.questions, options.limit), options.questions.parent
-    if not options.question:
-        raise QuestionError(
-            "nothing to answer: give --questions FILE.jsonl, or --question TEXT with or without --image"
-        )
-    return [{"image": [str(path) for path in options.image], "question": options.question}], Path()
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"got {text}, wanted more than 0 and at most 1")
+    return number

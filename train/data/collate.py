@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from stages.images.rules import BadImage, open_rgb
+from stages.tiles.scheme import Grid
 from stages.tiles.table import TileScheme
 from train.data import left_out
 from train.data.shards import Facts, ImageSpan, Sample
@@ -108,10 +109,15 @@ def images(samples: Sequence[Sample], facts: Facts) -> Images:
     """The images of samples that lie end to end."""
     ids = np.concatenate([sample.input_ids for sample in samples])
     grids = [span.grid for sample in samples for span in sample.image_spans]
+    return placed(ids, grids, cut_tiles(samples, facts.scheme), facts)
+
+
+def placed(ids: np.ndarray, grids: Sequence[Grid], tiles: np.ndarray, facts: Facts) -> Images:
+    """The tiles of images, one image after the other, and their places in the ids that hold them."""
     ends = np.cumsum([0, *(grid.num_tiles for grid in grids)])
     orders = [facts.scheme.feature_order(grid, int(start)) for grid, start in zip(grids, ends[:-1], strict=True)]
     return Images(
-        tiles=torch.from_numpy(cut_tiles(samples, facts.scheme)),
+        tiles=torch.from_numpy(tiles),
         positions=torch.from_numpy((ids == facts.image_token_id).nonzero()[0]),
         feature_order=torch.from_numpy(np.concatenate([np.empty(0, np.int64), *orders])),
         last_tiles=torch.from_numpy(ends[1:] - 1),

@@ -17,7 +17,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from train import log
-from train.generate import Prompt
+from train.inference import asked
+from train.inference.conversation import Conversation
 
 Row = dict[str, Any]
 
@@ -46,10 +47,11 @@ def check_place(path: Path) -> None:
         raise QuestionError(f"{path}: can't be written there ({error.strerror}); give another --out") from None
 
 
-def prompt(row: Row, folder: Path) -> Prompt:
-    """The prompt of a row; image paths are relative to `folder`."""
+def prompt(row: Row, folder: Path) -> Conversation:
+    """What a row asks; image paths are relative to `folder`."""
     try:
-        return Prompt(row["question"], tuple((folder / name).read_bytes() for name in images(row)))
+        found = tuple((folder / name).read_bytes() for name in images(row))
+        return Conversation((asked.user(row["question"], len(found)),), found)
     except OSError as error:
         raise QuestionError(
             f"{folder / str(error.filename)}: can't be read ({error.strerror}); mend the path"

@@ -11,13 +11,14 @@ it builds no mask at all.
 The name is registered as an attention and not as a mask: transformers then makes no mask and drops one that is passed
 without a word. So `guard` looks at every call of a decoder before it begins.
 
-Without `cu_seq_lens_q` (generation: rows of equal length, no padding) it is ordinary causal attention.
+Who answers keeps the keys and values of a row (`kept`, train/inference/slab.py), and has a token of an answer attend
+to what was kept of its request. Without `cu_seq_lens_q` it is ordinary causal attention.
 
 Letters in names of shapes: B rows, H query heads, K key/value heads, T tokens, D width of a head.
 """
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,16 @@ from transformers import AttentionInterface
 
 VARLEN = "tessera_varlen"
 _WIDEST = 256  # of a head, for the kernel; and it wants a multiple of 8
+
+
+class Kept(Protocol):
+    """Keys and values of earlier rows."""
+
+    def write(self, layer: int, k_1KTD: Tensor, v_1KTD: Tensor) -> None:
+        """Keep those of a row."""
+
+    def attend(self, layer: int, q_1HTD: Tensor, scaling: float | None) -> Tensor | None:
+        """What the row gets of all that was kept: [1, T, H, D]; None where it attends to itself alone."""
 
 
 def varlen_attention(
@@ -39,12 +50,18 @@ def varlen_attention(
     scaling: float | None = None,
     cu_seq_lens_q: list[int] | None = None,
     ends: Tensor | None = None,
+    kept: Kept | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """The signature is the one transformers calls; the result is [B, T, H, D]."""
     if attention_mask is not None:
         raise ValueError("varlen attention got an attention_mask, wanted None: packs are kept apart by cu_seq_lens_q")
-    if cu_seq_lens_q is not None and ends is not None and _in_one(q_BHTD):
+    if kept is not None:
+        layer: Any = module.layer_idx
+        kept.write(layer, k_BKTD, v_BKTD)
+        if (found := kept.attend(layer, q_BHTD, scaling)) is not None:
+            return found, None
+    if cu_seq_lens_q is not None and ends is not None and in_one(q_BHTD):
         return _all_at_once(q_BHTD, k_BKTD, v_BKTD, cu_seq_lens_q, ends, scaling), None
     heads_per_key = q_BHTD.shape[1] // k_BKTD.shape[1]
     k_BHTD = k_BKTD.repeat_interleave(heads_per_key, dim=1)
@@ -59,7 +76,7 @@ def varlen_attention(
     return torch.cat(pieces, dim=2).transpose(1, 2), None
 
 
-def _in_one(q_BHTD: Tensor) -> bool:
+def in_one(q_BHTD: Tensor) -> bool:
     """Whether the kernel takes such a pack."""
     width = q_BHTD.shape[-1]
     half = q_BHTD.dtype in (torch.bfloat16, torch.float16)

@@ -26,12 +26,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers.cache_utils import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from train.data.collate import Images, Pack
 from train.models import chance
-from train.models.attention import guard
+from train.models.attention import Kept, guard
 from train.models.loss import target_losses
 
 
@@ -88,11 +87,15 @@ class VisionLanguage(nn.Module):
         return target_losses(self.language.lm_head, hidden_1Td[0, targets - 1], pack.labels[0, targets])  # type: ignore[arg-type]
 
     @torch.no_grad()
-    def next_logits(self, embeddings_BTd: Tensor, cache: Cache) -> Tensor:
-        """[B, T, d] of rows of equal length -> [B, vocabulary]: what comes after the last position; the cache grows."""
-        arguments: dict[str, Any] = {"past_key_values": cache, "use_cache": True, "attention_mask": None}
-        hidden = self.decoder(inputs_embeds=embeddings_BTd, **arguments).last_hidden_state
-        logits: Tensor = self.language.lm_head(hidden[:, -1])  # type: ignore[operator]
+    def next_logits(self, row_1Td: Tensor, position_ids_1T: Tensor, sample_ends: list[int], kept: Kept) -> Tensor:
+        """What comes after the last token of each piece of a row: [pieces, vocabulary]. The pieces are prompts, or one
+        token each of answers; their keys and values are `kept`."""
+        ends = torch.tensor(sample_ends, dtype=torch.int32, device=row_1Td.device)
+        given: dict[str, Any] = {"cu_seq_lens_q": sample_ends, "ends": ends, "kept": kept}
+        hidden_1Td = self.decoder(
+            inputs_embeds=row_1Td, position_ids=position_ids_1T, attention_mask=None, use_cache=False, **given
+        ).last_hidden_state
+        logits: Tensor = self.language.lm_head(hidden_1Td[0, (ends[1:] - 1).long()])  # type: ignore[operator]
         return logits
 
     def checkpoint_activations(self) -> None:

@@ -1,0 +1,182 @@
+"""`generate`: one question, a file of conversations that is gone on with, a chat; bad input is one line."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_train_answerer import examples
+from tiny_shards import COLOURS, png
+
+from train.__main__ import main
+from train.inference import Answerer, Sampling
+from train.inference.batch import Batch, BatchError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """500 rows of every kind; five of them broken."""
+    for colour in COLOURS:
+        (tmp_path / f"{colour}.png").write_bytes(png(colour, (16, 16)))
+    (tmp_path / "cut.png").write_bytes(png("red", (32, 32))[:70])
+    (tmp_path / "text.png").write_text("no picture")
+    made = []
+    for number in range(500):
+        colour = list(COLOURS)[number % 3]
+        image = {"type": "image", "image": f"{colour}.png"}
+        content = [image, {"type": "text", "text": "Which colour?"}]
+        made.append(
+            [
+                {"id": number, "messages": [{"role": "user", "content": content}], "wanted": colour},
+                {"id": number, "image": f"{colour}.png", "question": "Which colour?", "wanted": colour},
+                {"id": number, "image": ["red.png", f"{colour}.png"], "question": "Which colour is second?"},
+                {"id": number, "question": "Say yes.", "wanted": "yes"},
+            ][number % 4]
+        )
+    lines = [json.dumps(row, ensure_ascii=False) for row in made]
+    lines[7] = json.dumps({"id": 7, "image": "no.png", "question": "Which colour?"})
+    lines[100] = json.dumps({"id": 100, "image": "cut.png", "question": "Which colour?"})
+    lines[101] = json.dumps({"id": 101, "image": "text.png", "question": "Which colour?"})
+    lines[102] = '{"id": 102, "question"'
+    lines[499] = json.dumps({"id": 499, "question": "many words " * 300})
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+BROKEN = {
+    7: "no.png: can't be read",
+    100: "image_truncated",
+    101: "image_unreadable",
+    102: "not JSON",
+    499: "tokens, and",
+}
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_file_of_conversations_is_answered_row_by_row(learnt, rows, capsys):
+    out = rows.with_name("out.jsonl")
+    assert main(["generate", str(learnt), "--conversations", str(rows), "--out", str(out)]) == 0
+    assert "500 rows, 5 failed" in capsys.readouterr().out
+    found = read(out)
+    assert len(found) == 500
+    for number, row in enumerate(found):
+        assert row.get("id", 102) == number
+        if number in BROKEN:
+            assert row["finish"] == "error" and row["answer"] == "" and BROKEN[number] in row["error"]
+        else:
+            assert row["finish"] == "stop" and row["error"] is None
+    known = [row for row in found if "wanted" in row and row["finish"] != "error"]
+    assert sum(row["answer"] == row["wanted"] for row in known) > 0.9 * len(known)
+
+
+def test_a_batch_that_was_killed_goes_on(learnt, rows, tmp_path):
+    whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
+    command = [sys.executable, "-m", "train", "generate", str(learnt), "--conversations", str(rows), "--slots", "2"]
+    process = subprocess.Popen([*command, "--out", str(out)], cwd=ROOT, stdout=subprocess.DEVNULL)
+    while not (out.exists() and out.stat().st_size > 2000):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    before = out.read_bytes()
+    assert before.count(b"\n") < 500
+    with out.open("ab") as half:
+        half.write(b'{"id": 12, "mess')
+    done = subprocess.run([*command, "--out", str(out)], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"500 rows, {before.count(chr(10).encode())} of them before, 5 failed" in done.stdout
+    assert main(["generate", str(learnt), "--conversations", str(rows), "--out", str(whole)]) == 0
+    assert out.read_bytes() == whole.read_bytes() and out.read_bytes().startswith(before)
+
+
+def test_answers_of_something_else_are_not_gone_on_with(learnt, rows, tmp_path, capsys):
+    out = tmp_path / "out.jsonl"
+    answerer, few = Answerer.open(learnt), tmp_path / "few.jsonl"
+    few.write_text("".join(rows.read_text().splitlines(keepends=True)[:9]))
+
+    def batch(source=few, model=answerer.identity, sampling=9, channels=False):
+        return Batch(source, out, model, Sampling(sampling), channels).run(answerer)
+
+    assert batch() == (9, 1, 0) and batch() == (9, 1, 9)
+    for changes in ({"source": rows}, {"model": "b"}, {"sampling": 8}, {"channels": True}):
+        with pytest.raises(BatchError, match=r"out.jsonl: holds answers of another \w+; give another --out"):
+            batch(**changes)
+    out.with_name("out.jsonl.of.json").unlink()
+    assert main(["generate", str(learnt), "--conversations", str(few), "--out", str(out)]) == 2
+    assert "is there and not a file of answers" in capsys.readouterr().err
+    assert len(read(out)) == 9
+    with pytest.raises(BatchError, match="can't be read"):
+        batch(source=tmp_path / "no.jsonl")
+
+
+def test_two_processes_do_not_write_one_file(learnt, rows, tmp_path):
+    answerer, out = Answerer.open(learnt), tmp_path / "out.jsonl"
+    batch = Batch(rows, out, "a", Sampling(2))
+
+    class Twice:
+        def answers(self, conversations, sampling):
+            with pytest.raises(BatchError, match="being written by another process"):
+                batch.run(answerer)
+            return answerer.answers(conversations, sampling)
+
+    assert batch.run(Twice()).lines == 500
+
+
+def test_the_four_examples_from_the_command_line(learnt, tmp_path, capsys):
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    rows.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in examples(tmp_path)))
+    assert main(["generate", str(learnt), "--conversations", str(rows), "--out", str(out)]) == 0
+    assert [row["answer"] for row in read(out)][1:] == ["red", "blue", "red"]
+    capsys.readouterr()
+    pair = ["--image", str(tmp_path / "a.png"), "--image", str(tmp_path / "b.png")]
+    assert main(["generate", str(learnt), *pair, "Which colour is second?"]) == 0
+    assert main(["generate", str(learnt), "Say yes.", "--max-new-tokens", "9", "--temperature", "0.01"]) == 0
+    assert capsys.readouterr().out == "blue\nyes\n"
+
+
+def test_a_chat_keeps_what_was_said_and_survives_mistakes(learnt, tmp_path, monkeypatch, capsys):
+    examples(tmp_path)
+    lines = ["/image no.png", f"/image {tmp_path / 'a.png'}", "Which colour?", "", "何色?", "/what", "/new", "Say yes."]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines)))
+    assert main(["generate", str(learnt), "--chat"]) == 0
+    told = capsys.readouterr()
+    assert [line for line in told.out.splitlines() if "/image PATH" not in line] == ["red", "red", "yes"]
+    assert told.err.startswith("error: no.png: can't be read") and told.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "nothing to answer"),
+        (["a", "--chat"], "QUESTION is one question"),
+        (["a", "b"], "unrecognized arguments"),
+        (["--chat", "--image", "a.png"], "--image goes with QUESTION"),
+        (["--conversations", "a.jsonl"], "--out: missing"),
+        (["a", "--temperature", "-1"], "wanted 0 or more"),
+        (["a", "--top-p", "0"], "wanted more than 0 and at most 1"),
+        (["a", "--max-new-tokens", "0"], "wanted at least 1"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(learnt, words, told, capsys):
+    assert main(["generate", str(learnt), *words]) == 2
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["a", "--image", "no.png"], ["many words " * 300]])
+def test_one_question_that_can_not_be_answered_fails(learnt, words, capsys):
+    assert main(["generate", str(learnt), *words]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1

@@ -1,0 +1,194 @@
+"""A file of conversations -> a file of answers, line for line, in order; killed and started again it goes on.
+
+    in    {"messages": [...], ...} in the chat-template shape, or {"image": path, list or null, "question": text, ...}
+    out   the same row with "answer", "finish" and "error"; a row that can't be answered is one of them
+    out.of.json   what the answers are of: the input, the model, the sampling
+
+Paths are relative to the input's folder. Started again, half a line at the end is cut off and rows that have their
+line are passed over, once it is proven that the lines are of the same input, model and sampling.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from schemas.manifest import hash_file
+from train.inference import asked
+from train.inference.conversation import Answer, Answers, Conversation, Sampling
+from train.inference.errors import PromptError
+
+Row = dict[str, Any]
+
+
+class BatchError(ValueError):
+    """A file that can't be answered or written: one line."""
+
+
+class Done(NamedTuple):
+    """Lines of the whole file, of which `failed` have no answer, and those that were there already."""
+
+    lines: int
+    failed: int
+    before: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`model`: its identity; `channels`: whether rows have what was said beside the answer, too."""
+
+    source: Path
+    out: Path
+    model: str
+    sampling: Sampling
+    channels: bool = False
+
+    def run(self, answerer: Answers) -> Done:
+        """Raises BatchError."""
+        identity = self._identity()
+        try:
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            with self.beside.open("a+", encoding="utf-8") as beside:
+                _lock(beside, self.out)
+                self._prove(beside, identity)
+                before, failed = self._whole_lines()
+                with self.out.open("a", encoding="utf-8") as out:
+                    lines, more = self._write(answerer, before, out)
+        except OSError as error:
+            raise BatchError(
+                f"{error.filename or self.out}: {error.strerror}; mend that or give another --out"
+            ) from None
+        return Done(before + lines, failed + more, before)
+
+    @property
+    def beside(self) -> Path:
+        return self.out.with_name(f"{self.out.name}.of.json")
+
+    def _identity(self) -> dict[str, Any]:
+        try:
+            source = hash_file(self.source)
+        except OSError as error:
+            raise BatchError(f"{self.source}: can't be read ({error.strerror}); give a JSONL file") from None
+        return {"input": source, "model": self.model, "sampling": asdict(self.sampling), "channels": self.channels}
+
+    def _prove(self, beside: TextIO, identity: dict[str, Any]) -> None:
+        """Raise BatchError unless there are no answers yet, or they are of this very batch."""
+        beside.seek(0)
+        text = beside.read()
+        if not text:
+            if self.out.exists() and self.out.stat().st_size:
+                raise BatchError(f"{self.out}: is there and not a file of answers; give another --out")
+            beside.write(json.dumps(identity) + "\n")
+            beside.flush()
+            return
+        try:
+            found = json.loads(text)
+        except ValueError:
+            found = {}
+        for key, wanted in identity.items():
+            if found.get(key) != wanted:
+                raise BatchError(
+                    f"{self.out}: holds answers of another {key}; give another --out, or delete it and "
+                    f"{self.beside.name}"
+                )
+
+    def _whole_lines(self) -> tuple[int, int]:
+        """How many rows have their line, and failed ones among them; what is after the last whole line is cut off."""
+        if not self.out.exists():
+            return 0, 0
+        lines = failed = end = 0
+        with self.out.open("rb+") as out:
+            for line in out:
+                if not line.endswith(b"\n"):
+                    break
+                lines, end = lines + 1, end + len(line)
+                failed += json.loads(line)["finish"] == "error"
+            out.truncate(end)
+        return lines, failed
+
+    def _write(self, answerer: Answers, before: int, out: TextIO) -> tuple[int, int]:
+        """Lines and failed ones among them."""
+        written, asked_rows = _InOrder(out, self.channels), dict[int, int]()
+
+        def conversations() -> Iterator[Conversation]:
+            asked_so_far = itertools.count()
+            for number, line in enumerate(itertools.islice(_lines(self.source), before, None)):
+                try:
+                    conversation = _conversation(written.begin(number, line), self.source.parent)
+                except PromptError as error:
+                    written.end(number, Answer("", "error", str(error)))
+                    continue
+                asked_rows[next(asked_so_far)] = number
+                yield conversation
+
+        for number, answer in answerer.answers(conversations(), self.sampling):
+            written.end(asked_rows.pop(number), answer)
+        return written.lines, written.failed
+
+
+class _InOrder:
+    """Writes rows with their answers; who is early waits for those before."""
+
+    def __init__(self, out: TextIO, channels: bool) -> None:
+        self._out, self._channels = out, channels
+        self._rows: dict[int, Row] = {}
+        self._ready: dict[int, Answer] = {}
+        self.lines = self.failed = 0
+
+    def begin(self, number: int, line: str) -> Row:
+        """A row is under way. Raises PromptError if it is none."""
+        self._rows[number] = {}
+        self._rows[number] = _row(line)
+        return self._rows[number]
+
+    def end(self, number: int, answer: Answer) -> None:
+        self._ready[number] = answer
+        while self.lines in self._ready:
+            self._line(self._rows.pop(self.lines), self._ready.pop(self.lines))
+
+    def _line(self, row: Row, answer: Answer) -> None:
+        told: Row = {"answer": answer.text, "finish": answer.finish, "error": answer.error}
+        if self._channels:
+            told["channels"] = [list(channel) for channel in answer.channels]
+        self._out.write(json.dumps({**row, **told}, ensure_ascii=False) + "\n")
+        self._out.flush()
+        self.lines += 1
+        self.failed += answer.finish == "error"
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Those that are not blank; what is no text is a row that can't be read, and no more."""
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        yield from (line for line in lines if line.strip())
+
+
+def _row(line: str) -> Row:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise PromptError(f"not JSON ({error}); each line is an object with messages, or image and question") from None
+    if not isinstance(found, dict):
+        raise PromptError(f"got {line.strip()[:60]}, wanted an object with messages, or image and question")
+    return found
+
+
+def _conversation(row: Row, folder: Path) -> Conversation:
+    if "messages" in row:
+        return asked.conversation(row["messages"], (), folder)
+    if not isinstance(row.get("question"), str):
+        raise PromptError('wanted "messages", or a text "question" with or without "image"')
+    images = row.get("image")
+    listed = [] if images is None else images if isinstance(images, list) else [images]
+    return asked.question(row["question"], listed, folder)
+
+
+def _lock(beside: TextIO, out: Path) -> None:
+    try:
+        fcntl.flock(beside, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BatchError(f"{out}: is being written by another process; wait for it or give another --out") from None

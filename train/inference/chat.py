@@ -1,0 +1,83 @@
+"""A conversation at a terminal: lines in, answers streamed out.
+
+`/image PATH` shows an image with the next line, `/new` begins anew, the end of the input ends. What can't be answered
+is one line, and the conversation is as it was before.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+from typing import Any, TextIO
+
+from train.inference import asked
+from train.inference.answerer import Answerer
+from train.inference.conversation import Answer, Conversation, Sampling
+from train.inference.errors import PromptError
+
+_HELP = "/image PATH shows an image with your next line, /new begins anew; end of input (Ctrl-D) ends"
+
+
+def chat(answerer: Answerer, sampling: Sampling, channels: bool, lines: TextIO) -> None:
+    """Until the lines end."""
+    asks = lines.isatty()
+    if asks:
+        print(f"{answerer.name}: {_HELP}")
+    said, pending = Conversation(()), tuple[bytes, ...]()
+    while line := _line(lines, asks):
+        command, _, rest = line.strip().partition(" ")
+        try:
+            if command == "/new":
+                said, pending = Conversation(()), ()
+            elif command == "/image":
+                pending += asked.question("", [rest.strip()]).images
+            elif command.startswith("/"):
+                print(_HELP)
+            elif command:
+                now = _with(said, asked.user(line.strip(), len(pending)), pending)
+                answer = printed(answerer.stream(now, sampling))
+                said, pending = _with(now, _assistant(answer.text), ()), ()
+                if channels:
+                    print_channels(answer)
+        except PromptError as error:
+            print(f"error: {error}", file=sys.stderr)
+
+
+def printed(told: Generator[str, None, Answer]) -> Answer:
+    """An answer, shown piece by piece as it comes."""
+    while True:
+        try:
+            print(next(told), end="", flush=True)
+        except StopIteration as end:
+            print()
+            answer: Answer = end.value
+            return answer
+
+
+def finished(told: Generator[str, None, Answer]) -> Answer:
+    """An answer, when it is whole."""
+    while True:
+        try:
+            next(told)
+        except StopIteration as end:
+            answer: Answer = end.value
+            return answer
+
+
+def print_channels(answer: Answer) -> None:
+    for name, text in answer.channels:
+        print(f"[{name}] {text}")
+
+
+def _line(lines: TextIO, asks: bool) -> str:
+    if asks:
+        print("> ", end="", flush=True)
+    return lines.readline()
+
+
+def _with(said: Conversation, message: dict[str, Any], images: tuple[bytes, ...]) -> Conversation:
+    return Conversation((*said.messages, message), (*said.images, *images))
+
+
+def _assistant(text: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": [{"type": "text", "text": text}]}
