@@ -28,6 +28,9 @@ RULES: Final[dict[Metric, Rule | None]] = {
 GRADED: Final[frozenset[Metric]] = frozenset({"anls", "vqa_accuracy", "judge"})
 """Rules whose scores lie between 0 and 1 too; of all others a score is 0 or 1."""
 
+VERSION: Final = 1
+"""Of the rules: raised when one of them scores an answer otherwise."""
+
 
 def score(metric: Metric, answer: str, references: Sequence[str], options: Sequence[str] = ()) -> float | None:
     """None where a judge has to say."""
