@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from train.evaluate import pictures, table
+from train.evaluate.metrics import choice
 from train.evaluate.runner import Result
 from train.evaluate.summary import Scored
 
@@ -53,14 +54,21 @@ def _section(number: int, result: Result, most: int, room: int) -> dict[str, Any
 
 
 def _card(question: Scored, category: int, seen: dict[str, list[pictures.Picture]]) -> dict[str, Any]:
+    row = table.shown(question)
     return {
         "mark": table.mark(question),
         "miss": question.score != 1,
         "category": category,
-        "row": table.shown(question),
-        "references": [*dict.fromkeys(table.shown(question)["references"])],
+        "row": row,
+        "references": [*dict.fromkeys(_named(text, row["choices"]) for text in row["references"])],
         "pictures": seen.get(question.first["sample_id"], []),
     }
+
+
+def _named(reference: str, options: Sequence[str]) -> str:
+    """The letter of an option with its text."""
+    known = dict(zip(choice.LETTERS, options, strict=False))
+    return f"{reference}. {known[reference]}" if reference in known else reference
 
 
 def shown(questions: Sequence[Scored], most: int) -> list[Scored]:
