@@ -58,7 +58,7 @@ def test_mcnemar_of_very_many():
 
 
 def test_sign_flips_of_few_are_exact():
-    assert chance.sign_flips([1.0] * 5) == 2 / 32
+    assert chance.sign_flips([1.0] * 5) == chance.sign_flips([-1.0] * 5) == 2 / 32
     assert chance.sign_flips([0.5, -0.5]) == 1.0
     assert chance.sign_flips([0.1, 0.2, 0.4]) == 2 / 8
     assert chance.sign_flips([]) == 1.0

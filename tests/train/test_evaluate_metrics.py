@@ -88,6 +88,7 @@ def test_relaxed_accuracy(answer, reference, wanted):
         ("black/white", "black white"),
         ("black / white", "black white"),
         ("stop-sign", "stop sign"),
+        ("blue-green - red", "bluegreen red"),  # one with a space beside it, and all of its kind go
         ("(red)", "red"),
         ("a\nb\tc", "b c"),
         ("somebody'd", "somebodyd"),

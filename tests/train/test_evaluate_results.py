@@ -199,6 +199,8 @@ def test_runs_on_other_questions_or_of_another_scoring_are_refused(tmp_path, cap
     runner.evaluate(lambda: Scripted(lambda *_: "red"), MODEL, one, tmp_path / "few", runner.How(limit=3))
     with pytest.raises(RecipeError, match="8 questions are in one run alone"):
         compare.compared(tmp_path / "few", b)
+    runner.evaluate(lambda: pytest.fail("asked"), MODEL, one, b, runner.How(limit=3))  # its other answers stay
+    assert compare.compared(tmp_path / "few", b)["benchmarks"][0]["n"] == 3
 
 
 @pytest.fixture

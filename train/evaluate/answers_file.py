@@ -83,7 +83,7 @@ def read(path: Path) -> list[Row]:
         text = path.read_bytes().decode(errors="replace")
     except FileNotFoundError:
         return []
-    return [row for line in text.split("\n")[:-1] if (row := _row(line)) is not None]
+    return [row for line in text.split("\n") if (row := _row(line)) is not None]
 
 
 def _row(line: str) -> Row | None:
