@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.strict import RecipeError
+from train.evaluate.during import Evaluated
 from train.log import Line
 from train.validation import Validated
 
@@ -32,6 +33,10 @@ class Board:
         self._writer.add_scalar("validation/loss", found.loss, found.step)
         for name, value in found.loss_by_source.items():
             self._writer.add_scalar(f"validation by source/{name}", value, found.step)
+
+    def evaluated(self, found: Evaluated) -> None:
+        for name, score in found.scores.items():
+            self._writer.add_scalar(f"evaluation/{name}", score, found.step)
 
     def flush(self) -> None:
         self._writer.flush()

@@ -1,4 +1,5 @@
-"""The files that a run writes step by step: log.jsonl, samples.jsonl, validation.jsonl, events for TensorBoard.
+"""The files that a run writes step by step: log.jsonl, samples.jsonl, validation.jsonl, evaluation.jsonl, and events
+for TensorBoard.
 
 All are cut back to the checkpoint when a run is resumed, and are on the disk before a checkpoint is: whenever the
 process was killed, in the end they hold what an undisturbed run's hold, times apart.
@@ -14,6 +15,8 @@ from pathlib import Path
 from train import board, checkpoint, extremes, log, validation
 from train.board import Board
 from train.config import RunConfig
+from train.evaluate import during
+from train.evaluate.during import Evaluated
 from train.extremes import Window, Windows
 from train.log import Line
 from train.metrics import Told
@@ -43,6 +46,8 @@ class Journal:
             log.cut(self.out / extremes.SAMPLES, step, Window)
             if self.run.validation:
                 log.cut(self.out / validation.VALIDATION, step, Validated)
+            if self.run.evaluate:
+                log.cut(self.out / during.EVALUATION, step, Evaluated)
             (self.out / STOPPED).unlink(missing_ok=True)
             if self.run.tensorboard:
                 self.board = Board(self.out / board.FOLDER, step)
@@ -66,13 +71,22 @@ class Journal:
             if self.board:
                 self.board.validated(found)
 
+    def evaluated(self, found: Evaluated) -> None:
+        if not self.writes:
+            return
+        with writing(self.out):
+            log.append(self.out / during.EVALUATION, found)
+            if self.board:
+                self.board.evaluated(found)
+
     def flush(self) -> None:
         """Never behind the checkpoint that comes next, not even after a power cut."""
         if not self.writes:
             return
         with writing(self.out):
             self._window(self.windows.end())
-            files = (self.out / name for name in (log.LOG, extremes.SAMPLES, validation.VALIDATION))
+            names = (log.LOG, extremes.SAMPLES, validation.VALIDATION, during.EVALUATION)
+            files = (self.out / name for name in names)
             checkpoint.flush(*(path for path in files if path.is_file()))
             if self.board:
                 self.board.flush()

@@ -37,6 +37,8 @@ from train.data.loader import Step
 from train.data.plan import Plan, Position
 from train.distributed import gradient, processes, sharded
 from train.distributed.processes import World
+from train.evaluate import during
+from train.evaluate.during import Evaluation
 from train.journal import Journal
 from train.log import Line, Summary
 from train.metrics import Meter, Told
@@ -108,6 +110,7 @@ class Run:
             self.identity = checkpoint.identity(config, shards.identity, pretrained.identity(config.model), without)
             self.journal = Journal(config.run, world.first)
             self.validation = Validation(config, shards.facts, shards.identity) if config.run.validation else None
+            self.evaluation = self._evaluation() if config.run.evaluate else None
             found = run_folder.newest(self.out) if world.first else None
         found = world.told(found)
         with world.agreed():
@@ -188,6 +191,8 @@ class Run:
             self.journal.add(line, told)
         if self.validation and (self.step % self.validation.every == 0 or self.step == self.total):
             self._validate(self.validation)
+        if self.evaluation and self.evaluation.due(self.step, self.total):
+            self._evaluate(self.evaluation)
         self._since = time.perf_counter()
         return line
 
@@ -197,6 +202,17 @@ class Run:
         with self.world.agreed():
             self.journal.validated(found)
         self.say(validation.describe(found))
+
+    def _evaluation(self) -> Evaluation:
+        shards = self.shards
+        return Evaluation(self.config, shards.facts, shards.tokenizer, self.identity, self.world)
+
+    def _evaluate(self, of: Evaluation) -> None:
+        """Before the checkpoint of this step, like validation."""
+        with self.world.agreed(), run_folder.writing(self.out):
+            found = of.measure(self.model, self.step)
+            self.journal.evaluated(found)
+        self.say(during.describe(found))
 
     def _losses(self, packs: Sequence[Pack]) -> list[Tensor]:
         if self.sharded:

@@ -20,7 +20,9 @@ def for_bench(config: Config, shards: str, out: str, steps: int, samples: int | 
     of = config.data
     batch, in_tokens = (samples, None) if samples else (of.batch_size, of.batch_tokens)
     data = DataConfig(shards, of.seed, of.max_tokens_per_pack, None, steps, batch, in_tokens)
-    run = replace(config.run, out=out, validation=None, validate_every=None, tensorboard=False, keep_every=None)
+    run = replace(
+        config.run, out=out, validation=None, validate_every=None, evaluate=None, tensorboard=False, keep_every=None
+    )
     return replace(config, data=data, model=model, run=run)
 
 

@@ -49,6 +49,8 @@ qwen3_moe with `num_experts` and `experts_per_token`, `intermediate_size` being 
       device: auto              # cuda where there is one; or cpu, cuda
       validation: PATH          # shards whose loss is measured, given like data.shards; nothing is learnt from them
       validate_every: 500       # steps between two such measurements; goes with validation
+      evaluate: {benchmarks: [PATH], every: 1000, limit: 200}  # scores on ingested benchmarks while it is trained, of
+                                # the first so many questions of each where there is a limit; for one process
       tensorboard: false        # the log for TensorBoard, too
 
 Of a part in `optimiser.parts`: frozen, or what it has of its own of learning_rate, warmup_steps or warmup, floor and
@@ -87,12 +89,13 @@ from schemas.strict import RecipeError
 from train.config.data import DataConfig, Mixture, Phase
 from train.config.model import FamilyName, Language, Lora, ModelConfig, Vision
 from train.config.optimiser import PARTS, OptimiserConfig, Part
-from train.config.run import RunConfig
+from train.config.run import EvaluateConfig, RunConfig
 
 __all__ = [
     "PARTS",
     "Config",
     "DataConfig",
+    "EvaluateConfig",
     "FamilyName",
     "Language",
     "Lora",

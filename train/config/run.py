@@ -11,6 +11,22 @@ _MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
+class EvaluateConfig:
+    """`every`: steps between two evaluations; the last step has one, too. `limit`: of each benchmark only the first."""
+
+    benchmarks: str | tuple[str, ...]
+    every: int
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        paths(self, "benchmarks")
+        if isinstance(self.benchmarks, str):
+            object.__setattr__(self, "benchmarks", (self.benchmarks,))
+        within(self, 1, MOST, "every")
+        optional_within(self, 1, MOST, "limit")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     out: str
     threads: int
@@ -22,6 +38,7 @@ class RunConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     validation: str | tuple[str, ...] | dict[str, str] | None = None
     validate_every: int | None = None
+    evaluate: EvaluateConfig | None = None
     tensorboard: bool = False
     ranks_per_copy: int | None = None
 

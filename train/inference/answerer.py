@@ -53,7 +53,7 @@ class Answerer:
         return self.of.name
 
     @property
-    def identity(self) -> str:
+    def identity(self) -> dict[str, str]:
         return self.of.identity
 
     def answer(

@@ -44,7 +44,7 @@ class Batch:
 
     source: Path
     out: Path
-    model: str
+    model: dict[str, str]
     sampling: Sampling
     channels: bool = False
 

@@ -5,6 +5,7 @@
     opened("out/model/step-000120")     a checkpoint
     opened("exported")                  a folder that we wrote for other programs: tessera.json beside config.json
     opened("llava")                     an upstream folder of a family that we have (upstream_folder.py)
+    opened("owner/name@main")           such a folder on the Hub (train/models/hub.py)
 
 Adapters are merged into the weights. On a GPU it computes in bfloat16, on a CPU in float32, if nothing else is said.
 """
@@ -22,7 +23,6 @@ import torch
 
 from schemas import strict
 from schemas.fingerprints import of_tokenizer
-from schemas.identity import fingerprint
 from schemas.manifest import hash_file
 from stages.chat import ChatFormat
 from train import checkpoint, config, run_folder
@@ -31,8 +31,9 @@ from train.config import ModelConfig
 from train.data.shards import Facts
 from train.inference import upstream_folder
 from train.inference.errors import OpenError
-from train.inference.tokenizer_files import chat_format, files
-from train.models import build, lazy, lora, pretrained
+from train.inference.identity import identity
+from train.inference.tokenizer_files import chat_format
+from train.models import build, hub, lora, pretrained
 from train.models.vision_language import VisionLanguage
 
 EXPORTED = "tessera.json"
@@ -55,14 +56,12 @@ class Opened:
     @property
     def name(self) -> str:
         """What a table calls it: of a checkpoint the run's folder, too."""
-        place = self.folder.resolve()
-        return f"{place.parent.name}/{place.name}" if (self.folder / checkpoint.RECORD).is_file() else place.name
+        return self.identity["name"]
 
     @functools.cached_property
-    def identity(self) -> str:
-        """What it is, wherever it lies: of the bytes of its weights and its tokenizer, and of how it lays out."""
-        told = {path.name: hash_file(path) for path in (*lazy.files(self.folder), *files(self.tokenizer))}
-        return fingerprint([told, checkpoint.described(self.config), repr(self.facts)])
+    def identity(self) -> dict[str, str]:
+        """What it is, wherever it lies."""
+        return identity(self.folder)
 
 
 @dataclass(frozen=True)
@@ -96,13 +95,13 @@ def opened(place: str | Path, device: str | None = None, dtype: torch.dtype | No
 
 def located(place: str | Path) -> Path:
     """The folder of the model at a place: a checkpoint's, or one with a config.json. Raises OpenError."""
-    path = _local(place)
+    path = hub.local(place, pinned=False).expanduser()
     if path.is_file() and path.suffix in (".yaml", ".yml"):
         return _of_config(path)
     if not path.is_dir():
         raise OpenError(
             f"{place}: no such model; give a training config (.yaml), the folder of a run, a checkpoint or an exported "
-            "model, or a folder fetched from the Hub"
+            "model, or owner/name@COMMIT of the Hub"
         )
     if any((path / name).is_file() for name in (checkpoint.RECORD, EXPORTED, upstream_folder.CONFIG)):
         return path
@@ -112,10 +111,6 @@ def located(place: str | Path) -> Path:
         f"{path}: holds no model: no checkpoint of a run (step-...), no {EXPORTED}, no {upstream_folder.CONFIG}; name "
         "a folder that has one"
     )
-
-
-def _local(place: str | Path) -> Path:
-    return Path(place).expanduser()
 
 
 def _of_config(path: Path) -> Path:
