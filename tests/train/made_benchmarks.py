@@ -15,13 +15,8 @@ from schemas.manifest import Counts, Manifest, describe
 from schemas.sample import SAMPLE
 from train.inference.conversation import Answer, Conversation, Sampling
 
-SCHEMA = SAMPLE
-for name, kind in (
-    ("references", pa.list_(pa.string())),
-    ("choices", pa.list_(pa.string())),
-    ("category", pa.string()),
-):
-    SCHEMA = SCHEMA.append(pa.field(name, kind))
+ADDED = (("references", pa.list_(pa.string())), ("choices", pa.list_(pa.string())), ("category", pa.string()))
+SCHEMA = pa.schema([*SAMPLE, *(pa.field(name, kind) for name, kind in ADDED if name not in SAMPLE.names)])
 
 Row = dict[str, Any]
 
