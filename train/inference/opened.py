@@ -114,7 +114,13 @@ def located(place: str | Path) -> Path:
     )
 
 
+def is_own(folder: Path) -> bool:
+    """Whether we wrote it."""
+    return any((folder / name).is_file() for name in (checkpoint.RECORD, EXPORTED))
+
+
 def _local(place: str | Path) -> Path:
+    """The one place where what somebody says becomes a path."""
     return Path(place).expanduser()
 
 
