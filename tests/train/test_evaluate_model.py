@@ -69,7 +69,7 @@ def test_a_model_is_told_by_its_files(tmp_path):
 def test_of_many_pictures_the_page_has_the_first(tmp_path, monkeypatch):
     rows = [row("Which?", ["red"], images=[("many", png("red", (8, 8)))] * 6)]
     write_benchmark(tmp_path / "data", "many", rows, in_parts=1)
-    monkeypatch.setattr(command, "_opened", lambda place, slots: Echo())
+    monkeypatch.setattr(command, "_opened", lambda place, *_: Echo())
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     words = [

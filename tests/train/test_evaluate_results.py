@@ -215,7 +215,7 @@ def model(tmp_path):
 def answering(monkeypatch):
     """`evaluate` without a model: who answers is scripted; how often it was opened."""
     opened = []
-    monkeypatch.setattr(command, "_opened", lambda place, slots: opened.append(place) or Scripted(lambda *_: "red"))
+    monkeypatch.setattr(command, "_opened", lambda place, *_: opened.append(place) or Scripted(lambda *_: "red"))
     return opened
 
 

@@ -14,7 +14,10 @@ from tiny_models import config as tiny
 from tiny_models import facts as tiny_facts
 from tiny_shards import CONFIG, TOKENS, merged, write_tokenizer
 
+from stages.chat import ChatFormat, ImageTokens
+from stages.chat_rules import ChatRules
 from stages.tiles.llava15 import Llava15Pad, Llava15Square
+from stages.tiles.llmjp4vl import LlmJp4VL
 from train import checkpoint, config, trainer
 from train.data.shards import Facts
 from train.inference.errors import OpenError
@@ -133,6 +136,28 @@ def test_what_our_classes_can_not_represent_is_one_line(tmp_path, key, value, to
     with pytest.raises((OpenError, WeightsError), match=told) as error:
         opened(folder)
     assert "\n" not in str(error.value)
+
+
+def test_an_upstream_llm_jp_4_vl_is_read_by_our_classes(tmp_path):
+    tokenizer = write_tokenizer(tmp_path / "tokenizer", TEXTS).tokenizer
+    names = ["<|start|>", "<|message|>", "<|channel|>", "<|end|>", "<|return|>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": names, "eos_token": "<|return|>"})
+    tokens = ImageTokens("<|image_pad|>", "<|image_start|>", "<|image_end|>")
+    chat = ChatFormat(tokenizer, tokens, ChatRules(layout="llm-jp-4-vl"))
+    scheme = LlmJp4VL(tile=16, patch=4, merge=2)
+    prints = tiny_facts("llava").fingerprints
+    of = Facts(scheme, chat.image_tokens, chat._rules, chat.image_token_id, chat.vocab_size, prints)
+    section = tiny("internvl_siglip+llama")
+    model = build.build(section, of)
+    published.save(tmp_path / "jp", model, section, of)
+    chat.save(tmp_path / "jp")
+    found = opened(tmp_path / "jp")
+    assert found.facts.scheme == scheme and found.facts.tokens == of.tokens and found.facts.chat == of.chat
+    assert found.config.language.architecture == "llama" and not found.config.language.tie_embeddings
+    theirs = dict(model.named_parameters())
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in found.model.named_parameters())
+    asked = [{"role": "user", "content": [{"type": "text", "text": "何色?"}]}]
+    assert found.chat.encode_prompt(asked, []) == chat.encode_prompt(asked, [])
 
 
 @pytest.mark.parametrize("changes", [{"resample": 2}, {"crop_size": {"height": 12}}, {"image_mean": [0.5, 0.5, 0.5]}])

@@ -33,6 +33,7 @@ def arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--rotations", action="store_true", help=rotations)
     slots = f"answers side by side; default {SLOTS}"
     sub.add_argument("--slots", type=positive, default=SLOTS, metavar="N", help=slots)
+    sub.add_argument("--trust-remote-code", action="store_true", help="run code that comes with an upstream model")
     verdicts = "a judge's verdicts on judge-requests.jsonl"
     sub.add_argument("--judge-verdicts", type=Path, metavar="FILE", help=verdicts)
 
@@ -41,16 +42,16 @@ def run(options: argparse.Namespace) -> None:
     found = benchmark.find(options.benchmarks, options.only)
     verdicts = judge.read(options.judge_verdicts) if options.judge_verdicts else {}
     how = How(options.limit, options.rotations, verdicts)
-    folder = located(options.model)
+    folder = located(options.model, options.trust_remote_code)
     model, out = identity(folder), options.out or _beside(options.model, folder)
-    once = functools.cache(lambda: _opened(options.model, options.slots))
+    once = functools.cache(lambda: _opened(options.model, options.slots, options.trust_remote_code))
     of = [runner.evaluate(once, model, one, out, how, _Progress(one.name)) for one in found]
     table.show(of)
     print("; ".join(f"{path.name}: {path}" for path in results.write(out, model, of)))
 
 
-def _opened(place: str, slots: int) -> Answers:
-    return Answerer.open(place, slots=slots)
+def _opened(place: str, slots: int, code: bool) -> Answers:
+    return Answerer.open(place, slots, code)
 
 
 def _beside(place: str, folder: Path) -> Path:

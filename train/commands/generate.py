@@ -10,7 +10,7 @@ from train.commands.numbers import positive
 from train.evaluate import questions
 from train.evaluate.questions import QuestionError
 from train.inference import asked
-from train.inference.answerer import SLOTS, Answerer
+from train.inference.answerer import SLOTS, Answerer, Upstream
 from train.inference.batch import Batch
 from train.inference.chat import chat, finished, print_channels, printed
 from train.inference.conversation import Conversation, Sampling
@@ -34,21 +34,23 @@ def arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--top-p", type=_share, default=1.0, metavar="P", help="draw from the likeliest that have so much")
     sub.add_argument("--seed", type=int, default=0, metavar="N", help="what is drawn depends on it; default: 0")
     sub.add_argument("--slots", type=positive, default=SLOTS, metavar="N", help=f"side by side; default: {SLOTS}")
+    sub.add_argument("--trust-remote-code", action="store_true", help="run code that comes with an upstream model")
     sub.add_argument("--show-channels", action="store_true", help="what the model says beside its answer, too")
 
 
 def run(options: argparse.Namespace) -> None:
     _check(options)
+    code = options.trust_remote_code
     sampling = Sampling(options.max_new_tokens, options.temperature, options.top_p, options.seed)
     if options.question is not None:
         asking = asked.question(options.question, options.image)
-        _one(Answerer.open(options.model, slots=1), asking, sampling, options.show_channels)
+        _one(Answerer.open(options.model, 1, code), asking, sampling, options.show_channels)
     elif options.chat:
-        chat(Answerer.open(options.model, slots=1), sampling, options.show_channels, sys.stdin)
+        chat(Answerer.open(options.model, 1, code), sampling, options.show_channels, sys.stdin)
     elif options.conversations:
-        _batch(Answerer.open(options.model, options.slots), sampling, options)
+        _batch(Answerer.open(options.model, options.slots, code), sampling, options)
     else:
-        _scored(Answerer.open(options.model, options.slots), sampling, options)
+        _scored(Answerer.open(options.model, options.slots, code), sampling, options)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -65,7 +67,7 @@ def _check(options: argparse.Namespace) -> None:
         raise QuestionError("--out: missing; say where the answers to --conversations go")
 
 
-def _one(answerer: Answerer, conversation: Conversation, sampling: Sampling, channels: bool) -> None:
+def _one(answerer: Answerer | Upstream, conversation: Conversation, sampling: Sampling, channels: bool) -> None:
     told = answerer.stream(conversation, sampling)
     if not channels:
         printed(told)
@@ -75,16 +77,16 @@ def _one(answerer: Answerer, conversation: Conversation, sampling: Sampling, cha
     print(answer.text)
 
 
-def _batch(answerer: Answerer, sampling: Sampling, options: argparse.Namespace) -> None:
+def _batch(answerer: Answerer | Upstream, sampling: Sampling, options: argparse.Namespace) -> None:
     batch = Batch(options.conversations, options.out, answerer.identity, sampling, options.show_channels)
     done = batch.run(answerer)
     before = f", {done.before:,} of them before" if done.before else ""
     print(f"answers: {options.out}; {done.lines:,} rows{before}, {done.failed:,} failed")
 
 
-def _scored(answerer: Answerer, sampling: Sampling, options: argparse.Namespace) -> None:
+def _scored(answerer: Answerer | Upstream, sampling: Sampling, options: argparse.Namespace) -> None:
     rows, base = questions.read(options.questions, options.limit), options.questions.parent
-    out = options.out or answerer.of.folder.parent / "predictions.jsonl"
+    out = options.out or answerer.folder.parent / "predictions.jsonl"
     questions.check_place(out)
     answers = [""] * len(rows)
     for number, answer in answerer.answers((questions.prompt(row, base) for row in rows), sampling):
@@ -92,7 +94,7 @@ def _scored(answerer: Answerer, sampling: Sampling, options: argparse.Namespace)
             raise PromptError(f"{rows[number]['question']!r}, {answer.error}")
         answers[number] = answer.text
     scored = questions.score(rows, answers)
-    summary = questions.summarise(scored) | {"checkpoint": answerer.of.folder.name}
+    summary = questions.summarise(scored) | {"checkpoint": answerer.folder.name}
     questions.show(scored, summary)
     beside = questions.write(out, scored, summary)
     print(f"answers: {out}; scores: {beside}")

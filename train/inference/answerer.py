@@ -11,23 +11,29 @@ come as they are finished. What can't be answered is an answer that says why (`f
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from schemas.strict import RecipeError
+from stages.chat import ChatError
 from train.inference import asked
-from train.inference.channels import FINAL, Listener, marks
+from train.inference.channels import Listener, marks, shown
 from train.inference.conversation import Answer, Conversation, Sampling
 from train.inference.engine import Engine, Request, Told
-from train.inference.errors import PromptError
+from train.inference.errors import OpenError, PromptError
 from train.inference.feed import Feed
-from train.inference.opened import Opened, opened
+from train.inference.opened import Opened, is_own, located, opened
 from train.inference.prompt import Prompts
+from train.inference.upstream import Upstream
+from train.models.lazy import WeightsError
 
 SLOTS = 16
 GREEDY = Sampling()
+_NONE: tuple[tuple[str, str], ...] = ()
 _THREADS = min(8, max(1, (os.cpu_count() or 1) // 2))
 
 
@@ -43,14 +49,33 @@ class Answerer:
 
     @classmethod
     def open(
-        cls, place: str | Path, slots: int = SLOTS, device: str | None = None, dtype: torch.dtype | None = None
-    ) -> Answerer:
-        """Of a config, a run, a checkpoint, an export or an upstream folder (opened.py)."""
-        return cls(opened(place, device, dtype), slots)
+        cls,
+        place: str | Path,
+        slots: int = SLOTS,
+        trust_remote_code: bool = False,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Answerer | Upstream:
+        """Of a config, a run, a checkpoint, an export or an upstream folder (opened.py); what our own classes can't
+        represent by transformers' (upstream.py). Raises OpenError and what reading raises, one line each."""
+        folder = located(place, trust_remote_code)
+        try:
+            return cls(opened(folder, device, dtype), slots)
+        except (OpenError, ChatError, WeightsError, RecipeError) as error:
+            if is_own(folder):
+                raise
+            why = str(error)
+        found = Upstream(folder, trust_remote_code, device, dtype)
+        print(f"note: transformers answers, one at a time; our own classes don't read it: {why}", file=sys.stderr)
+        return found
 
     @property
     def name(self) -> str:
         return self.of.name
+
+    @property
+    def folder(self) -> Path:
+        return self.of.folder
 
     @property
     def identity(self) -> dict[str, str]:
@@ -121,12 +146,10 @@ class Answerer:
         """What was said until now."""
         request, finish = told.request, told.finish or "length"
         ids = request.tokens[:-1] if finish == "stop" else request.tokens
-        text, channels = self.of.chat.answer(ids), list[tuple[str, str]]()
+        text, channels = self.of.chat.answer(ids), _NONE
         if request.listener is not None:
-            said = [(name, self.of.chat.decode(part).strip()) for name, part in request.listener.said()]
-            text = "\n".join(part for name, part in said if name == FINAL)
-            channels = [(name, part) for name, part in said if name != FINAL]
-        return Answer(text, finish, None, tuple(channels), len(request.prompt.ids), len(request.tokens))
+            text, channels = shown(self.of.chat, request.listener)
+        return Answer(text, finish, None, channels, len(request.prompt.ids), len(request.tokens))
 
     def _in_header(self, told: Told) -> bool:
         """Whether the model still says what its template has before every answer."""

@@ -10,8 +10,7 @@ no channels, and nothing changes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-
-from stages.chat import ChatFormat
+from typing import Any, Protocol
 
 FINAL = "final"
 _START, _CHANNEL, _MESSAGE = "<|start|>", "<|channel|>", "<|message|>"
@@ -19,7 +18,16 @@ _ENDS = ("<|end|>", "<|return|>", "<|call|>")
 _NEEDED = (_START, _CHANNEL, _MESSAGE, _ENDS[0])
 
 
-def marks(chat: ChatFormat) -> dict[int, str]:
+class Words(Protocol):
+    """What ids mean."""
+
+    tokenizer: Any
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of ids, without special tokens."""
+
+
+def marks(chat: Words) -> dict[int, str]:
     """The tokens that tell channels apart, by their ids; none of a tokenizer that has no channels."""
     known = chat.tokenizer.get_added_vocab()
     found = {int(known[name]): name for name in (*_NEEDED, *_ENDS) if name in known}
@@ -29,7 +37,7 @@ def marks(chat: ChatFormat) -> dict[int, str]:
 class Listener:
     """Follows one answer, token by token; `prompt` says where it begins."""
 
-    def __init__(self, chat: ChatFormat, marks: dict[int, str], prompt: Sequence[int]) -> None:
+    def __init__(self, chat: Words, marks: dict[int, str], prompt: Sequence[int]) -> None:
         self._chat, self._marks = chat, marks
         self._within = _MESSAGE
         self._said: list[tuple[list[int], list[int]]] = [([], [])]
@@ -60,10 +68,17 @@ class Listener:
             elif self._within in (_CHANNEL, _MESSAGE):
                 self._said[-1][self._within == _MESSAGE].append(token)
 
-    def _called(self, name: Sequence[int]) -> str:
+    def _called(self, name: list[int]) -> str:
         """The first word of a channel's header; a message without one is final."""
         words = self._chat.decode(name).split()
         return words[0] if words else FINAL
+
+
+def shown(chat: Words, listener: Listener) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """What a person sees, and the other channels."""
+    said = [(name, chat.decode(part).strip()) for name, part in listener.said()]
+    text = "\n".join(part for name, part in said if name == FINAL)
+    return text, tuple((name, part) for name, part in said if name != FINAL)
 
 
 def _last_header(prompt: Sequence[int], marks: dict[int, str]) -> list[int]:

@@ -11,14 +11,14 @@ from collections.abc import Generator
 from typing import Any, TextIO
 
 from train.inference import asked
-from train.inference.answerer import Answerer
+from train.inference.answerer import Answerer, Upstream
 from train.inference.conversation import Answer, Conversation, Sampling
 from train.inference.errors import PromptError
 
 _HELP = "/image PATH shows an image with your next line, /new begins anew; end of input (Ctrl-D) ends"
 
 
-def chat(answerer: Answerer, sampling: Sampling, channels: bool, lines: TextIO) -> None:
+def chat(answerer: Answerer | Upstream, sampling: Sampling, channels: bool, lines: TextIO) -> None:
     """Until the lines end."""
     asks = lines.isatty()
     if asks:

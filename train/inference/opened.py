@@ -93,9 +93,10 @@ def opened(place: str | Path, device: str | None = None, dtype: torch.dtype | No
     )
 
 
-def located(place: str | Path) -> Path:
-    """The folder of the model at a place: a checkpoint's, or one with a config.json. Raises OpenError."""
-    path = hub.local(place, pinned=False).expanduser()
+def located(place: str | Path, code: bool = False) -> Path:
+    """The folder of the model at a place: a checkpoint's, or one with a config.json; `code`: with that of its own, if
+    it is fetched. Raises OpenError."""
+    path = hub.local(place, pinned=False, code=code).expanduser()
     if path.is_file() and path.suffix in (".yaml", ".yml"):
         return _of_config(path)
     if not path.is_dir():
@@ -111,6 +112,11 @@ def located(place: str | Path) -> Path:
         f"{path}: holds no model: no checkpoint of a run (step-...), no {EXPORTED}, no {upstream_folder.CONFIG}; name "
         "a folder that has one"
     )
+
+
+def is_own(folder: Path) -> bool:
+    """Whether we wrote it."""
+    return any((folder / name).is_file() for name in (checkpoint.RECORD, EXPORTED))
 
 
 def _of_config(path: Path) -> Path:

@@ -44,16 +44,16 @@ class Prompts:
 
     def of(self, conversation: Conversation) -> Prompt:
         """Raises PromptError."""
-        _check(conversation)
-        pictures = [_opened(data, number) for number, data in enumerate(conversation.images, start=1)]
+        check(conversation)
+        opened = pictures(conversation.images)
         with self._one_at_a_time:
-            ids, grids = self._encoded(conversation.messages, [picture.size for picture in pictures])
+            ids, grids = self._encoded(conversation.messages, [picture.size for picture in opened])
         if len(ids) >= self.context:
             raise PromptError(
                 f"the prompt has {len(ids):,} tokens, and prompt and answer may have {self.context:,}; shorten it or "
                 "give fewer or smaller images"
             )
-        return Prompt(ids, self._tiles(pictures, grids), tuple(grids))
+        return Prompt(ids, self._tiles(opened, grids), tuple(grids))
 
     def _encoded(
         self, messages: Sequence[dict[str, Any]], sizes: Sequence[tuple[int, int]]
@@ -68,12 +68,17 @@ class Prompts:
             raise PromptError(str(error)) from None
         return encoded.array().astype(np.int64), grids
 
-    def _tiles(self, pictures: Sequence[Image.Image], grids: Sequence[Grid]) -> np.ndarray:
+    def _tiles(self, opened: Sequence[Image.Image], grids: Sequence[Grid]) -> np.ndarray:
         tiles, start = self.facts.scheme.room(sum(grid.num_tiles for grid in grids)), 0
-        for picture, grid in zip(pictures, grids, strict=True):
+        for picture, grid in zip(opened, grids, strict=True):
             self.facts.scheme.cut_into(tiles[start : start + grid.num_tiles], picture, grid)
             start += grid.num_tiles
         return tiles
+
+
+def pictures(images: Sequence[bytes]) -> list[Image.Image]:
+    """Upright RGB pictures of encoded ones. Raises PromptError."""
+    return [_opened(data, number) for number, data in enumerate(images, start=1)]
 
 
 def _opened(data: bytes, number: int) -> Image.Image:
@@ -85,7 +90,7 @@ def _opened(data: bytes, number: int) -> Image.Image:
         raise PromptError(f"image {number}: {error}") from None
 
 
-def _check(conversation: Conversation) -> None:
+def check(conversation: Conversation) -> None:
     """Raise PromptError unless it is a conversation: messages of blocks, images for all that show one, a question."""
     messages, places = conversation.messages, 0
     if not messages:

@@ -1,6 +1,7 @@
 """A folder as it lies on the Hub -> our own classes, where they compute what its config.json says, else one line.
 
-    llava   LlavaForConditionalGeneration with CLIP and Qwen3 or Llama: vqwen3, LLaVA 1.5
+    llava     LlavaForConditionalGeneration with CLIP and Qwen3 or Llama: vqwen3, LLaVA 1.5
+    llmjpvl   SigLIP, pixel shuffle and Llama or Qwen3: LLM-jp-4-VL; none of the code beside it is run
 
 Sizes come from config.json, the tile scheme from the image processor's settings, tokens and template from the
 tokenizer. What shapes do not show is compared when weights are read (train/models/same_config.py).
@@ -20,8 +21,9 @@ from transformers import CONFIG_MAPPING
 from schemas import fingerprints, strict
 from schemas.manifest import hash_file
 from stages.chat import ImageTokens
-from stages.chat_rules import DEFAULTS
+from stages.chat_rules import DEFAULTS, ChatRules
 from stages.tiles.llava15 import Llava15Pad, Llava15Square
+from stages.tiles.llmjp4vl import LlmJp4VL
 from train.config import ModelConfig
 from train.data.shards import Facts
 from train.inference.errors import OpenError
@@ -32,6 +34,7 @@ from train.models.pretrained import HEAD
 CONFIG = "config.json"
 _UNSAID = 4096  # tokens, where a config does not say for how many its decoder was made
 _DECODERS = ("qwen3", "llama")
+_LLM_JP = ChatRules(layout="llm-jp-4-vl")
 _BICUBIC = 3
 _MEAN, _STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 _PROCESSOR: dict[str, Any] = {
@@ -95,6 +98,26 @@ def _llava(folder: Path) -> tuple[ModelConfig, Facts]:
     return strict.build(ModelConfig, section, f"{folder / CONFIG}"), _facts(folder, scheme, {"image": image})
 
 
+def _llmjpvl(folder: Path) -> tuple[ModelConfig, Facts]:
+    told = read(folder)
+    vision = _section(folder, "vision_config", "siglip_vision_model")
+    text = _section(folder, "llm_config", "llama")
+    _want(folder, "vision_config.model_type", vision.model_type, "siglip_vision_model")
+    _want(folder, "llm_config.model_type", text.model_type, *_DECODERS)
+    _want(folder, "select_layer", told.get("select_layer", -1), -1)
+    section = {"vision": _sizes(vision), "language": _language(folder, text), "init_seed": 0}
+    scheme = LlmJp4VL(
+        tile=int(vision.image_size),
+        patch=int(vision.patch_size),
+        merge=round(1 / float(told.get("downsample_ratio", 0.5))),
+        max_tiles=int(told.get("max_dynamic_patch", 12)),
+    )
+    image = told.get("img_context_token_id")
+    vocabulary = _vocabulary(folder)
+    ids = {"image": image, **{kind: vocabulary.get(f"<|image_{kind}|>") for kind in ("start", "end")}}
+    return strict.build(ModelConfig, section, f"{folder / CONFIG}"), _facts(folder, scheme, ids, _LLM_JP)
+
+
 def _language(folder: Path, text: Any) -> dict[str, Any]:
     rope = text.rope_parameters or {}
     return {
@@ -143,7 +166,7 @@ def _processor(folder: Path) -> dict[str, Any]:
     return _json(folder / "preprocessor_config.json")
 
 
-def _facts(folder: Path, scheme: Any, ids: Mapping[str, Any]) -> Facts:
+def _facts(folder: Path, scheme: Any, ids: Mapping[str, Any], rules: ChatRules = DEFAULTS) -> Facts:
     """`ids`: the ids of an image's tokens by their kind; their texts are the tokenizer's."""
     vocabulary = {number: text for text, number in _vocabulary(folder).items()}
     for name, number in ids.items():
@@ -151,9 +174,9 @@ def _facts(folder: Path, scheme: Any, ids: Mapping[str, Any]) -> Facts:
             raise OpenError(f"{folder}: its tokenizer has no token {number}, which is to be its {name} token")
     names = {name: vocabulary[number] for name, number in ids.items()}
     tokens = ImageTokens(**names, ids={names[kind]: number for kind, number in ids.items()})
-    chat = chat_format(folder, tokens, DEFAULTS)
+    chat = chat_format(folder, tokens, rules)
     prints = fingerprints.taken({path.name: hash_file(path) for path in files(folder)}, asdict(scheme))
-    return Facts(scheme, chat.image_tokens, DEFAULTS, chat.image_token_id, chat.vocab_size, prints)
+    return Facts(scheme, chat.image_tokens, rules, chat.image_token_id, chat.vocab_size, prints)
 
 
 def _vocabulary(folder: Path) -> dict[str, int]:
@@ -189,4 +212,4 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
-_READERS = {"llava": _llava}
+_READERS = {"llava": _llava, "llmjpvl": _llmjpvl}
