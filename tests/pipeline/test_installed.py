@@ -140,7 +140,7 @@ def test_the_commands_work_from_any_folder(
     assert done(bin / "tessera-train", "--help", cwd=elsewhere).startswith("usage: tessera-train ")
     sets = [word for name, place in corpus.places.items() for word in ("--set", f"run.locations.{name}={place}")]
     planned = done(bin / "tessera", "plan", "configs/quickstart.yaml", *sets, cwd=elsewhere)
-    assert planned.count("to do") == 14
+    assert planned.count("to do") == 16
 
 
 def test_a_run_from_any_folder_writes_the_same_bytes(
