@@ -32,13 +32,14 @@ from train.distributed import processes
 from train.distributed.processes import Elsewhere, LostRank
 from train.evaluate.questions import QuestionError
 from train.generate import PromptError
+from train.inference.errors import OpenError
 from train.models.family import ModelError
 from train.models.lazy import WeightsError
 from train.run_folder import OutputError
 from train.trainer import TrainingError
 
 _COMMANDS = (plan, fit, bench, generate)
-_WRONG = (RecipeError, CheckpointError, PlanError, QuestionError, ModelError, WeightsError)
+_WRONG = (RecipeError, CheckpointError, PlanError, QuestionError, ModelError, WeightsError, OpenError)
 _FAILED = (ManifestError, CollateError, TrainingError, ChatError, BadImage, PromptError, OutputError, LostRank)
 
 

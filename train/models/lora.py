@@ -86,6 +86,16 @@ def merged(made: nn.Module) -> dict[str, Tensor]:
     return found | {f"{name}.weight": layer.merged() for name, layer in _layers(made).items()}
 
 
+def merge(made: nn.Module) -> None:
+    """Put plain layers with merged weights in the place of adapted ones; of a model without any nothing changes."""
+    for name, layer in _layers(made).items():
+        with torch.device("meta"):
+            plain = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None)
+        plain.weight, plain.bias = nn.Parameter(layer.merged(), requires_grad=False), layer.bias
+        parent, _, last = name.rpartition(".")
+        setattr(made.get_submodule(parent), last, plain)
+
+
 def save(folder: Path, made: VisionLanguage, config: Lora, decoder: str) -> None:
     """Write adapters in a new folder as peft does, for a base that has its decoder by the name `decoder`."""
     folder.mkdir(parents=True)
