@@ -5,6 +5,7 @@
                                          (on N processes or GPUs: torchrun --nproc-per-node N -m train fit CONFIG)
     python -m train bench CONFIG         samples a second, utilisation and memory on made-up shards with random weights
     python -m train generate CONFIG ...  answer questions with the newest checkpoint of that config
+    python -m train export MODEL --out FOLDER   write a folder that plain transformers loads
 
 Exit codes: 0 done; 1 the data or the run failed; 2 the config or the command line is wrong; 130 interrupted
 (resumable).
@@ -25,12 +26,13 @@ from schemas.strict import RecipeError
 from stages.chat import ChatError
 from stages.images.rules import BadImage
 from train.checkpoint import CheckpointError
-from train.commands import bench, fit, generate, plan
+from train.commands import bench, export, fit, generate, plan
 from train.data.collate import CollateError
 from train.data.packing import PlanError
 from train.distributed import processes
 from train.distributed.processes import Elsewhere, LostRank
 from train.evaluate.questions import QuestionError
+from train.export.failure import ExportError
 from train.generate import PromptError
 from train.inference.errors import OpenError
 from train.models.family import ModelError
@@ -38,8 +40,8 @@ from train.models.lazy import WeightsError
 from train.run_folder import OutputError
 from train.trainer import TrainingError
 
-_COMMANDS = (plan, fit, bench, generate)
-_WRONG = (RecipeError, CheckpointError, PlanError, QuestionError, ModelError, WeightsError, OpenError)
+_COMMANDS = (plan, fit, bench, generate, export)
+_WRONG = (RecipeError, CheckpointError, PlanError, QuestionError, ModelError, WeightsError, OpenError, ExportError)
 _FAILED = (ManifestError, CollateError, TrainingError, ChatError, BadImage, PromptError, OutputError, LostRank)
 
 
