@@ -20,7 +20,7 @@ from train.export.folder import How
 from train.inference.opened import opened
 from train.models import published
 
-QUICK = ("llava", "internvl_siglip")
+QUICK = ("llava", "internvl_siglip", "jina")
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in EXPORTS]
 
 

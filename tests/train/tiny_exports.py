@@ -23,7 +23,7 @@ from train.inference.opened import Opened
 from train.models import build
 
 EXPORTS: dict[str, Scheme] = {
-    **{name: SCHEMES[name] for name in ("llava", "internvl_siglip")},
+    **{name: SCHEMES[name] for name in ("llava", "internvl_siglip", "jina")},
     "llava+square": Llava15Square(tile=16, patch=4),
     "internvl_siglip+llama": SCHEMES["internvl_siglip"],
     "internvl_siglip+qwen3_moe": SCHEMES["internvl_siglip"],

@@ -1,8 +1,8 @@
-"""The Python files beside exported weights: a copied modelling file, and a processing file that is put together.
+"""The Python files beside exported weights, put together from modules of ours: they need nothing of ours then.
 
-A processing file holds the very source that cut the tiles of training: the module of the scheme and, before it, those
-that it imports from this project, one after the other, without these imports; then train/export/remote/processing.py.
-So an export needs nothing of ours, and there is one text that cuts tiles.
+A file is a module of train/export/remote/ with, before it, those that it imports from this project, one after the other
+and without these imports. In a processing file the module of the tile scheme goes before that, so the very source that
+cut the tiles of training cuts those of an export.
 """
 
 from __future__ import annotations
@@ -23,19 +23,23 @@ _TILES, _ORDERED = "TILES: Any = Scheme  # the exporter names the scheme here", 
 
 def modelling(name: str) -> str:
     """The modelling file of a kind of model."""
-    return _source(f"train.export.remote.modeling_{name}")
+    return _together([*_with_imports(f"train.export.remote.modeling_{name}")])
 
 
 def processing(scheme: Scheme, ordered: bool) -> str:
-    """The processing file for a scheme; `ordered`: whether the model wants the order of features. Raises ExportError
-    where two modules have one name for two things."""
-    modules = [*dict.fromkeys((*_with_imports(type(scheme).__module__), _PROCESSING))]
+    """The processing file for a scheme; `ordered`: whether the model wants the order of features."""
+    text = _together([*_with_imports(type(scheme).__module__), *_with_imports(_PROCESSING)])
+    text = text.replace(_TILES, f"TILES: Any = {type(scheme).__name__}")
+    return text.replace(_ORDERED, f"ORDERED: bool = {ordered}")
+
+
+def _together(modules: list[str]) -> str:
+    """Modules as one file under the docstring of the last. Raises ExportError where one name is of two things."""
+    modules = [*dict.fromkeys(modules)]
     bodies = [_body(_source(module)) for module in modules]
     _refuse_twice(bodies)
-    text = "\n\n".join(bodies).replace(_TILES, f"TILES: Any = {type(scheme).__name__}")
-    text = text.replace(_ORDERED, f"ORDERED: bool = {ordered}")
-    docstring = ast.get_docstring(ast.parse(_source(_PROCESSING)), clean=False)
-    return _FIRST.format(docstring) + "\n" + text.strip() + "\n"
+    docstring = ast.get_docstring(ast.parse(_source(modules[-1])), clean=False)
+    return _FIRST.format(docstring) + "\n" + "\n\n".join(bodies).strip() + "\n"
 
 
 def _with_imports(module: str) -> Iterator[str]:

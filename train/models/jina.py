@@ -158,11 +158,12 @@ def _projector_flops(made: VisionLanguage, facts: Facts) -> float:
 
 
 def _describe(made: VisionLanguage, model: ModelConfig, facts: Facts) -> dict[str, Any]:
-    assert isinstance(made, Jina)
+    assert isinstance(made, Jina) and isinstance(facts.scheme, Tiles)
     depth = tower.drawn_layers(model.vision, made.layers, made.unread)
     extra = model.language.extra_vocab_size or 0
     return {
         "model_type": "jvlm",
+        "architectures": ["JinaVLM"],
         "undrawn_layers": model.vision.num_layers - depth,
         "vision_config": described(
             made.vision,
@@ -175,6 +176,8 @@ def _describe(made: VisionLanguage, model: ModelConfig, facts: Facts) -> dict[st
         "image_token_id": facts.image_token_id,
         # Of the blocks' outputs and the last norm's
         "vit_layers": [layer - depth - 1 for layer in made.layers],
+        "pooling": facts.scheme.merge,
+        "projector_size": model.projector_size or model.language.intermediate_size,
     }
 
 

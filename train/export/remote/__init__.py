@@ -1,5 +1,5 @@
 """Files that go beside exported weights and import nothing of ours there: transformers reads them from that folder.
 
-`modeling_*.py` are copied as they are; of `processing.py` an export gets its own, with the tile scheme's source in it
-(train/export/code.py).
+Each becomes one file with what it imports of ours in it, a processing file with its tile scheme, too
+(train/export/code.py). `alone.py` is what reads such a folder to prove it.
 """
