@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from tiny_exports import EXPORTS, FP32, exported, questions, tiny
 from transformers import DynamicCache
 
+from stages.chat_rules import ChatRules
 from train.data.collate import images
 from train.export import folder, proof
 from train.export.failure import ExportError
@@ -138,3 +139,10 @@ def test_the_check_finds_weights_that_are_others(name, tmp_path):
 
     with pytest.raises(ExportError, match="read again, the export says something else"):
         folder.write(tmp_path / "new", of, {}, FP32, "card", spoil)
+
+
+@pytest.mark.slow
+def test_a_first_stage_without_questions_passes_the_check(tmp_path):
+    of = tiny("llava+square", tmp_path, ChatRules(layout="plain"))
+    folder.write(tmp_path / "out", of, {}, FP32, "card", lambda draft: proof.prove(draft, of, rounds=False))
+    assert (tmp_path / "out").is_dir()

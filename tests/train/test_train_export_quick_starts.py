@@ -16,7 +16,7 @@ from tiny_models import picture
 
 from stages.chat_rules import ChatRules
 
-CHATML = ChatRules(layout="chatml")
+HARMONY, CHATML = ChatRules(layout="llm-jp-4-vl"), ChatRules(layout="chatml")
 
 
 def run(script, place, *arguments):
@@ -54,10 +54,12 @@ def test_vqwen3s_script_runs_and_says_what_we_say(tmp_path, pictures):
     assert found == [said(of, [turn("user", None, "Describe this image in detail.")], pictures[:1])]
 
 
-@pytest.mark.parametrize("name", ["internvl_siglip+within", pytest.param("jina", marks=pytest.mark.slow)])
-def test_llm_jps_script_runs_and_says_what_we_say(name, tmp_path, pictures):
+@pytest.mark.parametrize(
+    ("name", "rules"), [("internvl_siglip+within", HARMONY), pytest.param("jina", CHATML, marks=pytest.mark.slow)]
+)
+def test_llm_jps_script_runs_and_says_what_we_say(name, rules, tmp_path, pictures):
     """Text alone, one picture, two, and several turns."""
-    of = tiny(name, tmp_path, CHATML)
+    of = tiny(name, tmp_path, rules)
     out = exported(tmp_path / "out", of, FP32)
     found = run(LLM_JP.replace("DTYPE", "float32"), tmp_path, out, tmp_path / "0.png", tmp_path / "1.png")
     about, title = "富士山について簡潔に説明してください。", "このキャラクターが登場する映画のタイトルは何ですか?"

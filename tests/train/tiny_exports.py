@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from tiny_models import LANGUAGE, SCHEMES, config, picture, shuffled
 from tiny_shards import write_tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from schemas.fingerprints import Fingerprints
 from stages.chat import ChatFormat, ImageTokens
@@ -43,6 +44,8 @@ def tiny(name: str, place: Path, rules: ChatRules = DEFAULTS, template: str | No
     """A model of random weights; `template` instead of the tokenizer's own, `changes` of the model's section."""
     family = name.partition("+")[0]
     write_tokenizer(place / "tokenizer", WORDS)
+    if rules.layout == "llm-jp-4-vl":
+        _add_harmony(place / "tokenizer")
     if template is not None:
         (place / "tokenizer" / "chat_template.jinja").write_text(template)
     chat = ChatFormat.load(place / "tokenizer", TOKENS[family], rules)
@@ -55,6 +58,14 @@ def tiny(name: str, place: Path, rules: ChatRules = DEFAULTS, template: str | No
     made = build.build(section, facts).eval()
     shuffled(made)
     return Opened(made, facts, chat, section, place, place / "tokenizer", 512, frozenset(chat.stop_ids))
+
+
+def _add_harmony(folder: Path) -> None:
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    names = ["start", "message", "channel", "end", "return"]
+    tokenizer.add_special_tokens({"additional_special_tokens": [f"<|{name}|>" for name in names]})
+    tokenizer.eos_token = "<|return|>"
+    tokenizer.save_pretrained(folder)
 
 
 def exported(out: Path, of: Opened, how: How = FP32) -> Path:

@@ -214,9 +214,7 @@ def _results(known: Known) -> Iterator[str]:
         if not {"benchmark", "metric", "n", "score"} <= one.keys():
             raise ExportError("--evaluation: has a summary.json that is no evaluation's; name what `evaluate` wrote")
         interval = one.get("interval")
-        span = (
-            " to ".join(f"{value:.3f}" for value in interval.values() if isinstance(value, float)) if interval else ""
-        )
+        span = f"{interval['low']:.3f} to {interval['high']:.3f}" if interval else ""
         score = "not judged yet" if one["score"] is None else f"{one['score']:.3f}"
         lines.append((code(str(one["benchmark"])), code(str(one["metric"])), f"{one['n']:,}", score, span))
     if lines:

@@ -136,10 +136,11 @@ def _questions(of: Opened, place: Path) -> list[tuple[Messages, list[bytes]]]:
     found = []
     for messages, some in many:
         try:
-            of.chat.count_text(messages, prompt=True)
+            prompt = of.chat.encode_prompt(messages, [1] * len(some)).input_ids
         except TemplateRefuses:
             continue
-        found.append((messages, some))
+        if prompt:  # a layout that has no place for questions makes nothing of one
+            found.append((messages, some))
     if not found:
         raise ExportError("the chat template lays out none of the conversations of the check; use --no-check")
     return found
