@@ -10,7 +10,9 @@ import re
 from pathlib import Path
 
 from train.export import adapter, card, folder, origin, proof, weights
+from train.export.failure import ExportError
 from train.export.folder import How
+from train.export.push import Hub
 from train.inference.opened import opened
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -19,7 +21,7 @@ _SIZE = re.compile(r"(\d+)\s*([KMG]B|)", re.IGNORECASE)
 
 def arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("model", metavar="MODEL", help="a training config, the folder of a run, a checkpoint or an export")
-    sub.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new folder")
+    sub.add_argument("--out", type=Path, metavar="FOLDER", help="a new folder; none to --push an export as it is")
     sub.add_argument("--dtype", choices=[*weights.DTYPES], default="bf16", help="of the weights; default bf16")
     sub.add_argument("--shard-size", type=_size, default="5GB", metavar="SIZE", help="of a file; default 5GB")
     sub.add_argument("--adapter", action="store_true", help="the adapters alone, as peft reads them")
@@ -28,6 +30,8 @@ def arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--card", type=Path, metavar="FILE.yaml", help="what the card can't know: licence, base models ..."
     )
+    sub.add_argument("--push", metavar="OWNER/NAME", help="send it to this repository on the Hub, too")
+    sub.add_argument("--private", action="store_true", help="the repository of --push is private")
     sub.add_argument(
         "--check",
         action=argparse.BooleanOptionalAction,
@@ -37,24 +41,39 @@ def arguments(sub: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    hub = Hub(options.push, options.private) if options.push else None
     if options.adapter:
-        adapter.write(options.out, options.model)
+        adapter.write(_out(options), options.model)
         print(f"adapters: {options.out}")
         return
+    if options.out or hub is None:
+        print(f"export: {_out(options)}; {_write(options)}")
+    if hub is not None:
+        print(f"pushed: {hub.push(options.out or Path(options.model))}")
+
+
+def _write(options: argparse.Namespace) -> str:
+    """What the check found."""
     of = opened(options.model, "cpu", weights.DTYPES["fp32"])
-    how = How(weights.DTYPES[options.dtype], options.shard_size)
     whence = origin.told(of)
     known = card.read_known(of, whence.get("run"), options.report, options.evaluation)
     text = card.text(of, card.read_told(options.card), known, options.out.name)
-    said = []
+    said = ["not checked"]
 
     def prove(draft: Path) -> None:
         if options.check:
             lost = proof.prove(draft, of, rounds=options.dtype == "bf16")
-            said.append(f"checked by transformers alone; rounding moves logits by {lost:.1e} of the largest")
+            said[0] = f"checked by transformers alone; rounding moves logits by {lost:.1e} of the largest"
 
-    folder.write(options.out, of, whence, how, text, prove)
-    print(f"export: {options.out}; {said[0] if said else 'not checked'}")
+    folder.write(options.out, of, whence, How(weights.DTYPES[options.dtype], options.shard_size), text, prove)
+    return said[0]
+
+
+def _out(options: argparse.Namespace) -> Path:
+    if options.out is None:
+        raise ExportError("--out: no folder to write to; name a new one")
+    out: Path = options.out
+    return out
 
 
 def _size(text: str) -> int:
