@@ -88,7 +88,7 @@ def questions() -> list[tuple[list[dict[str, Any]], list[bytes]]]:
     """Of words, of one picture, of two, and of several turns."""
     one, two = picture(1, 40, 30), picture(2, 30, 90)
     return [
-        ([turn("user", "富士山について? <|im_end|"[:9])], []),
+        ([turn("user", "富士山について? <|im_end|> <image> <im_patch> </s>")], []),
         ([turn("user", None, "Which colour?")], [one]),
         ([turn("user", None, None, "何色ですか?")], [one, two]),
         ([turn("user", None, "Which?"), turn("assistant", "red"), turn("user", "何色?")], [two]),

@@ -26,10 +26,12 @@ def main(folder: str, questions: str, out: str) -> None:
     if wrong:
         sys.exit(f"weights do not fit: {wrong}")
     processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+    # A control token in a text is text, as in training; a processor of the folder's own does so anyway
+    how = {"sanitize_control_tokens": True} if kind.model_type == "llava" else {}
     found: dict[str, torch.Tensor] = {}
     for number, messages in enumerate(asked):
         inputs = processor.apply_chat_template(
-            messages, tokenize=True, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+            messages, tokenize=True, add_generation_prompt=True, return_dict=True, return_tensors="pt", **how
         )
         with torch.no_grad():
             logits = model.eval()(**inputs).logits

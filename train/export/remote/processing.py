@@ -5,6 +5,8 @@ behind what is transparent, and are cut into the very tiles that the model learn
 becomes the tokens of its picture.
 """
 
+import inspect
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +20,9 @@ from transformers.processing_utils import ProcessorMixin
 from stages.tiles.scheme import Grid, Scheme
 
 TILES: Any = Scheme  # the exporter names the scheme here
+
+
+_NOT_MARKED = "(?<!\U000f0000)"  # with which transformers marks the control tokens of texts
 
 
 class TilesProcessor(ProcessorMixin):
@@ -38,36 +43,41 @@ class TilesProcessor(ProcessorMixin):
     def __call__(self, images: Any = None, text: Any = None, return_tensors: Any = "pt", **others: Any) -> Any:
         """`images`: those of one prompt, or a list of them for each prompt of a list."""
         texts = [text] if isinstance(text, str) else list(text)
+        how = {"add_special_tokens": False}
+        if others.get("sanitize_control_tokens"):
+            how["sanitize_control_tokens"] = True
         pictures = [[_upright(each) for each in some] for some in _by_prompt(images, len(texts))]
         scheme = TILES(**{key: tuple(v) if isinstance(v, list) else v for key, v in self.tiles.items()})
         written, cut = [], []
         for prompt, some in zip(texts, pictures, strict=True):
-            grids = self._grids(scheme, prompt, some)
+            grids = self._grids(scheme, prompt, some, how)
             written.append(self._expanded(scheme, prompt, some, grids))
             cut += [(scheme, picture, grid) for picture, grid in zip(some, grids, strict=True)]
         asked = {k: v for k, v in others.items() if k in ("padding", "truncation", "max_length", "padding_side")}
         if len(texts) > 1:
             asked = {"padding": True, "padding_side": "left", **asked}
-        ids = self.tokenizer(written, add_special_tokens=False, **asked)
+        ids = self.tokenizer(written, **how, **asked)
         found = {"input_ids": ids["input_ids"], "attention_mask": ids["attention_mask"]}
         return BatchFeature({**found, **(_pixels(cut) if cut else {})}, tensor_type=return_tensors)
 
     def apply_chat_template(self, conversation: Any, **asked: Any) -> Any:
-        """As others have it; what is tokenised comes as tensors."""
+        """As others have it. What is tokenised comes as tensors, and a control token in a text is only text."""
         if asked.get("tokenize"):
             asked = {"return_dict": True, "return_tensors": "pt", **asked}
+            if "sanitize_control_tokens" in inspect.signature(ProcessorMixin.apply_chat_template).parameters:
+                asked = {"sanitize_control_tokens": not asked.get("return_assistant_tokens_mask"), **asked}
         return super().apply_chat_template(conversation, **asked)
 
-    def _grids(self, scheme: Any, prompt: str, pictures: list[Image.Image]) -> list[Grid]:
+    def _grids(self, scheme: Any, prompt: str, pictures: list[Image.Image], how: Any) -> list[Grid]:
         def count() -> int:
-            return len(self.tokenizer(prompt.replace(self.image_token, ""), add_special_tokens=False)["input_ids"])
+            return len(self.tokenizer("".join(self._around(prompt)), **how)["input_ids"])
 
         grids: list[Grid] = scheme.grids_of([picture.size for picture in pictures], count)
         return grids
 
     def _expanded(self, scheme: Any, prompt: str, pictures: list[Image.Image], grids: list[Grid]) -> str:
         """The prompt with the tokens of each picture in its place."""
-        parts = prompt.split(self.image_token)
+        parts = self._around(prompt)
         if len(parts) - 1 != len(pictures):
             raise ValueError(f"{len(parts) - 1} times {self.image_token} in the prompt, and {len(pictures)} images")
         whole = [parts[0]]
@@ -75,6 +85,10 @@ class TilesProcessor(ProcessorMixin):
             runs = scheme.runs(grid, *picture.size)
             whole += ["".join(self.tokens.get(kind, "") * number for kind, number in runs), part]
         return "".join(whole)
+
+    def _around(self, prompt: str) -> list[str]:
+        """What stands before, between and after the images; image tokens that are marked as text are no images."""
+        return re.split(_NOT_MARKED + re.escape(self.image_token), prompt)
 
 
 def _pixels(cut: list[tuple[Any, Image.Image, Grid]]) -> dict[str, Any]:
