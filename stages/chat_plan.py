@@ -108,7 +108,7 @@ class Plans:
         """`openings`: the blocks that a header stands before which may bear loss."""
         items: list[Item] = []
         left, open_turn = itertools.count(), False
-        for entry, then in zip(layout, (*layout[1:], None), strict=True):
+        for entry, then in zip(layout, (*layout, None)[1:], strict=True):
             if isinstance(entry, str):
                 opens = isinstance(then, Block) and then.number in openings
                 at = self._labels.header(entry) if opens else len(entry)

@@ -352,7 +352,6 @@ def test_parquet_files_load_with_datasets(corpus: Corpus, tmp_path: Path, monkey
         "fine": "fine/shapes/*.parquet",
         "charts": "fine/charts/*.parquet",
         "japanese": "japanese/*.parquet",
-        "benchmark": "benchmark/*/*.parquet",
     }
     for name, pattern in files.items():
         paths = [str(path) for path in sorted(corpus.folder.glob(pattern))]

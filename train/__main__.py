@@ -7,6 +7,7 @@
     python -m train generate MODEL ...   answer one question, a file of conversations, or a person who chats
     python -m train evaluate MODEL ...   score a model on ingested benchmarks
     python -m train compare RUN_A RUN_B  two evaluations on the same questions
+    python -m train export MODEL ...     write it as a folder that plain transformers loads
 
 Exit codes: 0 done; 1 the data or the run failed; 2 the config or the command line is wrong; 130 interrupted
 (resumable).
@@ -27,13 +28,13 @@ from schemas.strict import RecipeError
 from stages.chat import ChatError
 from stages.images.rules import BadImage
 from train.checkpoint import CheckpointError
-from train.commands import bench, compare, evaluate, fit, generate, plan
+from train.commands import bench, compare, evaluate, export, fit, generate, plan
 from train.data.collate import CollateError
 from train.data.packing import PlanError
 from train.distributed import processes
 from train.distributed.processes import Elsewhere, LostRank
-from train.evaluate.questions import QuestionError
 from train.evaluate.summary import EvaluationError
+from train.export.failure import ExportError
 from train.inference.batch import BatchError
 from train.inference.errors import OpenError, PromptError
 from train.models.family import ModelError
@@ -41,8 +42,17 @@ from train.models.lazy import WeightsError
 from train.run_folder import OutputError
 from train.trainer import TrainingError
 
-_COMMANDS = (plan, fit, bench, generate, evaluate, compare)
-_WRONG = (RecipeError, CheckpointError, PlanError, QuestionError, ModelError, WeightsError, OpenError, BatchError)
+_COMMANDS = (plan, fit, bench, generate, evaluate, compare, export)
+_WRONG = (
+    RecipeError,
+    CheckpointError,
+    PlanError,
+    ModelError,
+    WeightsError,
+    OpenError,
+    ExportError,
+    BatchError,
+)
 _FAILED = (
     ManifestError,
     CollateError,

@@ -5,7 +5,7 @@ Reads nothing. Writes, under the folder it is given, and tells where every row w
     fine/<subset>/train-0000K-of-0000N.parquet   FineVision's columns; `charts` spells them in another order
     japanese/part-K.parquet                      column names of its own, one picture and one turn per row
     llava/conversations.json, llava/images.zip   one JSON array in LLaVA's shape, images by name
-    benchmark/<split>/questions.jsonl, images/*.png, questions.parquet   held out, twice: to ask and to decontaminate
+    benchmark/<split>/questions.jsonl, images/*.png   held out: asked, and compared with when decontaminating
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from pipeline.quickstart.raw import CLEAN_RATINGS, RATINGS, SPLITS, VISUAL_RATINGS, Picture, Place, Row
 
-QUESTIONS, TABLE = "questions.jsonl", "questions.parquet"  # the two of a split
+QUESTIONS = "questions.jsonl"
 
 
 def write_sources(folder: Path, rows: list[Row], seed: int) -> dict[int, Place]:
@@ -110,25 +110,26 @@ def _write_llava(folder: Path, rows: list[Row]) -> dict[int, Place]:
 
 
 def write_benchmark(folder: Path, rows: list[Row]) -> dict[int, Place]:
-    """The held-out questions, split by split: as JSON lines with image files, and as parquet."""
-    files = {f"{split}/{TABLE}": [row for row in rows if row.subset == split] for split in SPLITS}
+    """The held-out questions, split by split: JSON lines with image files."""
+    files = {f"{split}/{QUESTIONS}": [row for row in rows if row.subset == split] for split in SPLITS}
     for name, part in files.items():
         _write_split(folder / name, part)
     return _places(files)
 
 
-def _write_split(table: Path, rows: list[Row]) -> None:
-    folder = table.parent
+def _write_split(path: Path, rows: list[Row]) -> None:
+    folder = path.parent
     (folder / "images").mkdir(parents=True, exist_ok=True)
     lines = []
     for number, row in enumerate(rows):
-        path, turn = f"images/{number:04d}.png", row.turns[0]
-        (folder / path).write_bytes(row.pictures[0].data or b"")
+        image, turn = f"images/{number:04d}.png", row.turns[0]
+        (folder / image).write_bytes(row.pictures[0].data or b"")
         facts = {"language": row.language, "kind": row.kind}
-        lines.append({"id": f"q{number:04d}", "image": path, "question": turn.question, "answer": turn.answer, **facts})
+        lines.append(
+            {"id": f"q{number:04d}", "image": image, "question": turn.question, "answer": turn.answer, **facts}
+        )
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    (folder / QUESTIONS).write_text(text, encoding="utf-8")
-    _write_parquet(table, [_fine_record(row) for row in rows], FINE_SCHEMA)
+    path.write_text(text, encoding="utf-8")
 
 
 def _halves(rows: list[Row]) -> tuple[list[Row], list[Row]]:

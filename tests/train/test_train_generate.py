@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny_shards import COLOURS, SIZES, png
+from tiny_shards import png
 
 from schemas.manifest import hash_file
 from train import checkpoint, run_folder
@@ -24,65 +24,26 @@ def trained(learnt):
     return learnt.with_name("config.yaml"), learnt
 
 
-@pytest.fixture
-def questions(tmp_path):
-    """A questions file beside its pictures; half of the sizes were never trained on."""
-    rows = []
-    for colour in COLOURS:
-        for size in (*SIZES[:2], (20, 24), (30, 17)):
-            name = f"{colour}-{size[0]}.png"
-            (tmp_path / name).write_bytes(png(colour, size))
-            rows.append({"image": name, "question": "Which colour?", "answer": colour, "kind": "colour", "note": 7})
-    rows.append({"image": None, "question": "Say yes.", "answer": "yes", "kind": "text"})
-    pair = ["red-16.png", "blue-16.png"]
-    rows.append({"image": pair, "question": "Which colour is second?", "answer": "blue", "kind": "pair"})
-    path = tmp_path / "questions.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def test_answers_are_right_and_written_with_their_score(trained, questions, capsys):
-    path, out = trained
-    assert main(["generate", str(path), "--questions", str(questions)]) == 0
-    printed = capsys.readouterr().out
-    predictions = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
-    summary = json.loads((out / "predictions.summary.json").read_text())
-    assert all(row["correct"] == (row["prediction"] == row["answer"]) for row in predictions)
-    assert summary["exact_match"] == sum(row["correct"] for row in predictions) / len(predictions)
-    assert summary["by_kind"]["colour"] == 1.0 and summary["by_kind"]["text"] == 1.0
-    assert predictions[0]["note"] == 7
-    assert "Which colour?" in printed and "exact match" in printed
-
-
 def test_one_question_about_one_image(trained, tmp_path, capsys):
     (tmp_path / "a.png").write_bytes(png("green", (16, 16)))
     assert main(["generate", str(trained[0]), "--image", str(tmp_path / "a.png"), "Which colour?"]) == 0
     assert capsys.readouterr().out == "green\n"
 
 
-def test_limit_takes_the_first_questions(trained, questions, tmp_path):
-    out = tmp_path / "few" / "p.jsonl"
-    assert main(["generate", str(trained[0]), "--questions", str(questions), "--limit", "2", "--out", str(out)]) == 0
-    assert len(out.read_text().splitlines()) == 2
-
-
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("words", "message"),
     [
-        ("{", ":1: not JSON"),
-        ('{"image": null}', ':1: got .* wanted an object with a text "question"'),
-        ('{"image": 3, "question": "a"}', ":1: image is 3, wanted a path"),
-        ('{"question": "a", "answer": 4}', ":1: answer is 4, wanted text"),
-        ('{"image": "no.png", "question": "a"}', "no.png: can't be read"),
-        ("", "no questions"),
+        ([], "nothing to answer: "),
+        (["What?", "--chat"], "QUESTION is one question; "),
+        (["--chat", "--image", "a.png"], "--image goes with QUESTION; "),
+        (["--conversations", "a.jsonl"], "--out and --conversations go together; "),
+        (["What?", "--out", "b.jsonl"], "--out and --conversations go together; "),
     ],
 )
-def test_a_bad_question_is_one_line(trained, tmp_path, capsys, line, message):
-    path = tmp_path / "questions.jsonl"
-    path.write_text(line + "\n")
-    assert main(["generate", str(trained[0]), "--questions", str(path)]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1 and re.search(message, error)
+def test_a_wrong_command_line_is_one_line(capsys, words, message):
+    assert main(["generate", "model", *words]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {message}") and told.count("\n") == 1
 
 
 def test_a_file_that_is_no_image_is_one_line(trained, tmp_path, capsys):

@@ -6,15 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from schemas.strict import RecipeError
 from train.commands.numbers import positive
-from train.evaluate import questions
-from train.evaluate.questions import QuestionError
 from train.inference import asked
 from train.inference.answerer import SLOTS, Answerer, Upstream
 from train.inference.batch import Batch
 from train.inference.chat import chat, finished, print_channels, printed
 from train.inference.conversation import Conversation, Sampling
-from train.inference.errors import PromptError
 
 
 def arguments(sub: argparse.ArgumentParser) -> None:
@@ -24,11 +22,9 @@ def arguments(sub: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--conversations", type=Path, metavar="FILE.jsonl", help="rows of messages, or of image and question"
     )
-    what.add_argument("--questions", type=Path, metavar="FILE.jsonl", help="rows of image, question, answer?, kind?")
     what.add_argument("--chat", action="store_true", help="talk; /image PATH shows an image, end of input ends")
     sub.add_argument("--image", type=Path, action="append", default=[], help="an image of QUESTION; may be repeated")
     sub.add_argument("--out", type=Path, metavar="FILE.jsonl", help="where answers to --conversations go")
-    sub.add_argument("--limit", type=positive, metavar="N", help="only the first N of --questions")
     sub.add_argument("--max-new-tokens", type=positive, default=256, metavar="N", help="of one answer; default: 256")
     sub.add_argument("--temperature", type=_temperature, default=0.0, metavar="T", help="default: 0, the likeliest")
     sub.add_argument("--top-p", type=_share, default=1.0, metavar="P", help="draw from the likeliest that have so much")
@@ -47,24 +43,21 @@ def run(options: argparse.Namespace) -> None:
         _one(Answerer.open(options.model, 1, code), asking, sampling, options.show_channels)
     elif options.chat:
         chat(Answerer.open(options.model, 1, code), sampling, options.show_channels, sys.stdin)
-    elif options.conversations:
-        _batch(Answerer.open(options.model, options.slots, code), sampling, options)
     else:
-        _scored(Answerer.open(options.model, options.slots, code), sampling, options)
+        _batch(Answerer.open(options.model, options.slots, code), sampling, options)
 
 
 def _check(options: argparse.Namespace) -> None:
-    files = [options.conversations, options.questions]
-    if (options.question is not None) + options.chat + sum(path is not None for path in files) != 1:
-        raise QuestionError(
+    if (options.question is not None) + options.chat + (options.conversations is not None) != 1:
+        raise RecipeError(
             "nothing to answer: give one of QUESTION, --conversations FILE.jsonl --out FILE.jsonl, or --chat"
             if options.question is None
-            else "QUESTION is one question; leave it out or leave out --chat, --conversations and --questions"
+            else "QUESTION is one question; leave it out or leave out --chat and --conversations"
         )
     if options.image and options.question is None:
-        raise QuestionError("--image goes with QUESTION; the rows of a file name their own images")
-    if options.conversations and not options.out:
-        raise QuestionError("--out: missing; say where the answers to --conversations go")
+        raise RecipeError("--image goes with QUESTION; the rows of a file name their own images")
+    if (options.conversations is None) != (options.out is None):
+        raise RecipeError("--out and --conversations go together; say which file is answered, and where the answers go")
 
 
 def _one(answerer: Answerer | Upstream, conversation: Conversation, sampling: Sampling, channels: bool) -> None:
@@ -82,22 +75,6 @@ def _batch(answerer: Answerer | Upstream, sampling: Sampling, options: argparse.
     done = batch.run(answerer)
     before = f", {done.before:,} of them before" if done.before else ""
     print(f"answers: {options.out}; {done.lines:,} rows{before}, {done.failed:,} failed")
-
-
-def _scored(answerer: Answerer | Upstream, sampling: Sampling, options: argparse.Namespace) -> None:
-    rows, base = questions.read(options.questions, options.limit), options.questions.parent
-    out = options.out or answerer.folder.parent / "predictions.jsonl"
-    questions.check_place(out)
-    answers = [""] * len(rows)
-    for number, answer in answerer.answers((questions.prompt(row, base) for row in rows), sampling):
-        if answer.finish == "error":
-            raise PromptError(f"{rows[number]['question']!r}, {answer.error}")
-        answers[number] = answer.text
-    scored = questions.score(rows, answers)
-    summary = questions.summarise(scored) | {"checkpoint": answerer.folder.name}
-    questions.show(scored, summary)
-    beside = questions.write(out, scored, summary)
-    print(f"answers: {out}; scores: {beside}")
 
 
 def _temperature(text: str) -> float:

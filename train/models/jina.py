@@ -158,18 +158,26 @@ def _projector_flops(made: VisionLanguage, facts: Facts) -> float:
 
 
 def _describe(made: VisionLanguage, model: ModelConfig, facts: Facts) -> dict[str, Any]:
-    assert isinstance(made, Jina)
-    depth = model.vision.num_layers if made.unread else max(made.layers) + 1
+    assert isinstance(made, Jina) and isinstance(facts.scheme, Tiles)
+    depth = tower.drawn_layers(model.vision, made.layers, made.unread)
     extra = model.language.extra_vocab_size or 0
     return {
         "model_type": "jvlm",
+        "architectures": ["JinaVLM"],
         "undrawn_layers": model.vision.num_layers - depth,
-        "vision_config": described(made.vision, num_hidden_layers=depth, vision_use_head=False),
+        "vision_config": described(
+            made.vision,
+            num_hidden_layers=depth,
+            vision_use_head=False,
+            post_lnorm="vision.post_layernorm.weight" in made.unread,
+        ),
         "text_config": described(made.language, additional_vocab_size=extra),
         "tie_word_embeddings": False,
         "image_token_id": facts.image_token_id,
         # Of the blocks' outputs and the last norm's
         "vit_layers": [layer - depth - 1 for layer in made.layers],
+        "pooling": facts.scheme.merge,
+        "projector_size": model.projector_size or model.language.intermediate_size,
     }
 
 

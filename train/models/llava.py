@@ -64,8 +64,7 @@ def _tile_cost(made: VisionLanguage, facts: Facts) -> float:
 
 def _describe(made: VisionLanguage, model: ModelConfig, facts: Facts) -> dict[str, Any]:
     assert isinstance(made, Llava) and isinstance(facts.scheme, Llava15Square | Llava15Pad)
-    # A tower that was drawn here has no layers that nobody reads
-    depth = model.vision.num_layers if made.unread else max(made.layers) + 1
+    depth = tower.drawn_layers(model.vision, made.layers, made.unread)
     layers = [layer - depth for layer in made.layers]
     return {
         "model_type": "llava",

@@ -8,6 +8,7 @@ and 18) two are not, and neither is the norm after the last one, nor CLIP's or S
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -49,6 +50,12 @@ def clip(vision: Vision, num_layers: int, tile: int, patch: int) -> nn.Module:
 def read_layers(vision: Vision, default: tuple[int, ...]) -> list[int]:
     """The blocks that are read, numbered from 0."""
     return [layer % vision.num_layers for layer in vision.feature_layers or default]
+
+
+def drawn_layers(vision: Vision, layers: list[int], unread: Iterable[str]) -> int:
+    """How many layers of a tower there are weights of: all, or where it was drawn here those that are read."""
+    whole = any(name.startswith("vision.encoder.layers.") for name in unread)
+    return vision.num_layers if whole else max(layers) + 1
 
 
 def block_outputs(tower: nn.Module, pixels_N3SS: Tensor, layers: list[int]) -> Tensor:

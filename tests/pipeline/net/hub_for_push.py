@@ -1,4 +1,4 @@
-"""A Hub on loopback that takes datasets: repositories, the preupload question, LFS batches with PUT, commits.
+"""A Hub on loopback that takes datasets or models: repositories, the preupload question, LFS batches with PUT, commits.
 
 What `huggingface_hub` says to huggingface.co when it uploads; a commit must name the one that it follows, which
 there is left to the client. `log` has every request; a fault (a status, or "cut") for a path is used up by the
@@ -22,6 +22,7 @@ from urllib.parse import unquote, urlsplit
 from tests.pipeline.net.hub_server import blob_sha1
 
 TOKEN = "hf_loopbackSecret"
+_LARGE = (".parquet", ".safetensors")
 
 
 @dataclass
@@ -29,6 +30,7 @@ class TakingHub:
     """`branches`: name -> files by path; `objects`: what LFS holds by sha256; `faults`: (part of a path, status)."""
 
     port: int = 0
+    kind: str = "dataset"
     repo: str = ""
     private: bool = False
     branches: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -40,6 +42,11 @@ class TakingHub:
     @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def place(self) -> str:
+        """What stands before a repository in addresses."""
+        return "/datasets/" if self.kind == "dataset" else "/"
 
     def puts(self) -> int:
         return sum(method == "PUT" for method, _ in self.log)
@@ -85,21 +92,21 @@ class _Handler(BaseHTTPRequestHandler):
             return self._create(json.loads(body))
         if path == "/api/validate-yaml":
             return self._answer(200, {"errors": [], "warnings": []})
-        if path == f"/datasets/{hub.repo}.git/info/lfs/objects/batch":
+        if path == f"{hub.place}{hub.repo}.git/info/lfs/objects/batch":
             return self._batch(json.loads(body))
         if path == "/verify":
             return self._verify(json.loads(body))
-        if match := re.fullmatch(f"/api/datasets/{name}(?:/(revision|tree|preupload|commit|branch)/([^/]+))?", path):
+        if match := re.fullmatch(f"/api/{hub.kind}s/{name}(?:/(revision|tree|preupload|commit|branch)/([^/]+))?", path):
             return self._repository(match[1] or "revision", match[2] or "main", body)
         self._answer(404, {"error": "not found"}, {"X-Error-Code": "RepoNotFound"})
 
     def _create(self, asked: dict[str, Any]) -> None:
         hub, name = self.hub, f"{asked.get('organization', 'acme')}/{asked['name']}"
         if hub.repo == name:
-            return self._answer(409, {"error": "exists", "url": f"{hub.endpoint}/datasets/{name}"})
+            return self._answer(409, {"error": "exists", "url": f"{hub.endpoint}{hub.place}{name}"})
         hub.repo, hub.private = name, asked.get("visibility") == "private"
         hub.branches = {"main": {".gitattributes": b"*.x lfs"}}
-        self._answer(200, {"url": f"{hub.endpoint}/datasets/{name}", "name": name, "id": name})
+        self._answer(200, {"url": f"{hub.endpoint}{hub.place}{name}", "name": name, "id": name})
 
     def _repository(self, what: str, revision: str, body: bytes) -> None:
         hub = self.hub
@@ -133,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
             elif line["key"] == "deletedFile":
                 del files[value["path"]]
         hub.branches[branch], hub.commits = files, hub.commits + 1
-        url = f"{hub.endpoint}/datasets/{hub.repo}/commit/{hub.head(branch)}"
+        url = f"{hub.endpoint}{hub.place}{hub.repo}/commit/{hub.head(branch)}"
         self._answer(200, {"success": True, "commitOid": hub.head(branch), "commitUrl": url})
 
     def _batch(self, asked: dict[str, Any]) -> None:
@@ -171,12 +178,12 @@ def _places(oid: str) -> list[tuple[str, str]]:
 
 
 def _mode(path: str) -> dict[str, Any]:
-    return {"path": path, "uploadMode": "lfs" if path.endswith(".parquet") else "regular", "shouldIgnore": False}
+    return {"path": path, "uploadMode": "lfs" if path.endswith(_LARGE) else "regular", "shouldIgnore": False}
 
 
 def _entry(path: str, data: bytes) -> dict[str, Any]:
     entry: dict[str, Any] = {"type": "file", "path": path, "size": len(data), "oid": blob_sha1(data)}
-    if path.endswith(".parquet"):
+    if path.endswith(_LARGE):
         entry["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
     return entry
 

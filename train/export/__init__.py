@@ -1,0 +1,1 @@
+"""A trained model as a folder that plain transformers loads: weights, tokenizer, processor, template, card, proof."""
