@@ -38,7 +38,5 @@ class Scoring:
     def __post_init__(self) -> None:
         if "{question}" not in self.prompt:
             raise ValueError(f"prompt: got {self.prompt!r}, which has no {{question}}; put it where the question goes")
-        if self.metric == "multiple_choice" and "{choices}" not in self.prompt:
-            raise ValueError(f"prompt: got {self.prompt!r}; multiple_choice needs {{choices}} where the options go")
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens: got {self.max_new_tokens}, wanted at least 1")

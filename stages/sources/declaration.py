@@ -126,9 +126,7 @@ class Source:
         if self.urls is not None and self.images is not None:
             raise ValueError("urls and images: both given; images lie in a folder or are fetched, not both")
         self._check_columns()
-        if self.scoring is not None and not FORMATS[self.format].scored:
-            able = ", ".join(name for name, shape in FORMATS.items() if shape.scored)
-            raise ValueError(f"scoring: {self.format} has no answers to compare with; benchmarks are {able}")
+        self._check_scoring()
         for name in self.ignore:
             if name in self.read_columns:
                 raise ValueError(
@@ -141,6 +139,21 @@ class Source:
         for pattern in (*self.files, *self.image_patterns):
             if pattern.startswith("/") or ".." in pattern.split("/"):
                 raise ValueError(f"{pattern!r} leaves the source's folder; patterns are relative to it")
+
+    def _check_scoring(self) -> None:
+        """Options are asked where there are some, and only there."""
+        if self.scoring is None:
+            return
+        if not FORMATS[self.format].scored:
+            able = ", ".join(name for name, shape in FORMATS.items() if shape.scored)
+            raise ValueError(f"scoring: {self.format} has no answers to compare with; benchmarks are {able}")
+        told, there = "{choices}" in self.scoring.prompt, bool(self.columns.get("choices"))
+        if told and not there:
+            raise ValueError("scoring.prompt: has {choices}, and columns names none; map `choices` to their column")
+        if there and not told and self.scoring.metric == "multiple_choice":
+            raise ValueError(
+                f"scoring.prompt: got {self.scoring.prompt!r}; multiple_choice needs {{choices}} where the options go"
+            )
 
     def _check_columns(self) -> None:
         shape = FORMATS[self.format]

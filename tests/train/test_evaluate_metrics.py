@@ -15,7 +15,9 @@ WORDS = st.text(alphabet="abc ", max_size=12)
     ("answer", "references", "wanted"),
     [
         (" Paris\n", ["paris"], 1),
-        ("Paris.", ["paris"], 0),  # lmms-eval keeps punctuation unless a task says otherwise
+        ("Paris.", ["paris"], 1),
+        ("Paris!", ["paris"], 0),  # other punctuation stays
+        ("3.5.", ["3.5"], 1),
         ("b", ["a", "B "], 1),
         ("", ["a"], 0),
     ],
@@ -163,6 +165,14 @@ OPTIONS = ["red", "blue", "dark blue", "none of the above"]
 )
 def test_the_letter_of_an_answer(answer, wanted):
     assert choice.letter(answer, OPTIONS) == wanted
+
+
+@pytest.mark.parametrize(
+    ("answer", "wanted"), [("C", 1), ("C. three", 1), ("Answer: (C)", 1), ("B", 0), ("C or D", 0), ("I see three", 0)]
+)
+def test_options_may_stand_in_the_question(answer, wanted):
+    """Then a declaration has none, and the right answer is a letter, as of MMStar."""
+    assert score("multiple_choice", answer, ["C"]) == wanted
 
 
 def test_a_letter_is_right_if_it_is_one_of_the_right_ones():

@@ -165,7 +165,14 @@ def test_options_and_answers_count_as_text_of_the_row() -> None:
         ({"scoring": {"metrik": "anls"}}, "scoring.metrik: unknown key; did you mean 'metric'?"),
         ({"scoring": {"metric": "anl"}}, "did you mean 'anls'?"),
         ({"scoring": {"metric": "anls", "prompt": "Answer."}}, "has no {question}; put it where the question goes"),
-        ({"scoring": {"metric": "multiple_choice"}}, "multiple_choice needs {choices} where the options go"),
+        (
+            {"columns": {"choices": "options"}, "scoring": {"metric": "multiple_choice"}},
+            "multiple_choice needs {choices} where the options go",
+        ),
+        (
+            {"scoring": {"metric": "multiple_choice", "prompt": "{question} {choices}"}},
+            "scoring.prompt: has {choices}, and columns names none",
+        ),
         (
             {"format": "caption", "scoring": {"metric": "anls"}},
             "caption has no answers to compare with; benchmarks are",

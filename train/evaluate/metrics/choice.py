@@ -37,9 +37,11 @@ _OTHER = re.compile(_CLOSING + r"(?:,|/|&|\+|\band\b|\bor\b|または|か|と|�
 
 
 def multiple_choice(answer: str, references: Sequence[str], options: Sequence[str] = ()) -> float:
-    """1 if the letter that the answer means is among the references. A question without options is an open one."""
-    if not options:
+    """1 if the letter that the answer means is among the references. A question without options is an open one, unless
+    it has them in its text: then its references are letters."""
+    if not options and not all(len(one) == 1 and one in LETTERS for one in references):
         return open_answer(answer, references)
+    options = options or [""] * len(LETTERS)
     return float(letter(answer, options) in set(references))
 
 
