@@ -156,6 +156,9 @@ OPTIONS = ["red", "blue", "dark blue", "none of the above"]
         ("A or B", None),
         ("A, B", None),
         ("Answer: A or B", None),
+        ("Both A and B", None),
+        ("I think that it is A or B", None),
+        ("So A, I think, is right", "A"),
         ("答えはAかB", None),
         ("E", None),
         ("Answer: Z", None),
@@ -187,6 +190,10 @@ def test_a_letter_is_right_if_it_is_one_of_the_right_ones():
         ("12.50", "12.5", 1),
         ("The answer is 12.5", "12.5", 1),
         ("12.6", "12.5", 0),
+        ("5", "0", 0),
+        ("0.00", "0", 1),
+        ("1" * 40, "3", 0),  # a model that doesn't stop
+        ("9" * 400, "3", 0),
         ("It is iron oxide.", "Iron oxide", 1),
     ],
 )

@@ -7,7 +7,9 @@ import json
 import pytest
 import yaml
 from made_benchmarks import coloured, row, write_benchmark
+from safetensors.torch import save_file
 from tiny_shards import COLOURS, CONFIG, SIZES, merged, png
+from torch import zeros
 
 from train import config, trainer
 from train.__main__ import main
@@ -64,6 +66,26 @@ def test_a_model_is_told_by_its_files(tmp_path):
         (tmp_path / name / "model.safetensors").write_bytes(bytes(3 << 20) + (b"1" if name == "c" else b"0"))
     a, b, c = (identity(tmp_path / name)["content"] for name in "abc")
     assert a == b != c
+
+
+def test_a_model_that_learnt_its_projector_alone_is_another(tmp_path):
+    found = set()
+    for learnt in (0.0, 1.0):
+        weights = {"language": zeros(1 << 19), "projector": zeros(1 << 10), "vision": zeros(1 << 19)}
+        weights["projector"][-1] = learnt
+        save_file(weights, tmp_path / "model.safetensors")
+        found.add(identity(tmp_path)["content"])
+    assert len(found) == 2
+    # Whatever is called so, it has an identity
+    for header in (
+        b"",
+        b"\xff" * 20,
+        b"\x02\0\0\0\0\0\0\0[]",
+        b'\x22\0\0\0\0\0\0\0{"a": {"data_offsets": [-9, "b"]}}  ',
+    ):
+        (tmp_path / "model.safetensors").write_bytes(header)
+        found.add(identity(tmp_path)["content"])
+    assert len(found) == 6
 
 
 def test_of_many_pictures_the_page_has_the_first(tmp_path, monkeypatch):

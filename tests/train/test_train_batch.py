@@ -82,6 +82,26 @@ def test_a_file_of_conversations_is_answered_row_by_row(learnt, rows, capsys):
     assert sum(row["answer"] == row["wanted"] for row in known) > 0.9 * len(known)
 
 
+HOSTILE = {
+    rb'{"question": "a\ud800b"}': "half a character",
+    rb'{"image": "\ud800.png", "question": "Say yes."}': "can't be read",
+    rb'{"messages": [{"role": "\ud800", "content": "a"}]}': "its role is",
+    rb'{"id": "\udcff", "question": "Say yes."}': None,
+    '{"question": "日本語ですか"}'.encode("shift_jis"): "not JSON ('utf-8' codec can't decode",
+    '["日本"]'.encode(): 'got ["日本"], wanted an object',
+}
+
+
+def test_a_row_of_bytes_that_are_no_text_stops_no_other(learnt, tmp_path):
+    path, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    path.write_bytes(b"\n".join([*HOSTILE, b'{"id": "last", "question": "Say yes."}']))
+    assert Batch(path, out, {}, Sampling(9)).run(Answerer.open(learnt)) == (len(HOSTILE) + 1, 5, 0)
+    *found, last = read(out)
+    assert last["id"] == "last" and last["answer"] == "yes" and found[3]["id"] == "\udcff"
+    for row, told in zip(found, HOSTILE.values(), strict=True):
+        assert row["error"] is None if told is None else told in row["error"]
+
+
 def test_a_batch_that_was_killed_goes_on(learnt, rows, tmp_path):
     whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
     command = [sys.executable, "-m", "train", "generate", str(learnt), "--conversations", str(rows), "--slots", "2"]
@@ -113,7 +133,16 @@ def test_answers_of_something_else_are_not_gone_on_with(learnt, rows, tmp_path, 
     for changes in ({"source": rows}, {"model": "b"}, {"sampling": 8}, {"channels": True}):
         with pytest.raises(BatchError, match=r"out.jsonl: holds answers of another \w+; give another --out"):
             batch(**changes)
-    out.with_name("out.jsonl.of.json").unlink()
+    for damaged in ("[1]\n", '{"finish"\n', "{}\n"):
+        out.write_text(damaged)
+        with pytest.raises(BatchError, match=r"out.jsonl:1: is no answer; give another --out"):
+            batch()
+    beside = out.with_name("out.jsonl.of.json")
+    beside.write_text("[]")
+    with pytest.raises(BatchError, match="holds answers of another input"):
+        batch()
+    beside.unlink()
+    out.write_text("{}\n" * 9)
     assert main(["generate", str(learnt), "--conversations", str(few), "--out", str(out)]) == 2
     assert "is there and not a file of answers" in capsys.readouterr().err
     assert len(read(out)) == 9
@@ -163,7 +192,7 @@ def test_a_chat_keeps_what_was_said_and_survives_mistakes(learnt, tmp_path, monk
         (["a", "--chat"], "QUESTION is one question"),
         (["a", "b"], "unrecognized arguments"),
         (["--chat", "--image", "a.png"], "--image goes with QUESTION"),
-        (["--conversations", "a.jsonl"], "--out: missing"),
+        (["--conversations", "a.jsonl"], "--out and --conversations go together"),
         (["a", "--temperature", "-1"], "wanted 0 or more"),
         (["a", "--top-p", "0"], "wanted more than 0 and at most 1"),
         (["a", "--max-new-tokens", "0"], "wanted at least 1"),

@@ -94,6 +94,7 @@ def test_adapters_are_merged_in_float32_and_rounded_once(trained, tmp_path):
 
 def test_adapters_alone_are_those_of_the_run(trained, tmp_path, capsys):
     out = tmp_path / "adapter"
+    (tmp_path / ".adapter.part").mkdir()  # of one that was killed
     assert main(["export", str(trained[1]), "--out", str(out), "--adapter"]) == 0
     told = json.loads((out / "adapter_config.json").read_text())
     assert (told["r"], told["lora_alpha"]) == (4, 8)

@@ -42,6 +42,23 @@ def test_an_export_is_written_and_pushed(hub, folder, tmp_path, capsys):
     assert hub.branches["main"]["config.json"] == (out / "config.json").read_bytes()
 
 
+def test_weights_of_an_earlier_export_do_not_stay(hub, folder, tmp_path):
+    def there():
+        return {name for name in hub.branches["main"] if name.endswith((".safetensors", ".safetensors.index.json"))}
+
+    def push(*options):
+        assert main(["export", str(folder), *options, "--push", "acme/tiny"]) == 0
+
+    push()
+    parts = {path.name for path in folder.glob("model*")}
+    assert there() == parts and len(parts) > 3
+    hub.branches["main"]["older/model.safetensors"] = b"somebody's"
+    push("--out", str(tmp_path / "whole"), "--no-check")
+    assert there() == {"model.safetensors", "older/model.safetensors"}
+    push()  # with the file above beside them transformers would read that
+    assert there() == {*parts, "older/model.safetensors"}
+
+
 @pytest.mark.parametrize(
     ("fault", "error"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from schemas import strict
@@ -28,5 +29,7 @@ def write(out: Path, place: str) -> None:
     made = build.build(config, strict.build(Facts, record.facts, "facts"))
     checkpoint.load(folder, made)
     draft = out.with_name(f".{out.name}.part")
+    if draft.exists():
+        shutil.rmtree(draft)  # of one that was killed
     published.save_adapter(draft, made, config)
     draft.rename(out)

@@ -1,5 +1,6 @@
 """An export becomes one commit of a model repository on the Hub, by `huggingface_hub`, which finds the token where it
-always lies and never shows it. What the repository has already is not sent again.
+always lies and never shows it. What the repository has already is not sent again. Files of weights that it has from
+before and the export has not are deleted: of `model.safetensors` and an index readers take the first.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from schemas.shown import shown
 from train.export.failure import ExportError
 from train.inference.opened import EXPORTED
 
+_WEIGHTS = ["model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"]
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -49,6 +51,7 @@ class Hub:
                 repo_id=self.repo,
                 repo_type="model",
                 folder_path=str(folder),
+                delete_patterns=_WEIGHTS,
                 commit_message=f"Export {folder.name}",
                 parent_commit=there.sha,
             )

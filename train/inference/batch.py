@@ -22,6 +22,7 @@ from schemas.manifest import hash_file
 from train.inference import asked
 from train.inference.conversation import Answer, Answers, Conversation, Sampling
 from train.inference.errors import PromptError
+from train.inference.prompt import is_text
 
 Row = dict[str, Any]
 
@@ -89,7 +90,8 @@ class Batch:
         try:
             found = json.loads(text)
         except ValueError:
-            found = {}
+            found = None
+        found = found if isinstance(found, dict) else {}
         for key, wanted in identity.items():
             if found.get(key) != wanted:
                 raise BatchError(
@@ -107,9 +109,17 @@ class Batch:
                 if not line.endswith(b"\n"):
                     break
                 lines, end = lines + 1, end + len(line)
-                failed += json.loads(line)["finish"] == "error"
+                failed += self._failed(line, lines)
             out.truncate(end)
         return lines, failed
+
+    def _failed(self, line: bytes, number: int) -> bool:
+        try:
+            return bool(json.loads(line)["finish"] == "error")
+        except (ValueError, KeyError, TypeError):
+            raise BatchError(
+                f"{self.out}:{number}: is no answer; give another --out, or delete it and {self.beside.name}"
+            ) from None
 
     def _write(self, answerer: Answers, before: int, out: TextIO) -> tuple[int, int]:
         """Lines and failed ones among them."""
@@ -140,7 +150,7 @@ class _InOrder:
         self._ready: dict[int, Answer] = {}
         self.lines = self.failed = 0
 
-    def begin(self, number: int, line: str) -> Row:
+    def begin(self, number: int, line: bytes) -> Row:
         """A row is under way. Raises PromptError if it is none."""
         self._rows[number] = {}
         self._rows[number] = _row(line)
@@ -155,25 +165,33 @@ class _InOrder:
         told: Row = {"answer": answer.text, "finish": answer.finish, "error": answer.error}
         if self._channels:
             told["channels"] = [list(channel) for channel in answer.channels]
-        self._out.write(json.dumps({**row, **told}, ensure_ascii=False) + "\n")
+        self._out.write(_json({**row, **told}) + "\n")
         self._out.flush()
         self.lines += 1
         self.failed += answer.finish == "error"
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """Those that are not blank; what is no text is a row that can't be read, and no more."""
-    with path.open(encoding="utf-8", errors="replace") as lines:
+def _lines(path: Path) -> Iterator[bytes]:
+    """Those that are not blank."""
+    with path.open("rb") as lines:
         yield from (line for line in lines if line.strip())
 
 
-def _row(line: str) -> Row:
+def _json(row: Row) -> str:
+    """On one line; what is no text, half a surrogate pair, is escaped as it was read."""
+    line = json.dumps(row, ensure_ascii=False)
+    return line if is_text(line) else json.dumps(row)
+
+
+def _row(line: bytes) -> Row:
+    """What is no text is a row that can't be read, and no more."""
     try:
-        found = json.loads(line)
+        found = json.loads(line.decode())
     except (ValueError, RecursionError) as error:
         raise PromptError(f"not JSON ({error}); each line is an object with messages, or image and question") from None
     if not isinstance(found, dict):
-        raise PromptError(f"got {line.strip()[:60]}, wanted an object with messages, or image and question")
+        told = line.decode().strip()[:60]
+        raise PromptError(f"got {told}, wanted an object with messages, or image and question")
     return found
 
 

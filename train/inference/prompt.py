@@ -113,4 +113,15 @@ def _images_in(message: Any, number: int) -> int:
     for block in blocks:
         if block.get("type") != "image" and not (block.get("type") == "text" and isinstance(block.get("text"), str)):
             raise PromptError(f"message {number}: a block is {str(block)[:60]}, wanted a text or an image")
+        if block["type"] == "text" and not is_text(block["text"]):
+            raise PromptError(f"message {number}: its text has half a character (a surrogate alone); write it anew")
     return sum(block["type"] == "image" for block in blocks)
+
+
+def is_text(words: str) -> bool:
+    """Whether it can be written: JSON may hold half of a pair of surrogates, and so may a command line."""
+    try:
+        words.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -28,7 +28,7 @@ RULES: Final[dict[Metric, Rule | None]] = {
 GRADED: Final[frozenset[Metric]] = frozenset({"anls", "vqa_accuracy", "judge"})
 """Rules whose scores lie between 0 and 1 too; of all others a score is 0 or 1."""
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the rules: raised when one of them scores an answer otherwise."""
 
 

@@ -68,8 +68,9 @@ def _single(found: re.Match[str], text: str, known: str) -> str | None:
 
 
 def _alone(text: str, known: str) -> set[str]:
-    words = len(text.split())
-    return {one for one in _ALONE.findall(text) if one in known and not (one in "AI" and words > 3)}
+    """A word that another letter is offered beside is a letter, too."""
+    found, is_short = [match for match in _ALONE.finditer(text) if match[1] in known], len(text.split()) <= 3
+    return {match[1] for match in found if is_short or match[1] not in "AI" or _OTHER.match(text, match.end())}
 
 
 def _by_text(answer: str, options: Sequence[str]) -> str | None:
@@ -98,8 +99,9 @@ def _open(answer: str, reference: str) -> bool:
         return True
     wanted = _plain(reference)
     if re.fullmatch(r"[-−]?[\d,]*\.?\d+", wanted):
-        given = last_number(answer)
-        return given is not None and round(given, 2) == round(last_number(wanted) or given, 2)
+        numbers = last_number(answer), last_number(wanted)
+        given, right = (None if number is None else round(float(number), 2) for number in numbers)
+        return given is not None and given == right
     return bool(wanted) and re.search(rf"(?:^|\W){re.escape(wanted)}$", _plain(answer)) is not None
 
 
