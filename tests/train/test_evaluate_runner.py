@@ -217,6 +217,10 @@ def test_a_verdict_on_another_answer_is_refused(tmp_path):
     name = judge.request_id("talk", "talk/q#1", "another answer")
     with pytest.raises(RecipeError, match="a verdict on another answer of this question"):
         judged(tmp_path)(How(verdicts={name: 1.0}))
+    with pytest.raises(
+        RecipeError, match=r"by the id of a question; give the custom_id of its request, talk/talk/q#1@"
+    ):
+        judged(tmp_path / "c")(How(verdicts={"talk/q#1": 1.0}))
     assert judged(tmp_path / "b")(How(verdicts={"other/x@1": 1.0})).summary["unjudged"] == 4
 
 

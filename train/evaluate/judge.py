@@ -4,8 +4,8 @@ A request has a `custom_id` and a `body` in the shape of a chat completion, so t
 of a model can send it; beside them `id`, `question`, `references` and `answer`. The id ends in a hash of the answer, so
 a verdict on another answer is no verdict.
 
-A verdict is a line {"id" or "custom_id": ..., "score": 0 to 1}, or "verdict": "correct" or "incorrect" in place of the
-score, or the line of a batch's output, whose reply is read as one of the two.
+A verdict is a line {"id" or "custom_id": a request's custom_id, "score": 0 to 1}, or "verdict": "correct" or
+"incorrect" in place of the score, or the line of a batch's output, whose reply is read as one of the two.
 """
 
 from __future__ import annotations
@@ -63,10 +63,16 @@ def _filled(**fields: str) -> str:
 
 
 def scored(benchmark: str, rows: Sequence[dict[str, Any]], verdicts: Verdicts) -> list[dict[str, Any]]:
-    """The rows with the scores of their verdicts. Raises RecipeError where a verdict is on another answer."""
+    """The rows with the scores of their verdicts. Raises RecipeError where a verdict is on another answer, or does not
+    say on which."""
     ids = {request_id(benchmark, row["sample_id"], row["answer"]): row for row in rows if row["error"] is None}
     given = {row["sample_id"]: name for name, row in ids.items()}
     for name in verdicts:
+        if name in given:
+            raise RecipeError(
+                f"{name}: a verdict by the id of a question; give the custom_id of its request, {given[name]}, which "
+                "tells the answer too"
+            )
         asked, at, _ = name.rpartition("@")
         sample_id = asked.removeprefix(f"{benchmark}/")
         if at and asked != sample_id and name not in ids and sample_id in given:

@@ -33,7 +33,8 @@ def uniform(seed: int, length: int) -> float:
 
 
 def _drawn(logits_V: Tensor, sampling: Sampling, length: int) -> int:
-    weights = torch.softmax(logits_V.double() / sampling.temperature, -1)
+    wide = logits_V.double()
+    weights = torch.softmax((wide - wide.max()) / sampling.temperature, -1)  # finite, however cold it is
     order = None
     if sampling.top_p < 1:
         weights, order = weights.sort(descending=True, stable=True)

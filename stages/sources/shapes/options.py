@@ -15,6 +15,7 @@ from typing import Any
 
 from stages.sources.shapes.draft import BadRow, Reading, listing, what_is
 
+LETTERS = 26
 _LETTER = re.compile(r"\(?([A-Za-z])\)?")
 _NUMBER = re.compile(r"\d{1,3}")
 _BROKEN = (ValueError, SyntaxError, MemoryError, RecursionError)
@@ -45,9 +46,7 @@ def place(answer: Any, choices: list[str]) -> int:
 
 
 def letter(number: int) -> str:
-    """What an option is called by its place. Raises BadRow beyond Z."""
-    if number > 25:
-        raise BadRow("malformed_record", f"the answer is option {number + 1}, which has no letter")
+    """What an option is called by its place, of those that have a letter."""
     return chr(ord("A") + number)
 
 

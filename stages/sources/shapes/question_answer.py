@@ -26,7 +26,7 @@ from stages.sources.shapes.draft import (
     put_system_first,
     turn,
 )
-from stages.sources.shapes.options import as_list, as_text, letter, options, place
+from stages.sources.shapes.options import LETTERS, as_list, as_text, letter, options, place
 
 COLUMNS = {
     "image": "image",
@@ -47,6 +47,8 @@ def adapt(record: Mapping[str, Any], reading: Reading) -> Draft:
     question, given, choices = reading.get(record, "question"), reading.get(record, "answer"), options(record, reading)
     if question is None and given is None:
         raise BadRow("no_conversation", "neither question nor answer")
+    if reading.scored and len(choices) > LETTERS:
+        raise BadRow("malformed_record", f"{len(choices)} choices, and letters for {LETTERS}")
     answers = given if isinstance(given, list) and given else [given]
     right = [place(one, choices) for one in answers] if choices else []
     answer = choices[right[0]] if choices else answers[0]

@@ -115,6 +115,14 @@ def test_every_letter_finds_its_option_however_the_list_is_written(options: list
         )
 
 
+def test_of_a_benchmark_every_option_has_a_letter() -> None:
+    row = {"answer": 0, "options": [f"option {number}" for number in range(27)]}
+    with pytest.raises(ValueError, match="malformed_record: 27 choices, and letters for 26"):
+        told(row, choices="options")
+    assert answer(0, row["options"]) == "option 0"  # what is learnt needs none
+    assert told({**row, "options": row["options"][:26]}, choices="options")[1] == ["A"]
+
+
 def test_a_letter_is_an_answer_where_the_source_names_no_options() -> None:
     draft = adapt("question_answer", {"question": "Which?", "answer": "B", "choices": OPTIONS, "": OPTIONS})
     assert draft.messages[1]["content"][0]["text"] == "B"
