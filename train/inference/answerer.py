@@ -123,7 +123,7 @@ class Answerer:
     ) -> Iterator[Told]:
         def request(number: int, conversation: Conversation) -> Request | None:
             try:
-                return self._request(number, conversation, sampling)
+                return self._request(number, conversation, conversation.sampling or sampling)
             except PromptError as error:
                 failed[number] = Answer("", "error", str(error))
                 return None

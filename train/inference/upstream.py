@@ -80,6 +80,7 @@ class Upstream:
 
     @torch.inference_mode()
     def _answer(self, conversation: Conversation, sampling: Sampling) -> Answer:
+        sampling = conversation.sampling or sampling
         inputs = self._inputs(conversation)
         length = inputs["input_ids"].shape[1]
         if length >= self.context:
