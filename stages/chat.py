@@ -35,6 +35,7 @@ from stages.conversation import Conversation, Means, Message, Turns
 from stages.labels import Labels
 from stages.layout_table import TEMPLATES, given_to, with_images_first
 from stages.plain_text import ControlText, PlainText
+from stages.template_blocks import image_text
 from stages.tiles.scheme import Kind, Runs, count, framed
 from stages.token_binding import bound
 from stages.tokenizer_folder import ChatError, check, opened
@@ -74,9 +75,13 @@ _TAG = re.compile(r"</?\w+>")
 
 
 class ChatFormat:
-    """A tokenizer, its chat template, the image tokens and a recipe's rules. Load with `ChatFormat.load`."""
+    """A tokenizer, its chat template, the image tokens and a recipe's rules. Load with `ChatFormat.load`.
 
-    def __init__(self, tokenizer: Any, image_tokens: ImageTokens, rules: ChatRules = DEFAULTS) -> None:
+    `trains`: whether answers are learnt from, so that each has to end in a token."""
+
+    def __init__(
+        self, tokenizer: Any, image_tokens: ImageTokens, rules: ChatRules = DEFAULTS, trains: bool = True
+    ) -> None:
         self._rules = rules
         if rules.layout != "tokenizer":
             tokenizer.chat_template = TEMPLATES[rules.layout]
@@ -92,29 +97,40 @@ class ChatFormat:
         self._images = functools.lru_cache(maxsize=64)(self._image)
         template = Template(source, {**tokenizer.special_tokens_map, **rules.variables}, rules.date)
         try:
-            self._specials = control_tokens(tokenizer, template, names)
+            image = image_text(template, image_tokens.image, map(str, tokenizer.added_tokens_decoder.values()))
+            self._specials = control_tokens(tokenizer, template, names, image)
             unforeseen = set(tokenizer.get_added_vocab()) - set(self._specials)
             lines = "strip('\\n')" in source or 'strip("\\n")' in source
-            self._layouts = Layouts(template.render, {*names, *unforeseen}, lines)
+            self._layouts = Layouts(template.render, {*names, *unforeseen}, lines, image)
             self._plain: PlainText = _plain_text(tokenizer, self._specials)
             labels = Labels(rules.labels, self._layouts, self._specials)
             plans = Plans(self._layouts, labels, self._plain, self._specials, any_of(self._specials))
-            self._ends = _ends(plans, Turns(self._given(_PROBE[:2])))
+            self._ends = _ends(plans, Turns(self._given(_PROBE[:2]), image is not None))
             self._template, tags = template, {*_TAG.findall("\0".join(template.words()))}
-            self._means = Means(plans, self._plain, bool(self._ends), self._given, sorted(tags), self._check_content)
-            self._check_parity(template)
+            apart = image is not None
+            self._means = Means(
+                plans, self._plain, bool(self._ends), self._given, apart, sorted(tags), self._check_content
+            )
+            self._check_parity(template, trains)
         except (TemplateRefuses, ControlText) as error:
             raise ChatError(f"a question and its answer can't be laid out with this tokenizer: {error}") from None
 
     @classmethod
-    def load(cls, folder: Path | str, image_tokens: ImageTokens, rules: ChatRules = DEFAULTS) -> ChatFormat:
+    def load(
+        cls, folder: Path | str, image_tokens: ImageTokens, rules: ChatRules = DEFAULTS, trains: bool = True
+    ) -> ChatFormat:
         """Read tokenizer and chat template from a local folder. Raises ChatError; runs no code from the folder."""
         with opened(folder) as tokenizer:
-            return cls(tokenizer, image_tokens, rules)
+            return cls(tokenizer, image_tokens, rules, trains)
 
     @property
     def image_token_id(self) -> int:
         return int(self._kinds["patch"] or 0)
+
+    @property
+    def shown_image(self) -> str | None:
+        """What the template prints for an image, if it wants lists of blocks."""
+        return self._layouts.image
 
     @functools.cached_property
     def vocab_size(self) -> int:
@@ -184,9 +200,10 @@ class ChatFormat:
         """Raise TemplateRefuses if the template makes something else of these texts than of any others."""
         texts, given = iter(turns.texts), []
         for role, kinds in turns.shape:
-            given.append({"role": role, "content": "".join(next(texts) or "" for _ in kinds)})
+            given.append({"role": role, "content": self._layouts.content([next(texts) for _ in kinds])})
         layout = self._layouts.of(turns.shape, prompt)
-        filled = (e if isinstance(e, str) else e.printed(turns.texts[e.number] or "") for e in layout)
+        said = [self._layouts.image or "" if text is None else text for text in turns.texts]
+        filled = (e if isinstance(e, str) else e.printed(said[e.number]) for e in layout)
         if self._template.render(given, prompt) != "".join(filled):
             raise TemplateRefuses("the chat template reads a turn's text and changes it for what it says")
 
@@ -199,16 +216,17 @@ class ChatFormat:
         ids.flags.writeable = False
         return ids
 
-    def _check_parity(self, template: Template) -> None:
+    def _check_parity(self, template: Template, trains: bool) -> None:
         given = self._given(_PROBE)
-        plain = [{"role": m["role"], "content": "".join(block["text"] for block in m["content"])} for m in given]
+        content = self._layouts.content
+        plain = [{"role": m["role"], "content": content([block["text"] for block in m["content"]])} for m in given]
         theirs = self.tokenizer(template.render(plain, True), add_special_tokens=False)["input_ids"]
         ours = self.encode_prompt(_PROBE, []).input_ids
         if list(theirs) != ours:
             raise ChatError(
                 "this tokenizer encodes text after a special token differently from text alone; unsupported"
             )
-        if not self._ends and self._rules.layout != "plain-line":
+        if trains and not self._ends and self._rules.layout != "plain-line":
             raise ChatError("the chat template ends an assistant turn without a special token; add one, e.g. eos_token")
 
 

@@ -3,6 +3,10 @@
 The template is rendered with private marks in place of every text and image, so it decides the layout and never sees
 the content. One layout serves all conversations of a shape (roles, and the order of texts and images in each turn);
 those used last are remembered, up to a number of bytes.
+
+Some templates want a turn's content as a list of blocks and print an image's token themselves, such as those of
+llava-hf. They are given such lists (`image`, found by stages/template_blocks.py), and may print a turn's blocks in
+another order.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import itertools
 import re
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from stages.chat_template import TemplateRefuses
@@ -29,7 +33,10 @@ Shape = tuple[tuple[str, tuple[str, ...]], ...]
 """Of each turn its role and the kinds of its blocks, `text` or `image`."""
 
 Render = Callable[[list[dict[str, Any]], bool], str]
-"""(messages whose contents are texts, whether an answer is asked for) -> what the template prints."""
+"""(messages, whether an answer is asked for) -> what the template prints."""
+
+Content = str | list[dict[str, str]]
+"""What a template is given of a turn: its text, or a list of blocks."""
 
 
 class Block(NamedTuple):
@@ -52,10 +59,12 @@ Layout = tuple[Block | str, ...]
 
 class Layouts:
     """The layouts of a template. `forbidden`: words that it may not print itself; `lines`: whether it may trim line
-    breaks and no other white space."""
+    breaks and no other white space; `image`: what it prints for an image, if contents are to be lists of blocks."""
 
-    def __init__(self, render: Render, forbidden: Iterable[str] = (), lines: bool = False) -> None:
-        self._render, self._forbidden, self._lines = render, any_of(forbidden), lines
+    def __init__(
+        self, render: Render, forbidden: Iterable[str] = (), lines: bool = False, image: str | None = None
+    ) -> None:
+        self._render, self._forbidden, self._lines, self.image = render, any_of(forbidden), lines, image
         self._known: OrderedDict[tuple[Shape, bool], tuple[Layout | TemplateRefuses, int]] = OrderedDict()
         self.held = 0
 
@@ -69,6 +78,12 @@ class Layouts:
         if isinstance(known[0], TemplateRefuses):
             raise known[0].with_traceback(None)
         return known[0]
+
+    def content(self, texts: Sequence[str | None]) -> Content:
+        """A turn's blocks, None for an image, as the template is given them."""
+        if self.image is None:
+            return "".join(text or "" for text in texts)
+        return [{"type": "image"} if text is None else {"type": "text", "text": text} for text in texts]
 
     def _remembered(self, shape: Shape, prompt: bool) -> tuple[Layout | TemplateRefuses, int]:
         """A new layout; or a refusal, which may have cost more."""
@@ -88,8 +103,7 @@ class Layouts:
         parts = self._parts(shape, prompt)
         before = self._parts(shape, prompt, left="\n" + _EDGE) if self._lines else parts
         after = self._parts(shape, prompt, right=_EDGE + "\n") if self._lines else parts
-        ends = list(itertools.accumulate((len(kinds) for _, kinds in shape), initial=0))
-        firsts, lasts = set(ends[:-1]), {end - 1 for end in ends[1:]}
+        firsts, lasts = self._edges(shape)
         layout: list[Block | str] = []
         for i, part in enumerate(parts):
             if i % 2:
@@ -107,18 +121,54 @@ class Layouts:
                 layout.append(text)
         return tuple(layout)
 
+    def _edges(self, shape: Shape) -> tuple[set[int], set[int]]:
+        """The numbers of the blocks around which the template may trim: on their left, on their right."""
+        if self.image is not None:
+            texts = {number for number, kind in enumerate(_kinds(shape)) if kind == "text"}
+            return texts, texts
+        ends = list(itertools.accumulate((len(kinds) for _, kinds in shape), initial=0))
+        return set(ends[:-1]), {end - 1 for end in ends[1:]}
+
     def _parts(self, shape: Shape, prompt: bool, left: str = _EDGE, right: str = _EDGE) -> list[str]:
         """What the template prints of marks: its own text, the number of a block, its own text, and so on."""
-        number, marked = 0, []
+        left_over, marked = itertools.count(), []
         for role, kinds in shape:
-            marks = "".join(map(_MARK.format, range(number, number + len(kinds))))
-            marked.append({"role": role, "content": left + marks + right})
-            number += len(kinds)
-        parts = _MARKS.split(self._render(marked, prompt))
-        if parts[1::2] != list(map(str, range(number))):
+            marks = [_MARK.format(number) for _, number in zip(kinds, left_over, strict=False)]
+            marked.append({"role": role, "content": self._marked(kinds, marks, left, right)})
+        parts = _MARKS.split(self._with_images(self._render(marked, prompt), shape))
+        if not _whole(parts[1::2], shape):
             roles = ", ".join(role for role, _ in shape[:8]) + (" ..." if len(shape) > 8 else "")
             raise TemplateRefuses(f"the chat template loses or repeats content for the roles {roles}")
         return parts
+
+    def _marked(self, kinds: Sequence[str], marks: Sequence[str], left: str, right: str) -> Content:
+        """A turn of marks with what may be trimmed around them."""
+        if self.image is None:
+            return left + "".join(marks) + right
+        return self.content(
+            [None if kind == "image" else left + mark + right for kind, mark in zip(kinds, marks, strict=True)]
+        )
+
+    def _with_images(self, printed: str, shape: Shape) -> str:
+        """With a mark in place of each image that the template printed itself, in order."""
+        if self.image is None:
+            return printed
+        first, *others = printed.split(self.image)
+        numbers = [number for number, kind in enumerate(_kinds(shape)) if kind == "image"]
+        if len(numbers) != len(others):
+            raise TemplateRefuses(f"the chat template prints {len(others)} images of {len(numbers)}")
+        marks = map(_MARK.format, numbers)
+        return first + "".join(mark + other for mark, other in zip(marks, others, strict=True))
+
+
+def _kinds(shape: Shape) -> list[str]:
+    return [kind for _, kinds in shape for kind in kinds]
+
+
+def _whole(found: Sequence[str], shape: Shape) -> bool:
+    """Whether every block is there once, and turns are in their order."""
+    turns = [turn for turn, (_, kinds) in enumerate(shape) for _ in kinds]
+    return sorted(map(int, found)) == [*range(len(turns))] and [turns[int(number)] for number in found] == turns
 
 
 def _trimmed(part: str, lined: str, lines: bool) -> str | None:

@@ -26,11 +26,14 @@ _PROBES = (
 )
 
 
-def control_tokens(tokenizer: Any, template: Template, image_tokens: Iterable[str]) -> dict[str, int]:
-    """Text -> id. Raises TemplateRefuses for a template that can't be read."""
+def control_tokens(
+    tokenizer: Any, template: Template, image_tokens: Iterable[str], image: str | None = None
+) -> dict[str, int]:
+    """Text -> id. `image`: what the template prints for one, if it wants lists of blocks. Raises TemplateRefuses for a
+    template that can't be read."""
     added = {str(token): (number, token.special) for number, token in tokenizer.added_tokens_decoder.items()}
-    printed = _printed(template)
-    needed = {*image_tokens, tokenizer.eos_token}
+    printed = _printed(template, image)
+    needed = {*image_tokens, tokenizer.eos_token, image}
     control = {
         text: number
         for text, (number, special) in added.items()
@@ -42,9 +45,9 @@ def control_tokens(tokenizer: Any, template: Template, image_tokens: Iterable[st
     return control | {word: words[word] for word in whole}
 
 
-def _printed(template: Template) -> str:
+def _printed(template: Template, image: str | None) -> str:
     """All that a template is known to print: its own words, and the layouts of a few conversations."""
-    layouts, shown = Layouts(template.render), template.words()
+    layouts, shown = Layouts(template.render, image=image), template.words()
     for roles, prompt in itertools.product(_PROBES, (False, True)):
         try:
             found = layouts.of(tuple((role, ("text",)) for role in roles), prompt)

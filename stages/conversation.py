@@ -22,12 +22,13 @@ _TEXT: tuple[str, ...] = ("text",)
 
 
 class Turns:
-    """What a layout is chosen by, and the texts that it is filled with: None for an image."""
+    """What a layout is chosen by, and the texts that it is filled with: None for an image. `apart`: whether
+    neighbouring texts stay two blocks."""
 
     texts: list[str | None]
     shape: Shape
 
-    def __init__(self, messages: Sequence[Message]) -> None:
+    def __init__(self, messages: Sequence[Message], apart: bool = False) -> None:
         texts, shape, bearing = [], [], []
         for message in messages:
             role, content = message["role"], message["content"]
@@ -35,7 +36,7 @@ class Turns:
                 texts.append(content[0]["text"])
                 shape.append((role, _TEXT))
             else:
-                said = joined(content)
+                said = [block.get("text") for block in content] if apart else joined(content)
                 texts += said
                 shape.append((role, tuple("image" if text is None else "text" for text in said)))
             bearing.append(role == "assistant" and message.get("loss") is not False)
@@ -49,14 +50,16 @@ class Turns:
 class Means:
     """What a chat format has for all conversations.
 
-    `given`: what the layout is given of one; `tags`: words that its template may look for in texts; `check` raises
-    TemplateRefuses if it does, and makes something else of these.
+    `given`: what the layout is given of one; `apart`: whether its neighbouring texts stay two blocks; `tags`: words
+    that its template may look for in texts; `check` raises TemplateRefuses if it does, and makes something else of
+    these.
     """
 
     plans: Plans
     plain: PlainText
     has_ends: bool
     given: Callable[[Sequence[Message]], Sequence[Message]]
+    apart: bool
     tags: Sequence[str]
     check: Callable[[Turns, bool], None]
 
@@ -66,7 +69,7 @@ class Conversation:
 
     def __init__(self, messages: Sequence[Message], means: Means) -> None:
         self._messages, self._means = messages, means
-        self._turns = Turns(means.given(messages))
+        self._turns = Turns(means.given(messages), means.apart)
         self._known: dict[tuple[str, bool], list[int]] | None = None
 
     def at_least(self, images: Sequence[np.ndarray]) -> int:
@@ -84,7 +87,7 @@ class Conversation:
         """Its tokens, or those of its prompt, as if its images were not there."""
         blocks = ([block for block in message["content"] if block["type"] == "text"] for message in self._messages)
         bare = [{**message, "content": content} for message, content in zip(self._messages, blocks, strict=True)]
-        turns, count = Turns(self._means.given(bare)), 0
+        turns, count = Turns(self._means.given(bare), self._means.apart), 0
         self._known = {}  # the ids will be asked for next
         for step in self._plan(turns, prompt):
             if isinstance(step, Said):

@@ -209,3 +209,32 @@ def test_one_question_that_can_not_be_answered_fails(learnt, words, capsys):
     assert main(["generate", str(learnt), *words]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_a_row_may_say_how_it_is_answered(learnt, tmp_path):
+    """Temperature, share, seed and length of its own; what it does not say is as for all; wrong is its own failure."""
+    question = {"question": "Say yes. Which colour? red blue"}
+    hot = {**question, "temperature": 5.0}
+    rows = [question, {**hot, "seed": 1}, {**hot, "seed": 2}, {**hot, "seed": 1}, {**hot, "seed": 2, "top_p": 1e-9}]
+    rows += [{**hot, "seed": None, "max_new_tokens": 1}, {"messages": [{"role": "user", "content": "a"}], "seed": 3}]
+    wrong = [{"temperature": "hot"}, {"temperature": -1}, {"top_p": 0}, {"top_p": True}, {"seed": 1.5}, {"seed": 2**63}]
+    wrong += [{"max_new_tokens": 0}, {"max_new_tokens": 2.0}, {"temperature": float("nan")}]
+    rows += [{**question, **each} for each in wrong]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answerer, of_all = Answerer.open(learnt, slots=4), Sampling(6)
+    Batch(tmp_path / "rows.jsonl", tmp_path / "out.jsonl", answerer.identity, of_all).run(answerer)
+    found = read(tmp_path / "out.jsonl")
+    texts = [row["answer"] for row in found]
+    assert texts[1] == texts[3] != texts[2] and texts[4] == texts[0]
+    for number, sampling in (
+        (0, of_all),
+        (1, Sampling(6, 5.0, 1.0, 1)),
+        (5, Sampling(1, 5.0)),
+        (6, Sampling(6, seed=3)),
+    ):
+        row = rows[number]
+        messages = row.get("messages", [{"role": "user", "content": row.get("question")}])
+        assert texts[number] == answerer.answer(messages, (), sampling)
+    for row, told in zip(found[7:], wrong, strict=True):
+        [name] = told
+        assert row["finish"] == "error" and row["error"].startswith(f"{name} is ")

@@ -34,7 +34,13 @@ def save(folder: Path, chat: ChatFormat, facts: Facts, family: str, stops: list[
     else:
         _save_tiles(folder, facts)
         image = tokens.image
-    _save_tokenizer(folder, chat, portable(str(chat.tokenizer.get_chat_template()), facts.chat, image))
+    if chat.shown_image and (tokens.start or tokens.end) and family == "llava":
+        raise ExportError(
+            "the chat template prints an image's token itself, and this system has images in a frame; train with a "
+            "template that takes texts"
+        )
+    template = portable(str(chat.tokenizer.get_chat_template()), facts.chat, image, chat.shown_image)
+    _save_tokenizer(folder, chat, template)
     _write(folder / "generation_config.json", _generation(chat, stops))
 
 

@@ -5,6 +5,9 @@ to a conversation before it is laid out stands in the template's own language he
 token of the tokenizer, in its frame), a user's images go first where the recipe says so, layouts without roles drop
 what is asked, and variables and the date of a recipe are those that it was trained with.
 
+A template that wants lists of blocks itself stays as it is; only what it prints for an image becomes the token that the
+exported processor looks for.
+
 A conversation of texts is laid out as before, so the folder's tokenizer is read by `stages.chat`, too.
 """
 
@@ -66,9 +69,11 @@ _END_NO_ROLES = """\
 """
 
 
-def portable(template: str, rules: ChatRules, image: str) -> str:
-    """The template for other programs; `image`: the text of an image."""
+def portable(template: str, rules: ChatRules, image: str, shown: str | None = None) -> str:
+    """The template for other programs; `image`: the text of an image, `shown`: what one that wants blocks prints."""
     values = "".join(f"{{%- set {name} = {_literal(value)} -%}}\n" for name, value in sorted(rules.variables.items()))
+    if shown is not None:
+        return values.replace(shown, image) + _dated(template.replace(shown, image), rules.date)
     if template.startswith(_BEGIN):
         template = template.partition(_DONE)[2]
     return _BEGIN + values + _texts(rules, image) + _DONE + _dated(template, rules.date)

@@ -65,7 +65,10 @@ class Answerer:
             if is_own(folder):
                 raise
             why = str(error)
-        found = Upstream(folder, trust_remote_code, device, dtype)
+        try:
+            found = Upstream(folder, trust_remote_code, device, dtype)
+        except OpenError as error:
+            raise OpenError(f"{error}; our own classes don't read it: {why}") from None
         print(f"note: transformers answers, one at a time; our own classes don't read it: {why}", file=sys.stderr)
         return found
 
@@ -120,7 +123,7 @@ class Answerer:
     ) -> Iterator[Told]:
         def request(number: int, conversation: Conversation) -> Request | None:
             try:
-                return self._request(number, conversation, sampling)
+                return self._request(number, conversation, conversation.sampling or sampling)
             except PromptError as error:
                 failed[number] = Answer("", "error", str(error))
                 return None

@@ -1,6 +1,7 @@
 """A file of conversations -> a file of answers, line for line, in order; killed and started again it goes on.
 
-    in    {"messages": [...], ...} in the chat-template shape, or {"image": path, list or null, "question": text, ...}
+    in    {"messages": [...], ...} in the chat-template shape, or {"image": path, list or null, "question": text, ...};
+          "temperature", "top_p", "seed" and "max_new_tokens" of a row are for it instead of those for all
     out   the same row with "answer", "finish" and "error"; a row that can't be answered is one of them
     out.of.json   what the answers are of: the input, the model, the sampling
 
@@ -14,7 +15,7 @@ import fcntl
 import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -129,7 +130,8 @@ class Batch:
             asked_so_far = itertools.count()
             for number, line in enumerate(itertools.islice(_lines(self.source), before, None)):
                 try:
-                    conversation = _conversation(written.begin(number, line), self.source.parent)
+                    row = written.begin(number, line)
+                    conversation = _conversation(row, self.source.parent, _sampling(row, self.sampling))
                 except PromptError as error:
                     written.end(number, Answer("", "error", str(error)))
                     continue
@@ -195,14 +197,23 @@ def _row(line: bytes) -> Row:
     return found
 
 
-def _conversation(row: Row, folder: Path) -> Conversation:
+def _sampling(row: Row, of_all: Sampling) -> Sampling | None:
+    """A row's own; null is as good as nothing said."""
+    own = {each.name: row[each.name] for each in fields(Sampling) if row.get(each.name) is not None}
+    try:
+        return replace(of_all, **own) if own else None
+    except ValueError as error:
+        raise PromptError(str(error)) from None
+
+
+def _conversation(row: Row, folder: Path, sampling: Sampling | None) -> Conversation:
     if "messages" in row:
-        return asked.conversation(row["messages"], (), folder)
+        return replace(asked.conversation(row["messages"], (), folder), sampling=sampling)
     if not isinstance(row.get("question"), str):
         raise PromptError('wanted "messages", or a text "question" with or without "image"')
     images = row.get("image")
     listed = [] if images is None else images if isinstance(images, list) else [images]
-    return asked.question(row["question"], listed, folder)
+    return replace(asked.question(row["question"], listed, folder), sampling=sampling)
 
 
 def _lock(beside: TextIO, out: Path) -> None:

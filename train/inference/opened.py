@@ -29,7 +29,7 @@ from train import checkpoint, config, run_folder
 from train.checkpoint import CheckpointError
 from train.config import ModelConfig
 from train.data.shards import Facts
-from train.inference import upstream_folder
+from train.inference import upstream_files, upstream_folder
 from train.inference.errors import OpenError
 from train.inference.identity import identity
 from train.inference.tokenizer_files import chat_format
@@ -66,12 +66,13 @@ class Opened:
 
 @dataclass(frozen=True)
 class _Found:
-    """What a folder says of the model in it."""
+    """What a folder says of the model in it; `lead`: what stands before its chat template."""
 
     config: ModelConfig
     facts: Facts
     tokenizer: Path
     context: int
+    lead: str = ""
 
 
 def opened(place: str | Path, device: str | None = None, dtype: torch.dtype | None = None) -> Opened:
@@ -79,7 +80,7 @@ def opened(place: str | Path, device: str | None = None, dtype: torch.dtype | No
     folder = located(place)
     own = (folder / checkpoint.RECORD).is_file()
     found = _checkpoint(folder) if own else _exported(folder) if (folder / EXPORTED).is_file() else _upstream(folder)
-    chat = chat_format(found.tokenizer, found.facts.tokens, found.facts.chat)
+    chat = chat_format(found.tokenizer, found.facts.tokens, found.facts.chat, found.lead)
     made = build.build(found.config, found.facts).eval()
     if own:
         checkpoint.load(folder, made)
@@ -104,12 +105,12 @@ def located(place: str | Path, code: bool = False) -> Path:
             f"{place}: no such model; give a training config (.yaml), the folder of a run, a checkpoint or an exported "
             "model, or owner/name@COMMIT of the Hub"
         )
-    if any((path / name).is_file() for name in (checkpoint.RECORD, EXPORTED, upstream_folder.CONFIG)):
+    if any((path / name).is_file() for name in (checkpoint.RECORD, EXPORTED, upstream_files.CONFIG)):
         return path
     if newest := run_folder.newest(path):
         return newest[0]
     raise OpenError(
-        f"{path}: holds no model: no checkpoint of a run (step-...), no {EXPORTED}, no {upstream_folder.CONFIG}; name "
+        f"{path}: holds no model: no checkpoint of a run (step-...), no {EXPORTED}, no {upstream_files.CONFIG}; name "
         "a folder that has one"
     )
 
@@ -169,8 +170,8 @@ def _exported(folder: Path) -> _Found:
 
 
 def _upstream(folder: Path) -> _Found:
-    model, facts = upstream_folder.derived(folder)
-    return _Found(model, facts, folder, upstream_folder.context(folder))
+    model, facts, lead = upstream_folder.derived(folder)
+    return _Found(model, facts, folder, upstream_folder.context(folder), lead)
 
 
 def told_stops(folders: Iterable[Path]) -> set[int]:

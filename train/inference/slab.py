@@ -38,7 +38,7 @@ class Slab:
         self._shape = decoder.num_key_value_heads, width
         self._to: dict[str, Any] = {"device": device, "dtype": dtype}
         # Whether every step computes every slot, by the kernel
-        self.fixed = device.type == "cuda" and in_one(torch.empty(0, 0, 0, width, device="meta", dtype=dtype))
+        self.fixed = in_one(torch.empty(0, 0, 0, width, device=device, dtype=dtype))
         self._keys, self._values = ([self._room() for _ in range(decoder.num_hidden_layers)] for _ in "kv")
         self._at, self._mask, self._held = torch.empty(0), torch.empty(0), torch.empty(0)
         self._new = 0  # slots that get a token of their own; 0: the row is prompts

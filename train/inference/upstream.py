@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import CONFIG_MAPPING, AutoModel, AutoModelForImageTextToText, AutoProcessor
 
-from train.inference import asked, upstream_folder
+from train.inference import asked, upstream_files, upstream_folder
 from train.inference.channels import Listener, marks, shown
 from train.inference.conversation import Answer, Conversation, Sampling
 from train.inference.errors import OpenError, PromptError
@@ -28,7 +28,7 @@ class Upstream:
     """An upstream folder, as transformers runs it."""
 
     def __init__(self, folder: Path, trust_remote_code: bool, device: str | None, dtype: torch.dtype | None) -> None:
-        self.folder, self._own = folder, upstream_folder.read(folder)
+        self.folder, self._own = folder, upstream_files.read(folder)
         _refuse_code(folder, self._own, trust_remote_code)
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
         held = dtype or (torch.bfloat16 if where.startswith("cuda") else torch.float32)
@@ -80,6 +80,7 @@ class Upstream:
 
     @torch.inference_mode()
     def _answer(self, conversation: Conversation, sampling: Sampling) -> Answer:
+        sampling = conversation.sampling or sampling
         inputs = self._inputs(conversation)
         length = inputs["input_ids"].shape[1]
         if length >= self.context:

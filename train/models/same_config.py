@@ -19,6 +19,7 @@ from train import checkpoint
 from train.checkpoint import Files
 from train.config import ModelConfig
 from train.data.shards import Facts
+from train.models import jina_config
 from train.models.lazy import WeightsError
 from train.models.vision_language import VisionLanguage
 
@@ -50,13 +51,14 @@ def check(folder: Path, model: ModelConfig, made: VisionLanguage, key: str, fact
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """A folder's config.json; empty where there is none."""
+    """A folder's config.json, jina-vlm's with the keys of others; empty where there is none. Raises WeightsError."""
     path = folder / "config.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path}: can't be read ({' '.join(str(error).split())}); fetch it again") from None
-    return found if isinstance(found, dict) else {}
+    found = found if isinstance(found, dict) else {}
+    return jina_config.flat(found, path) if jina_config.is_nested(found) else found
 
 
 def tied(folder: Path) -> bool:
