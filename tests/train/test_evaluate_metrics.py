@@ -15,7 +15,9 @@ WORDS = st.text(alphabet="abc ", max_size=12)
     ("answer", "references", "wanted"),
     [
         (" Paris\n", ["paris"], 1),
-        ("Paris.", ["paris"], 0),  # lmms-eval keeps punctuation unless a task says otherwise
+        ("Paris.", ["paris"], 1),  # RealWorldQA's scorer cuts full stops, and no more
+        ("Paris!", ["paris"], 0),
+        ("St.", ["st."], 1),
         ("b", ["a", "B "], 1),
         ("", ["a"], 0),
     ],
@@ -166,6 +168,26 @@ OPTIONS = ["red", "blue", "dark blue", "none of the above"]
 )
 def test_the_letter_of_an_answer(answer, wanted):
     assert choice.letter(answer, OPTIONS) == wanted
+
+
+@pytest.mark.parametrize(
+    ("answer", "wanted"),
+    [
+        ("B", 1),
+        (" b\n", 1),
+        ("B. red", 1),
+        ("(B) red", 1),
+        ("Option B", 1),
+        ("The answer is B.", 1),
+        ("The answer is (B).", 0),  # so in the published rule
+        ("Blue", 1),  # so, too
+        ("A", 0),
+        ("I choose B", 0),
+        ("", 0),
+    ],
+)
+def test_the_first_letter_is_mmstars(answer, wanted):
+    assert score("first_letter", answer, ["B"]) == wanted
 
 
 def test_a_letter_is_right_if_it_is_one_of_the_right_ones():

@@ -8,12 +8,13 @@ ANLS_LEAST = 0.5
 
 
 def exact_match(answer: str, references: Sequence[str], options: Sequence[str] = ()) -> float:
-    """1 if the answer is a reference, white space around both and case aside.
+    """1 if the answer is a reference, white space around both, case and full stops at the answer's end aside.
 
-    lmms-eval's `exact_match` with `ignore_case`, as its tasks GQA, RealWorldQA and ScienceQA set it.
+    lmms-eval's rule for RealWorldQA.
     """
     del options
-    return float(answer.strip().lower() in {text.strip().lower() for text in references})
+    said = answer.strip().lower()
+    return float(not {said, said.rstrip(".")}.isdisjoint(text.strip().lower() for text in references))
 
 
 def anls(answer: str, references: Sequence[str], options: Sequence[str] = ()) -> float:
