@@ -15,6 +15,7 @@ Metric = Literal[
     "relaxed_accuracy",
     "vqa_accuracy",
     "multiple_choice",
+    "first_letter",
     "yes_no",
     "contains",
     "number",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections import Counter
 
 import pytest
@@ -12,6 +13,7 @@ from tiny_shards import COLOURS, SIZES, png, talks, write_tokenizer
 from tiny_shards import _messages as messages_of
 
 from stages.chat import ChatFormat, ImageTokens
+from stages.chat_plan import Plans
 from stages.images import rules
 from stages.shard_rows import PretokeniseParams, rows_of
 from stages.tiles.internvl import InternVL
@@ -187,6 +189,19 @@ def test_only_a_window_of_conversations_is_held(answerer):
     for number, _ in enumerate(answerer.answers(given())):
         held.append(asked["now"] - number)
     assert len(held) == 200 and max(held) <= 3 * 3
+
+
+def test_one_thread_at_a_time_lays_out_conversations(learnt, monkeypatch):
+    seen, plan = [], Plans.of
+
+    def of(self, *shape):
+        seen.append(threading.current_thread() is threading.main_thread())
+        return plan(self, *shape)
+
+    answerer = Answerer.open(learnt)
+    monkeypatch.setattr(Plans, "of", of)
+    assert dict(answerer.answers([asking("Say yes.")]))[0].text == "yes"
+    assert seen and not any(seen)
 
 
 def test_an_answer_ends_with_the_most_tokens_and_with_the_context(answerer):

@@ -43,7 +43,7 @@ class Answerer:
     def __init__(self, of: Opened, slots: int = SLOTS) -> None:
         self.of = of
         self._prompts = Prompts(of.chat, of.facts, of.context)
-        self._marks = marks(of.chat)
+        self._marks, self._header = marks(of.chat), of.chat.header  # it is laid out before there are threads
         self._engine = Engine(of.model, of.facts, slots)
         self._window = 2 * slots
 
@@ -157,4 +157,4 @@ class Answerer:
     def _in_header(self, told: Told) -> bool:
         """Whether the model still says what its template has before every answer."""
         said = self.of.chat.decode(told.request.tokens)
-        return not told.finish and self.of.chat.header.startswith(said)
+        return not told.finish and self._header.startswith(said)

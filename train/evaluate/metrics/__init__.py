@@ -22,6 +22,7 @@ RULES: Final[dict[Metric, Rule | None]] = {
     "number": numeric.number,
     "vqa_accuracy": vqa.vqa_accuracy,
     "multiple_choice": choice.multiple_choice,
+    "first_letter": choice.first_letter,
     "yes_no": yes_no.yes_no,
     "judge": None,
 }

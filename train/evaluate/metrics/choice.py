@@ -24,6 +24,7 @@ from train.evaluate.metrics.numeric import last_number
 from train.evaluate.metrics.texts import exact_match
 
 _AROUND = " \t\r\n*_`\"'“”‘’()[]{}<>$.,:;!?。、「」【】"
+_BEFORE = ("", "(", "option ", "the answer is ")
 _CLOSING = r"[\s*_`\"'“”’)\]}$]*"
 _LETTER = r"[\s*_`\"'“‘(\[{$]*(?P<letter>[A-Z])(?![A-Za-z0-9'])"
 _DECLARED = re.compile(
@@ -37,12 +38,19 @@ _OTHER = re.compile(_CLOSING + r"(?:,|/|&|\+|\band\b|\bor\b|または|か|と|�
 
 
 def multiple_choice(answer: str, references: Sequence[str], options: Sequence[str] = ()) -> float:
-    """1 if the letter that the answer means is among the references. A question without options is an open one, unless
-    it has them in its text: then its references are letters."""
-    if not options and not all(len(one) == 1 and one in LETTERS for one in references):
+    """1 if the letter that the answer means is among the references. A question without options is an open one."""
+    if not options:
         return open_answer(answer, references)
-    options = options or [""] * len(LETTERS)
     return float(letter(answer, options) in set(references))
+
+
+def first_letter(answer: str, references: Sequence[str], options: Sequence[str] = ()) -> float:
+    """1 if the answer begins with the right letter, whatever its case and whatever follows, or with a bracket, "option"
+    or "the answer is" and then that letter: options that stand within the question, by MMStar's rule (Chen et al. 2024,
+    its `exact_match`, which lmms-eval took over)."""
+    del options
+    said = " ".join(answer.lower().strip().split("\n"))
+    return float(any(said.startswith(f"{before}{text.lower().strip()}") for text in references for before in _BEFORE))
 
 
 def letter(answer: str, options: Sequence[str]) -> str | None:

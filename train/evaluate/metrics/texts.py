@@ -8,12 +8,13 @@ ANLS_LEAST = 0.5
 
 
 def exact_match(answer: str, references: Sequence[str], options: Sequence[str] = ()) -> float:
-    """1 if the answer is a reference, white space around both, a full stop at the end and case aside.
+    """1 if the answer is a reference, white space around both, case and full stops at the answer's end aside.
 
-    lmms-eval's rule for RealWorldQA, and its `exact_match` with `ignore_case` of GQA and ScienceQA.
+    lmms-eval's rule for RealWorldQA.
     """
     del options
-    return float(_bare(answer) in {_bare(text) for text in references})
+    said = answer.strip().lower()
+    return float(not {said, said.rstrip(".")}.isdisjoint(text.strip().lower() for text in references))
 
 
 def anls(answer: str, references: Sequence[str], options: Sequence[str] = ()) -> float:
@@ -37,10 +38,6 @@ def contains(answer: str, references: Sequence[str], options: Sequence[str] = ()
     """
     del options
     return float(any(_within(text, answer) for text in references))
-
-
-def _bare(text: str) -> str:
-    return text.strip().lower().removesuffix(".").removesuffix("。").rstrip()
 
 
 def _within(reference: str, answer: str) -> bool:
