@@ -163,7 +163,7 @@ def test_a_chat_keeps_what_was_said_and_survives_mistakes(learnt, tmp_path, monk
         (["a", "--chat"], "QUESTION is one question"),
         (["a", "b"], "unrecognized arguments"),
         (["--chat", "--image", "a.png"], "--image goes with QUESTION"),
-        (["--conversations", "a.jsonl"], "--out: missing"),
+        (["--conversations", "a.jsonl"], "--out and --conversations go together"),
         (["a", "--temperature", "-1"], "wanted 0 or more"),
         (["a", "--top-p", "0"], "wanted more than 0 and at most 1"),
         (["a", "--max-new-tokens", "0"], "wanted at least 1"),
