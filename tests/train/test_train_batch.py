@@ -237,4 +237,4 @@ def test_a_row_may_say_how_it_is_answered(learnt, tmp_path):
         assert texts[number] == answerer.answer(messages, (), sampling)
     for row, told in zip(found[7:], wrong, strict=True):
         [name] = told
-        assert row["finish"] == "error" and row["error"].startswith(f"{name} is ")
+        assert row["finish"] == "error" and row["error"].startswith(f"{name}: got ")

@@ -10,17 +10,20 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from tiny_exports import EXPORTS, FP32, exported, questions, tiny
+from tiny_exports import EXPORTS, FP32, again, exported, questions, tiny, turn
+from tiny_models import LANGUAGE
 
 from stages.chat_rules import ChatRules
 from train.export import folder, proof
 from train.export.failure import ExportError
 from train.export.folder import How
+from train.inference import Answerer, upstream_folder
 from train.inference.conversation import Conversation, Sampling
 from train.inference.engine import Engine, Request
 from train.inference.feed import Feed
 from train.inference.opened import opened
 from train.inference.prompt import Prompts
+from train.inference.upstream import Upstream
 from train.models import published
 
 QUICK = ("llava", "internvl_siglip", "jina")
@@ -86,6 +89,24 @@ def test_llavas_names_are_those_that_other_loaders_map(tmp_path):
     told = json.loads((out / "config.json").read_text())
     assert (told["vision_feature_layer"], told["vision_feature_select_strategy"]) == (-1, "default")
     assert told["image_token_index"] == of.facts.image_token_id and told["text_config"]["rope_theta"] == 10000.0
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_the_models_context_goes_with_it(name, tmp_path):
+    out = exported(tmp_path / "out", again(tiny(name, tmp_path), context=5000))
+    told = json.loads((out / "config.json").read_text())
+    assert told.get("text_config", told.get("llm_config"))["max_position_embeddings"] == 5000
+    assert opened(out).context == upstream_folder.context(out) == 5000
+
+
+def test_others_answer_beyond_the_default_of_a_llama(tmp_path):
+    """Which is 2,048 tokens."""
+    language = {**LANGUAGE, "architecture": "llama", "tie_embeddings": False}
+    of = again(tiny("llava", tmp_path, language=language), context=3000)
+    out = exported(tmp_path / "out", of)
+    asked = [turn("user", "x" * 2100)]
+    theirs, ours = Upstream(out, False, "cpu", torch.float32), Answerer(opened(out, "cpu", torch.float32), 1)
+    assert theirs.answer(asked, (), Sampling(6)) == ours.answer(asked, (), Sampling(6))
 
 
 def test_weights_are_shared_out_between_files_of_a_size(tmp_path):

@@ -65,7 +65,7 @@ def write(out: Path, of: Opened, origin: Mapping[str, Any], how: How, card: str,
 def _fill(draft: Path, of: Opened, origin: Mapping[str, Any], how: How) -> None:
     family = of.config.family
     files = weights.save(draft, published.names(of.model, of.config), how.dtype, how.shard_size)
-    told = _older(FAMILIES[family].describe(of.model, of.config, of.facts))
+    told = _for_others(FAMILIES[family].describe(of.model, of.config, of.facts), of.context)
     told["dtype"] = str(how.dtype).removeprefix("torch.")
     if family in _CODE:
         name, classes = _CODE[family]
@@ -78,9 +78,11 @@ def _fill(draft: Path, of: Opened, origin: Mapping[str, Any], how: How) -> None:
     _write(draft / RECORD, record(of, origin))
 
 
-def _older(told: dict[str, Any]) -> dict[str, Any]:
-    """With the rotation's base where readers before transformers 5 look for it: they would take another in silence."""
+def _for_others(told: dict[str, Any], context: int) -> dict[str, Any]:
+    """With the model's own context, for the default of a class would cut what others generate, and with the rotation's
+    base where readers before transformers 5 look for it: they would take another in silence."""
     for section in [told[key] for key in ("text_config", "llm_config") if key in told]:
+        section["max_position_embeddings"] = context
         section["rope_theta"] = section["rope_parameters"]["rope_theta"]
     return told
 

@@ -27,13 +27,13 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not (_is(self.max_new_tokens, int) and self.max_new_tokens > 0):
-            raise ValueError(f"max_new_tokens is {self.max_new_tokens!r}, wanted a whole number from 1")
+            raise ValueError(f"max_new_tokens: got {self.max_new_tokens!r}, wanted a whole number from 1")
         if not (_is(self.temperature, int, float) and 0 <= self.temperature < float("inf")):
-            raise ValueError(f"temperature is {self.temperature!r}, wanted a number from 0")
+            raise ValueError(f"temperature: got {self.temperature!r}, wanted a number from 0")
         if not (_is(self.top_p, int, float) and 0 < self.top_p <= 1):
-            raise ValueError(f"top_p is {self.top_p!r}, wanted a number above 0 and up to 1")
+            raise ValueError(f"top_p: got {self.top_p!r}, wanted a number above 0 and up to 1")
         if not (_is(self.seed, int) and -(2**63) <= self.seed < 2**63):
-            raise ValueError(f"seed is {self.seed!r}, wanted a whole number of 64 bits")
+            raise ValueError(f"seed: got {self.seed!r}, wanted a whole number of 64 bits")
 
 
 @dataclass(frozen=True)
