@@ -109,7 +109,7 @@ def test_hostile_text_is_shown_as_it_is(hostile):
 
 def test_markdown_has_a_cell_for_a_cell(hostile):
     lines = hostile[1]["results.md"].splitlines()
-    assert lines[0] == "# Scores of \\<script\\>alert\\(1\\)\\</script\\>"
+    assert lines[0] == "# Scores of \\<script\\>alert(1)\\</script\\>"
     for line in lines[1:]:
         assert line.startswith(("|", "## ")) or line == ""
         assert "\x1b" not in line and len(re.findall(r"(?<!\\)\|", line)) in (0, 5, 8)
@@ -127,19 +127,20 @@ def test_the_page_shows_misses_first_and_is_bounded(tmp_path):
     result = made(tmp_path, rows, lambda *_: "red")
     chosen = page.shown(result.questions, 30)
     assert (len(chosen), sum(each.score == 0 for each in chosen)) == (30, 20)
+    assert [each.score for each in chosen] == [0] * 20 + [1] * 10
     assert [each.first["sample_id"] for each in chosen] != [each.first["sample_id"] for each in result.questions[:30]]
     few = page.shown([each for each in result.questions if each.score] + result.questions[1:2], 30)
     assert (len(few), sum(each.score == 0 for each in few)) == (30, 1)
     assert len(page.shown([each for each in result.questions if not each.score], 30)) == 30
-    text = page.rendered(results.content(MODEL, [result]), [result] * 3)
+    text = page.rendered(results.content(MODEL, [result], tmp_path), [result] * 3)
     assert len(Page(text).cards) == 600
-    assert text == page.rendered(results.content(MODEL, [result]), [result] * 3)
+    assert text == page.rendered(results.content(MODEL, [result], tmp_path), [result] * 3)
 
 
 def test_pictures_have_a_bound(tmp_path, monkeypatch):
     monkeypatch.setattr(page, "_PICTURE_BYTES", 1000)
     result = made(tmp_path, [coloured(f"{number}", "red") for number in range(30)], lambda *_: "red")
-    text = page.rendered(results.content(MODEL, [result]), [result])
+    text = page.rendered(results.content(MODEL, [result], tmp_path), [result])
     assert 0 < text.count("data:image/webp") < 30 and "the page has no more room" in text
     assert sum(len(uri) for uri in re.findall(r'src="(data:[^"]+)"', text)) <= 1000
 
@@ -150,9 +151,19 @@ def test_json_and_table_are_what_the_summaries_say(tmp_path):
     results.write(tmp_path, MODEL, [first, second])
     found = json.loads((tmp_path / "results.json").read_text())
     assert found["benchmarks"] == [first.summary, second.summary] and found["mean"] == pytest.approx(2 / 3)
-    assert "| one | exact\\_match | 3 | 33\\.3% |" in (tmp_path / "results.md").read_text()
-    assert "| mean | | | 66\\.7% |" in (tmp_path / "results.md").read_text()
+    assert "| one | exact\\_match | 3 | 33.3% |" in (tmp_path / "results.md").read_text()
+    assert "| mean | | | 66.7% |" in (tmp_path / "results.md").read_text()
     assert not (tmp_path / "judge-requests.jsonl").exists()
+
+
+def test_what_the_folder_has_of_the_model_from_before_stays_in_the_results(tmp_path, model, answering):
+    for name in ("b", "a"):
+        write_benchmark(tmp_path / "data", name, [coloured("which?", each) for each in COLOURS])
+    words = ["evaluate", str(model), "--benchmarks", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    before = (tmp_path / "out" / "results.json").read_bytes()
+    assert main([*words, "--only", "b"]) == 0
+    assert (tmp_path / "out" / "results.json").read_bytes() == before
 
 
 ROWS = [coloured(f"{number}: which?", "red") for number in range(12)]
@@ -199,8 +210,8 @@ def test_runs_on_other_questions_or_of_another_scoring_are_refused(tmp_path, cap
     runner.evaluate(lambda: Scripted(lambda *_: "red"), MODEL, one, tmp_path / "few", runner.How(limit=3))
     with pytest.raises(RecipeError, match="8 questions are in one run alone"):
         compare.compared(tmp_path / "few", b)
-    runner.evaluate(lambda: pytest.fail("asked"), MODEL, one, b, runner.How(limit=3))  # its other answers stay
-    assert compare.compared(tmp_path / "few", b)["benchmarks"][0]["n"] == 3
+    with pytest.raises(RecipeError, match="no such folder"):
+        compare.compared(a, tmp_path / "nowhere")
 
 
 @pytest.fixture

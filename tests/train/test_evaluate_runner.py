@@ -110,9 +110,16 @@ def test_a_limit_takes_the_first_and_a_higher_one_goes_on(one, tmp_path):
     more = Scripted(by_script)
     assert evaluate(lambda: more, MODEL, one, tmp_path).summary["n"] == 14
     assert len(more.asked) == 9
-    assert evaluate(lambda: pytest.fail("opened"), MODEL, one, tmp_path, How(limit=5)).summary["n"] == 5
+    with pytest.raises(RecipeError, match="has answers to 9 questions more than --limit 5 asks; give another --out"):
+        evaluate(lambda: pytest.fail("opened"), MODEL, one, tmp_path, How(limit=5))
     assert len(lines(tmp_path)) == 14
     assert evaluate(lambda: pytest.fail("opened"), MODEL, one, tmp_path, How(limit=99)).summary["n"] == 14
+
+
+def test_a_model_may_be_renamed(one, tmp_path):
+    evaluate(lambda: Scripted(by_script), MODEL, one, tmp_path)
+    again = evaluate(lambda: pytest.fail("opened"), {**MODEL, "name": "moved"}, one, tmp_path)
+    assert again.summary["model"]["name"] == "moved"
 
 
 @pytest.mark.parametrize("other", ["model", "data", "scoring"])

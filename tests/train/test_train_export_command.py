@@ -17,7 +17,8 @@ from train.__main__ import main
 from train.config import ModelConfig
 from train.data.shards import Facts
 from train.export import proof
-from train.inference.opened import opened
+from train.inference.identity import identity
+from train.inference.opened import located, opened
 from train.models import build, lora, published
 
 LORA = {"model.lora": {"rank": 4, "alpha": 8, "dropout": 0.0}, "optimiser.matrices": "adamw"}
@@ -115,7 +116,8 @@ def test_the_card_says_what_is_known_and_no_text_becomes_markdown(trained, repor
     results = tmp_path / "results" / "chartqa"
     results.mkdir(parents=True)
     found = {"benchmark": "chartqa", "metric": "relaxed_accuracy", "n": 1200, "score": 0.512}
-    (results / "summary.json").write_text(json.dumps({**found, "interval": {"low": 0.48, "high": 0.54, "level": 0.95}}))
+    found |= {"interval": {"low": 0.48, "high": 0.54, "level": 0.95}, "model": identity(located(trained[1]))}
+    (results / "summary.json").write_text(json.dumps(found))
     arguments = ["--card", str(card), "--report", str(report), "--evaluation", str(tmp_path / "results"), "--no-check"]
     assert main(["export", str(trained[1]), "--out", str(tmp_path / "out"), *arguments]) == 0
     text = (tmp_path / "out" / "README.md").read_text()
@@ -137,6 +139,26 @@ def test_the_card_says_what_is_known_and_no_text_becomes_markdown(trained, repor
     assert record.identity["data"]["shards"][:16] in body and f"| `step` | `{record.step}` |" in body
     summary = json.loads((trained[1] / "summary.json").read_text())
     assert f"| `last_loss` | {summary['last_loss']:,} |" in body
+
+
+def test_scores_of_another_model_are_refused(trained, tmp_path, capsys):
+    results = tmp_path / "results" / "chartqa"
+    results.mkdir(parents=True)
+    (results / "summary.json").write_text(
+        json.dumps(
+            {"benchmark": "chartqa", "metric": "anls", "n": 9, "score": 1.0, "model": {"name": "x", "content": "1"}}
+        )
+    )
+    arguments = ["--evaluation", str(tmp_path / "results"), "--no-check"]
+    assert main(["export", str(trained[1]), "--out", str(tmp_path / "out"), *arguments]) == 2
+    told = capsys.readouterr().err
+    assert "chartqa was answered by x, which is not run/step-" in told and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("more", [["--push", "acme/x"], ["--report", "report.json"]])
+def test_beside_an_adapter_nothing_is_passed_over(trained, tmp_path, capsys, more):
+    assert main(["export", str(trained[1]), "--out", str(tmp_path / "out"), "--adapter", *more]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {more[0]}: is for a whole export; ")
 
 
 def test_a_card_without_anything_told_invents_nothing(trained, tmp_path):

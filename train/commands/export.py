@@ -41,6 +41,8 @@ def arguments(sub: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    if options.adapter:
+        _refuse_beside_adapter(options)
     hub = Hub(options.push, options.private) if options.push else None
     if options.adapter:
         adapter.write(_out(options), options.model)
@@ -50,6 +52,13 @@ def run(options: argparse.Namespace) -> None:
         print(f"export: {_out(options)}; {_write(options)}")
     if hub is not None:
         print(f"pushed: {hub.push(options.out or Path(options.model))}")
+
+
+def _refuse_beside_adapter(options: argparse.Namespace) -> None:
+    """Nothing that is asked for is passed over."""
+    for name in ("push", "card", "report", "evaluation"):
+        if getattr(options, name):
+            raise ExportError(f"--{name}: is for a whole export; leave it out, or leave out --adapter")
 
 
 def _write(options: argparse.Namespace) -> str:

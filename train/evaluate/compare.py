@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from schemas import json_file
@@ -31,8 +31,8 @@ def compared(first: Path, second: Path) -> dict[str, Any]:
     if not names:
         raise RecipeError(f"{first} and {second}: no benchmark is in both; evaluate both models on one")
     return {
-        "first": theirs[names[0]]["model"],
-        "second": ours[names[0]]["model"],
+        "first": theirs[names[0]]["model"] | {"run": str(first)},
+        "second": ours[names[0]]["model"] | {"run": str(second)},
         "benchmarks": [_benchmark(name, (first, theirs[name]), (second, ours[name])) for name in names],
         "in_one_alone": sorted(theirs.keys() ^ ours.keys()),
     }
@@ -40,6 +40,8 @@ def compared(first: Path, second: Path) -> dict[str, Any]:
 
 def _summaries(run: Path) -> dict[str, Any]:
     """The summaries in a run's folder, by benchmark."""
+    if not run.is_dir():
+        raise RecipeError(f"{run}: no such folder; give the --out of `python -m train evaluate`")
     found = {}
     for path in sorted(run.glob(f"*/{SUMMARY}")):
         try:
@@ -90,7 +92,8 @@ def _changed(before: Scored, after: Scored) -> dict[str, Any]:
 def show(found: dict[str, Any], most: int = 6) -> None:
     """The table, and of each benchmark some of the questions that changed."""
     console = log.console()
-    scores = Table("benchmark", "questions", found["first"]["name"], found["second"]["name"], "difference", "95 %")
+    runs = [Column(Text(f"{found[run]['name']}\n{found[run]['run']}")) for run in ("first", "second")]
+    scores = Table("benchmark", "questions", *runs, "difference", "95 %")
     for name in ("better", "worse", "p", "test"):
         scores.add_column(name)
     for each in found["benchmarks"]:
@@ -106,7 +109,8 @@ def show(found: dict[str, Any], most: int = 6) -> None:
 
 
 def _cells(of: dict[str, Any]) -> tuple[str, ...]:
-    within = f"{of['low']:+.1%} to {of['high']:+.1%}"
+    # Where no question changed there is nothing to draw again, which is no proof that the two are equal
+    within = f"{of['low']:+.1%} to {of['high']:+.1%}" if of["changed"] else "–"
     scores = (f"{of['first']:.1%}", f"{of['second']:.1%}", f"{of['difference']:+.1%}", within)
     return of["benchmark"], f"{of['n']:,}", *scores, str(of["better"]), str(of["worse"]), f"{of['p']:.4f}", of["test"]
 

@@ -72,12 +72,12 @@ def _named(reference: str, options: Sequence[str]) -> str:
 
 
 def shown(questions: Sequence[Scored], most: int) -> list[Scored]:
-    """At most so many, two thirds of them misses if there are so many; in the order of the benchmark."""
+    """At most so many, two thirds of them misses if there are so many; those first, else in the benchmark's order."""
     drawn = sorted(questions, key=lambda each: hashlib.blake2b(each.first["sample_id"].encode()).digest())
     misses, hits = [q for q in drawn if q.score != 1], [q for q in drawn if q.score == 1]
     few = max(round(most * _MISSES), most - len(hits))
     chosen = {id(each) for each in misses[:few] + hits[: most - min(few, len(misses))]}
-    return [each for each in questions if id(each) in chosen]
+    return sorted((each for each in questions if id(each) in chosen), key=lambda each: each.score == 1)
 
 
 def _short(text: str) -> str:

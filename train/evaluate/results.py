@@ -1,4 +1,8 @@
-"""What an evaluation leaves for people and programs: results.json, results.md and results.html."""
+"""What an evaluation leaves for people and programs: results.json, results.md and results.html.
+
+All have the scores of every benchmark that the folder has answers to by this model; the page shows the questions of
+those that were asked for last.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from schemas import json_file
 from train import log
 from train.evaluate import page, runner, table
 from train.evaluate.runner import Result
@@ -14,9 +19,15 @@ from train.evaluate.runner import Result
 JSON, MARKDOWN, PAGE, REQUESTS = "results.json", "results.md", "results.html", "judge-requests.jsonl"
 
 
-def content(model: dict[str, Any], of: Sequence[Result]) -> dict[str, Any]:
-    """What results.json holds. `mean`: over benchmarks, once all have a score."""
-    summaries = [result.summary for result in of]
+def content(model: dict[str, Any], of: Sequence[Result], out: Path) -> dict[str, Any]:
+    """What results.json holds: these and what the folder has of the same model from earlier runs. `mean`: over
+    benchmarks, once all have a score."""
+    known = {result.benchmark.name: result.summary for result in of}
+    for path in out.glob(f"*/{runner.SUMMARY}"):
+        found = json_file.read(path)
+        if path.parent.name not in known and found["model"]["content"] == model["content"]:
+            known[path.parent.name] = found
+    summaries = [known[name] for name in sorted(known)]
     scores = [each["score"] for each in summaries]
     mean = sum(scores) / len(scores) if scores and None not in scores else None
     return {"model": model, "mean": mean, "benchmarks": summaries}
@@ -24,7 +35,7 @@ def content(model: dict[str, Any], of: Sequence[Result]) -> dict[str, Any]:
 
 def write(out: Path, model: dict[str, Any], of: Sequence[Result]) -> list[Path]:
     """The files, those that people open last; of requests to a judge only while there are any."""
-    filled = content(model, of)
+    filled = content(model, of, out)
     texts = {
         JSON: json.dumps(filled, indent=2, ensure_ascii=False) + "\n",
         REQUESTS: "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in runner.requests(of)),

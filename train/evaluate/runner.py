@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from schemas.strict import RecipeError
 from train import log
 from train.evaluate import asking, judge, metrics
 from train.evaluate.answers_file import AnswersFile, Key, Row, row_of
@@ -62,20 +63,26 @@ def evaluate(
     left = _left(benchmark, how, file, keys)
     if (first := next(left, None)) is not None:
         _answer(opened(), chain([first], left), benchmark, file, told)
+    if more := len(file.rows.keys() - {*keys}):
+        raise RecipeError(
+            f"{folder}: has answers to {more:,} questions more than --limit {how.limit} asks; give another --out"
+        )
     if lost := [key for key in keys if key not in file.rows]:
         raise EvaluationError(f"{benchmark.name}: {len(lost):,} questions got no answer, the first is {lost[0][0]}")
     rows = judge.scored(benchmark.name, [file.rows[key] for key in keys], how.verdicts)
     file.finish(rows)
     wanted = benchmark.rows if how.limit is None else min(how.limit, benchmark.rows)
-    summary = summarise(benchmark.name, benchmark.scoring, questions := fold(rows), wanted, identity)
+    told_of = identity | {"model": model}
+    summary = summarise(benchmark.name, benchmark.scoring, questions := fold(rows), wanted, told_of)
     log.replace(folder / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     return Result(benchmark, questions, summary)
 
 
 def _identity(model: dict[str, Any], benchmark: Benchmark, how: How) -> dict[str, Any]:
+    """What makes answers others; a model may be renamed."""
     scoring = asdict(benchmark.scoring) | {"rules": metrics.VERSION}
     rotated = how.rotations and benchmark.scoring.metric == "multiple_choice"
-    return {"model": model, "data": benchmark.identity, "scoring": scoring, "rotations": rotated}
+    return {"model": model["content"], "data": benchmark.identity, "scoring": scoring, "rotations": rotated}
 
 
 def _left(benchmark: Benchmark, how: How, file: AnswersFile, keys: list[Key]) -> Iterator[Asked]:

@@ -15,16 +15,16 @@ from train.evaluate.runner import Result
 from train.evaluate.summary import Scored
 
 Summary = dict[str, Any]
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>&~$])")
+_MARKDOWN = re.compile(r"([\\`*_\[\]|<>&~$])")
 
 
 def show(results: Sequence[Result], most: int = 12) -> None:
-    """Of each benchmark some rows, of all categories in turn, and its score by category."""
+    """Of each benchmark some rows, misses first and of all categories in turn, and its score by category."""
     for result in results:
         console = log.console()
         columns = (Column(name, overflow="fold") for name in ("image", "question", "answer", "model", ""))
         table = Table(*columns, title=Text(result.benchmark.name))
-        for question in mixed(result.questions)[:most]:
+        for question in _telling(result.questions, most):
             table.add_row(*(Text(printable(text)) for text in _cells(question)))
         console.print(table)
         for line in _told(result.summary):
@@ -49,6 +49,12 @@ def _cells(question: Scored) -> tuple[str, ...]:
     row = shown(question)
     said = row["error"] or row["answer"]
     return ", ".join(row["images"]), row["prompt"], " / ".join(dict.fromkeys(row["references"])), said, mark(question)
+
+
+def _telling(questions: Sequence[Scored], most: int) -> list[Scored]:
+    """At most half of them misses, if there are enough others."""
+    misses, hits = (mixed([q for q in questions if (q.score == 1) is right]) for right in (False, True))
+    return [*misses[: max(most // 2, most - len(hits))], *hits][:most]
 
 
 def mixed(questions: Sequence[Scored]) -> list[Scored]:
@@ -94,7 +100,7 @@ def markdown(results: dict[str, Any]) -> str:
         cells = (each["benchmark"], each["metric"], f"{each['n']:,}", share(each), _interval(each))
         counts = (str(each["failed"] or "–"), str(each["unjudged"] or "–"))
         lines.append(f"| {' | '.join(map(_escaped, (*cells, *counts)))} |")
-    if (mean := results["mean"]) is not None:
+    if (mean := results["mean"]) is not None and len(results["benchmarks"]) > 1:
         told = _escaped(f"{mean:.1%}")
         lines.append(f"| mean | | | {told} | | | |")
     for each in results["benchmarks"]:

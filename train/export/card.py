@@ -70,6 +70,12 @@ def read_known(of: Opened, run: Mapping[str, Any] | None, report: Path | None, e
     results = [_json(path) for path in sorted(evaluation.rglob("summary.json"))] if evaluation else []
     if evaluation and not results:
         raise ExportError(f"--evaluation {evaluation}: has no summary.json; name what `evaluate` wrote")
+    for one in results:
+        if (model := one.get("model") or {}).get("content") != of.identity["content"]:
+            raise ExportError(
+                f"--evaluation {evaluation}: {one.get('benchmark')} was answered by {model.get('name')}, which is not "
+                f"{of.name}; evaluate the model that is exported"
+            )
     return Known(run, summary_of, _json(report) if report else None, results)
 
 

@@ -17,6 +17,7 @@ from schemas.identity import fingerprint
 from train import checkpoint
 
 _ENDS = 1 << 20  # bytes
+_ANSWER = {".safetensors", ".json", ".jinja", ".model", ".txt", ".py"}  # what answers depend on; a card is none
 _OF_TENSOR = 1 << 12
 _HEADER = 100_000_000  # bytes at most, by the format
 
@@ -31,7 +32,7 @@ def identity(folder: Path) -> dict[str, str]:
 
 
 def _files(folder: Path) -> dict[str, list[int | str]]:
-    found = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    found = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix in _ANSWER)
     return {path.name: [path.stat().st_size, _ends(path)] for path in found}
 
 
