@@ -43,14 +43,6 @@ class Sampling:
     top_p: float = 1.0
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens: got {self.max_new_tokens}, wanted at least 1")
-        if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature: got {self.temperature}, wanted 0 or more")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p: got {self.top_p}, wanted more than 0 and at most 1")
-
 
 class Answers(Protocol):
     """Whoever answers. Numbers are those of the conversations, from 0; answers come as they are finished."""
