@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import inspect
+import io
 import sys
 import types
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from tiny_exports import EXPORTS
 from tiny_models import picture
 
@@ -16,6 +19,7 @@ from stages.images.rules import open_rgb
 from stages.tiles import jina, scheme
 from train.export import code
 from train.export.failure import ExportError
+from train.export.remote import processing
 
 FILES = {name: code.processing(tiles, False) for name, tiles in EXPORTS.items()}
 FILES |= {name: code.modelling(name) for name in ("llmjpvl", "jvlm")}
@@ -46,6 +50,27 @@ def test_a_file_by_itself_cuts_what_the_scheme_cuts(monkeypatch):
     theirs, ours = alone.InternVL(tile=16, patch=4, merge=2, max_tiles=4), EXPORTS["internvl_siglip"]
     image = open_rgb(picture(3, 60, 20))
     assert (theirs.cut(image, theirs.grid(60, 20)) == ours.cut(image, ours.grid(60, 20))).all()
+
+
+NOISE = np.random.default_rng(1)
+PICTURES = {
+    "16 bit": ("PNG", Image.fromarray(NOISE.integers(0, 65535, (9, 7), np.uint16))),
+    "whole numbers": ("TIFF", Image.fromarray(NOISE.integers(0, 70000, (9, 7)).astype(np.int32))),
+    "shares": ("TIFF", Image.fromarray(NOISE.random((9, 7)).astype(np.float32))),
+    "floats": ("TIFF", Image.fromarray(300 * NOISE.random((9, 7)).astype(np.float32))),
+    "grey and alpha": ("PNG", Image.fromarray(NOISE.integers(0, 255, (9, 7, 2), np.uint8), "LA")),
+    "palette": ("GIF", Image.fromarray(NOISE.integers(0, 255, (9, 7, 3), np.uint8)).convert("P")),
+    "CMYK": ("TIFF", Image.fromarray(NOISE.integers(0, 255, (9, 7, 4), np.uint8), "CMYK")),
+}
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+@pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated:DeprecationWarning")
+def test_a_picture_becomes_rgb_as_it_did_for_training(kind):
+    form, picture_of = PICTURES[kind]
+    picture_of.save(data := io.BytesIO(), form)
+    found = processing._upright(Image.open(data))
+    assert found.mode == "RGB" and found.tobytes() == open_rgb(data.getvalue()).tobytes()
 
 
 def test_two_things_of_one_name_are_refused():

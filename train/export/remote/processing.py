@@ -109,15 +109,26 @@ ORDERED: bool = False  # whether the model wants them
 
 
 def _upright(image: Any) -> Image.Image:
-    """Upright, RGB, white behind what is transparent."""
+    """Upright, RGB, white behind what is transparent; 16 bits and more are scaled."""
     found: Any = image if isinstance(image, Image.Image) else load_image_as_it_is(image)
     found = ImageOps.exif_transpose(found)
+    if found.mode.startswith("I;16") or found.mode in ("I", "F"):
+        found = _eight_bits(found)
     if found.mode == "RGB" and not found.has_transparency_data:
         return found  # type: ignore[no-any-return]
     if found.has_transparency_data:
         rgba = found.convert("RGBA")
         found = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     return found.convert("RGB")  # type: ignore[no-any-return]
+
+
+def _eight_bits(image: Any) -> Image.Image:
+    """Deep greys, which Pillow clips; white is 65535, of others 1 for floats up to 1, else the largest value."""
+    values = np.nan_to_num(np.asarray(image, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    largest = float(values.max(initial=0))
+    white = 1.0 if image.mode == "F" and largest <= 1 else max(largest, 255.0)
+    white = 65535.0 if image.mode.startswith("I;16") else white
+    return Image.fromarray(np.clip(values * (255.0 / white), 0, 255).round().astype(np.uint8))
 
 
 def load_image_as_it_is(image: Any) -> Any:
