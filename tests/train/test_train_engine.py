@@ -200,11 +200,11 @@ def test_however_cold_the_likeliest_is_drawn(top_p):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
-        ({"temperature": -1.0}, "temperature is -1"),
-        ({"temperature": float("nan")}, "temperature is nan"),
-        ({"top_p": 0.0}, "top_p is 0"),
-        ({"top_p": 1.5}, "top_p is 1.5"),
+        ({"max_new_tokens": 0}, "max_new_tokens: got 0"),
+        ({"temperature": -1.0}, "temperature: got -1"),
+        ({"temperature": float("nan")}, "temperature: got nan"),
+        ({"top_p": 0.0}, "top_p: got 0"),
+        ({"top_p": 1.5}, "top_p: got 1.5"),
     ],
 )
 def test_what_nothing_can_be_drawn_by_is_refused(given, told):
