@@ -18,19 +18,9 @@ import pytest
 
 from train import log
 from train.__main__ import main
-from train.evaluate import questions
 from train.log import Line
 
 ROOT = Path(__file__).parents[2]
-ROW = {
-    "image": "a.png",
-    "question": "What does it say? " * 6,
-    "answer": "nothing",
-    "prediction": "[red]stop[/red] [/x]",
-    "correct": False,
-}
-
-
 COUNTS = {"steps": 5, "samples": 160, "tokens": 2500, "target_tokens": 45}
 
 
@@ -64,13 +54,6 @@ def test_the_last_line_says_what_its_losses_are(write_config, tmp_path, capsys):
     assert len(losses) == 16
     assert found[1] == f"{fmean(losses[:8]):.4f}" and found[2] == f"{fmean(losses[8:]):.4f}"
     assert Path(found[3]).is_dir()
-
-
-def test_a_program_reads_whole_lines_and_brackets_are_text(capsys):
-    questions.show([ROW], questions.summarise([ROW]))
-    printed = capsys.readouterr().out
-    assert ROW["question"].strip() in printed and ROW["prediction"] in printed
-    assert "exact match 0.0% of 1 questions: other 0.0%" in printed
 
 
 @pytest.mark.parametrize("columns", [50, 120])
