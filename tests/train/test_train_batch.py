@@ -185,6 +185,36 @@ def test_a_chat_keeps_what_was_said_and_survives_mistakes(learnt, tmp_path, monk
     assert told.err.startswith("error: no.png: can't be read") and told.err.count("\n") == 1
 
 
+def test_a_chat_tells_at_once_what_it_can_not_show(learnt, tmp_path, monkeypatch, capsys):
+    """And no broken picture spoils what is asked after it."""
+    (tmp_path / "text.png").write_text("no picture")
+    told = {
+        b"/image": "/image shows no image; give its path",
+        f"/image {tmp_path / 'text.png'}".encode(): "image_unreadable",
+        b"a\xff": "half a character",
+        b"Say yes.": None,
+    }
+    for count in range(1, len(told) + 1):
+        lines = io.TextIOWrapper(io.BytesIO(b"\n".join(list(told)[:count])), encoding="utf-8")
+        monkeypatch.setattr(sys, "stdin", lines)
+        assert main(["generate", str(learnt), "--chat"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "yes\n"
+    errors = shown.err.splitlines()
+    assert len(errors) == 1 + 2 + 3 + 3
+    assert all(want in line for want, line in zip(list(told.values())[:3], errors[-3:], strict=True))
+
+
+def test_an_image_that_no_answer_came_of_does_not_stay(learnt, tmp_path, monkeypatch, capsys):
+    (tmp_path / "a.png").write_bytes(png("red", (16, 16)))
+    lines = [f"/image {tmp_path / 'a.png'}", "many words " * 300, "Say yes."]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines)))
+    assert main(["generate", str(learnt), "--chat"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "yes\n" and "tokens, and" in shown.err
+    assert "images that waited are forgotten: 1" in shown.err and shown.err.count("\n") == 2
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

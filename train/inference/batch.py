@@ -1,8 +1,10 @@
 """A file of conversations -> a file of answers, line for line, in order; killed and started again it goes on.
 
-    in    {"messages": [...], ...} in the chat-template shape, or {"image": path, list or null, "question": text, ...};
+    in    {"messages": [...], ...} in the chat-template shape, or {"question": text, ...}; "image" or "images", one path
+          or a list of them, are for the blocks of messages that say none, or come before the question;
           "temperature", "top_p", "seed" and "max_new_tokens" of a row are for it instead of those for all
-    out   the same row with "answer", "finish" and "error"; a row that can't be answered is one of them
+    out   the same row with "answer", "finish" and "error"; a row that can't be answered is one of them. What a row has
+          under one of these names, as a reference may be, is under "given_answer" and so on. Blank lines have no line
     out.of.json   what the answers are of: the input, the model, the sampling
 
 Paths are relative to the input's folder. Started again, half a line at the end is cut off and rows that have their
@@ -207,13 +209,20 @@ def _sampling(row: Row, of_all: Sampling) -> Sampling | None:
 
 
 def _conversation(row: Row, folder: Path, sampling: Sampling | None) -> Conversation:
-    if "messages" in row:
-        return replace(asked.conversation(row["messages"], (), folder), sampling=sampling)
+    images = _images(row)
+    if row.get("messages") is not None:
+        return replace(asked.conversation(row["messages"], images, folder), sampling=sampling)
     if not isinstance(row.get("question"), str):
         raise PromptError('wanted "messages", or a text "question" with or without "image"')
-    images = row.get("image")
-    listed = [] if images is None else images if isinstance(images, list) else [images]
-    return replace(asked.question(row["question"], listed, folder), sampling=sampling)
+    return replace(asked.question(row["question"], images, folder), sampling=sampling)
+
+
+def _images(row: Row) -> list[Any]:
+    """Of either key; null, "" and [] are none. Raises PromptError."""
+    given = [row[name] for name in ("image", "images") if row.get(name) not in (None, "", [])]
+    if len(given) > 1:
+        raise PromptError('has both "image" and "images"; give all in one of them')
+    return [one for each in given for one in (each if isinstance(each, list) else [each])]
 
 
 def _lock(beside: TextIO, out: Path) -> None:
