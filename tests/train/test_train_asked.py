@@ -8,6 +8,7 @@ import os
 import pytest
 from tiny_shards import COLOURS, png
 
+from train.__main__ import main
 from train.inference import Answerer, Sampling, asked
 from train.inference.batch import Batch
 
@@ -79,3 +80,41 @@ def test_only_files_are_read_and_no_large_ones(answered, tmp_path):
     rows = [{"question": WHICH, "image": path} for path in ("pipe", "/dev/zero", ".", "large.png")]
     found = [row["error"] for row in answered(rows)]
     assert all("is no file" in error for error in found[:3]) and "bytes, at most 67,108,864" in found[3]
+
+
+def test_what_a_row_has_under_our_names_is_kept(answered):
+    """Answers of one model can be asked of another, and of a third."""
+    row = {"question": "Say yes.", "answer": "a reference", "error": 3, "finish": None, "id": 7}
+    once = {"question": "Say yes.", "id": 7, "given_answer": "a reference", "given_finish": None, "given_error": 3}
+    ours = {"answer": "yes", "finish": "stop", "error": None}
+    [first] = answered([row])
+    assert first == {**once, **ours}
+    [again] = answered([first])
+    assert again == {**once, **ours, "given_given_answer": "yes", "given_given_finish": "stop"} | {
+        "given_given_error": None
+    }
+
+
+def test_what_can_not_be_written_back_is_a_failed_row(answered):
+    rows = [b'{"question": "Say yes.", "loss": %s}' % number for number in (b"1e999", b"-1e999", b"NaN", b"Infinity")]
+    found = answered([*rows, b'{"question": "Say yes.", "loss": 1e99}'])
+    assert all("is no number" in row["error"] for row in found[:4])
+    assert found[4]["loss"] == 1e99 and found[4]["answer"] == "yes"
+
+
+def test_a_mark_of_byte_order_and_blank_lines_are_no_rows(answered):
+    rows = [b'\xef\xbb\xbf{"question": "Say yes."}', b"", b'{"question": "Say yes.", "id": 2}', b" "]
+    assert [row["answer"] for row in answered(rows)] == ["yes", "yes"]
+    assert answered([b"\xef\xbb\xbf"]) == []
+
+
+def test_the_terminal_tells_why_rows_failed(learnt, tmp_path, capsys):
+    """The most frequent reasons first, those of rows from before among them."""
+    rows = [{"image": f"{number}.png", "question": WHICH} for number in range(9)] + [{}] * 3
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["generate", str(learnt), "--conversations", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "out")]
+    for _ in range(2):
+        assert main(words) == 0
+        done, first, *others = capsys.readouterr().out.splitlines()
+        assert "12 failed" in done and first.startswith('failed: 3 x wanted "messages"')
+        assert len(others) == 4 and all("1 x" in line and "can't be read" in line for line in others)

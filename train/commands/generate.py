@@ -14,6 +14,8 @@ from train.inference.batch import Batch
 from train.inference.chat import chat, finished, print_channels, printed
 from train.inference.conversation import Conversation, Sampling
 
+_TOLD = 5  # of the reasons of failed rows, on the terminal
+
 
 def arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("model", metavar="MODEL", help="a config, a run, a checkpoint, an exported or an upstream folder")
@@ -75,6 +77,8 @@ def _batch(answerer: Answerer | Upstream, sampling: Sampling, options: argparse.
     done = batch.run(answerer)
     before = f", {done.before:,} of them before" if done.before else ""
     print(f"answers: {options.out}; {done.lines:,} rows{before}, {done.failed:,} failed")
+    for error, times in done.errors.most_common(_TOLD):
+        print(f"failed: {times:,} x {error}")
 
 
 def _temperature(text: str) -> float:

@@ -13,9 +13,12 @@ line are passed over, once it is proven that the lines are of the same input, mo
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import itertools
 import json
+import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -35,11 +38,12 @@ class BatchError(ValueError):
 
 
 class Done(NamedTuple):
-    """Lines of the whole file, of which `failed` have no answer, and those that were there already."""
+    """Lines of the whole file, of which `failed` have no answer, and those that were there already; why they failed."""
 
     lines: int
     failed: int
     before: int
+    errors: Counter[str]
 
 
 @dataclass(frozen=True)
@@ -60,14 +64,14 @@ class Batch:
             with self.beside.open("a+", encoding="utf-8") as beside:
                 _lock(beside, self.out)
                 self._prove(beside, identity)
-                before, failed = self._whole_lines()
+                before, errors = self._whole_lines()
                 with self.out.open("a", encoding="utf-8") as out:
-                    lines, more = self._write(answerer, before, out)
+                    lines = self._write(answerer, before, out, errors)
         except OSError as error:
             raise BatchError(
                 f"{error.filename or self.out}: {error.strerror}; mend that or give another --out"
             ) from None
-        return Done(before + lines, failed + more, before)
+        return Done(before + lines, errors.total(), before, errors)
 
     @property
     def beside(self) -> Path:
@@ -102,31 +106,33 @@ class Batch:
                     f"{self.beside.name}"
                 )
 
-    def _whole_lines(self) -> tuple[int, int]:
-        """How many rows have their line, and failed ones among them; what is after the last whole line is cut off."""
+    def _whole_lines(self) -> tuple[int, Counter[str]]:
+        """How many rows have their line, and why some failed; what is after the last whole line is cut off."""
+        lines, end, errors = 0, 0, Counter[str]()
         if not self.out.exists():
-            return 0, 0
-        lines = failed = end = 0
+            return lines, errors
         with self.out.open("rb+") as out:
             for line in out:
                 if not line.endswith(b"\n"):
                     break
                 lines, end = lines + 1, end + len(line)
-                failed += self._failed(line, lines)
+                errors.update(self._error(line, lines))
             out.truncate(end)
-        return lines, failed
+        return lines, errors
 
-    def _failed(self, line: bytes, number: int) -> bool:
+    def _error(self, line: bytes, number: int) -> list[str]:
+        """Why the row of a line failed, if it did."""
         try:
-            return bool(json.loads(line)["finish"] == "error")
+            found = json.loads(line)
+            return [str(found["error"])] if found["finish"] == "error" else []
         except (ValueError, KeyError, TypeError):
             raise BatchError(
                 f"{self.out}:{number}: is no answer; give another --out, or delete it and {self.beside.name}"
             ) from None
 
-    def _write(self, answerer: Answers, before: int, out: TextIO) -> tuple[int, int]:
-        """Lines and failed ones among them."""
-        written, asked_rows = _InOrder(out, self.channels), dict[int, int]()
+    def _write(self, answerer: Answers, before: int, out: TextIO, errors: Counter[str]) -> int:
+        """How many lines; why some of them failed is counted, too."""
+        written, asked_rows = _InOrder(out, self.channels, errors), dict[int, int]()
 
         def conversations() -> Iterator[Conversation]:
             asked_so_far = itertools.count()
@@ -142,17 +148,17 @@ class Batch:
 
         for number, answer in answerer.answers(conversations(), self.sampling):
             written.end(asked_rows.pop(number), answer)
-        return written.lines, written.failed
+        return written.lines
 
 
 class _InOrder:
     """Writes rows with their answers; who is early waits for those before."""
 
-    def __init__(self, out: TextIO, channels: bool) -> None:
-        self._out, self._channels = out, channels
+    def __init__(self, out: TextIO, channels: bool, errors: Counter[str]) -> None:
+        self._out, self._channels, self._errors = out, channels, errors
         self._rows: dict[int, Row] = {}
         self._ready: dict[int, Answer] = {}
-        self.lines = self.failed = 0
+        self.lines = 0
 
     def begin(self, number: int, line: bytes) -> Row:
         """A row is under way. Raises PromptError if it is none."""
@@ -169,16 +175,28 @@ class _InOrder:
         told: Row = {"answer": answer.text, "finish": answer.finish, "error": answer.error}
         if self._channels:
             told["channels"] = [list(channel) for channel in answer.channels]
-        self._out.write(_json({**row, **told}) + "\n")
+        self._out.write(_json({**_renamed(row, told), **told}) + "\n")
         self._out.flush()
         self.lines += 1
-        self.failed += answer.finish == "error"
+        self._errors.update([str(answer.error)] if answer.finish == "error" else [])
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """Those that are not blank."""
+    """Those that are not blank, without the mark that some programs put before the first."""
     with path.open("rb") as lines:
-        yield from (line for line in lines if line.strip())
+        first = next(lines, b"").removeprefix(codecs.BOM_UTF8)
+        yield from (line for line in itertools.chain([first], lines) if line.strip())
+
+
+def _renamed(row: Row, told: Row) -> Row:
+    """A row that keeps, under another name, what it has under one of ours."""
+    kept = dict(row)
+    for name in [name for name in told if name in row]:
+        other = f"given_{name}"
+        while other in kept:
+            other = f"given_{other}"
+        kept[other] = kept.pop(name)
+    return kept
 
 
 def _json(row: Row) -> str:
@@ -190,12 +208,19 @@ def _json(row: Row) -> str:
 def _row(line: bytes) -> Row:
     """What is no text is a row that can't be read, and no more."""
     try:
-        found = json.loads(line.decode())
+        found = json.loads(line.decode(), parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise PromptError(f"not JSON ({error}); each line is an object with messages, or image and question") from None
     if not isinstance(found, dict):
         told = line.decode().strip()[:60]
         raise PromptError(f"got {told}, wanted an object with messages, or image and question")
+    return found
+
+
+def _finite(number: str) -> float:
+    """What JSON has no number for could not be written back."""
+    if not math.isfinite(found := float(number)):
+        raise ValueError(f"{number} is no number that can be written")
     return found
 
 
