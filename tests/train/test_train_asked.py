@@ -62,6 +62,8 @@ def test_images_that_no_place_is_for_are_told(answered):
         "says no image": {"messages": user(BLOCK, TEXT), "images": []},
         'has both "image" and "images"': {"question": WHICH, "image": "red.png", "images": ["green.png"]},
         "wanted the path of a file": {"question": WHICH, "image": {"bytes": "iVBORw"}},
+        "nothing is asked": {"question": " \n", "image": []},
+        "is empty, so nothing is asked": {"messages": user({**BLOCK, "image": "green.png"}) + user()},
         "write {'type': 'image'": {"messages": user({"type": "image_url", "image_url": {"url": "green.png"}}, TEXT)},
     }
     for row, told in zip(answered(list(rows.values())), rows, strict=True):
@@ -71,6 +73,11 @@ def test_images_that_no_place_is_for_are_told(answered):
 def test_no_image_is_an_empty_path(answered):
     rows = [{"question": "Say yes.", "image": none} for none in ("", None, [])]
     assert [row["answer"] for row in answered(rows)] == ["yes"] * 3
+
+
+def test_an_image_alone_is_asked(answered):
+    [row] = answered([{"question": "", "image": "green.png"}])
+    assert row["error"] is None and row["finish"] == "stop"
 
 
 def test_only_files_are_read_and_no_large_ones(answered, tmp_path):

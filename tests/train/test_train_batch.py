@@ -223,8 +223,13 @@ def test_an_image_that_no_answer_came_of_does_not_stay(learnt, tmp_path, monkeyp
         (["a", "b"], "unrecognized arguments"),
         (["--chat", "--image", "a.png"], "--image goes with QUESTION"),
         (["--conversations", "a.jsonl"], "--out and --conversations go together"),
-        (["a", "--temperature", "-1"], "wanted 0 or more"),
-        (["a", "--top-p", "0"], "wanted more than 0 and at most 1"),
+        (["a", "--temperature", "-1"], "wanted a number, 0 or more"),
+        (["a", "--temperature", "abc"], "got abc, wanted a number, 0 or more"),
+        (["a", "--top-p", "0"], "wanted a number above 0 and up to 1"),
+        (["a", "--top-p", "half"], "got half, wanted a number above 0"),
+        (["a", "--seed", "1.5"], "got 1.5, wanted a whole number"),
+        (["a", "--seed", str(2**63)], "wanted a whole number of 64 bits"),
+        (["a", "--slots", "many"], "got many, wanted a whole number"),
         (["a", "--max-new-tokens", "0"], "wanted at least 1"),
     ],
 )
@@ -234,11 +239,25 @@ def test_a_wrong_command_line_is_one_line(learnt, words, told, capsys):
     assert told in error and error.count("\n") == 1
 
 
-@pytest.mark.parametrize("words", [["a", "--image", "no.png"], ["many words " * 300]])
+@pytest.mark.parametrize("words", [["a", "--image", "no.png"], ["many words " * 300], [" "], ["a\udcff"]])
 def test_one_question_that_can_not_be_answered_fails(learnt, words, capsys):
     assert main(["generate", str(learnt), *words]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["--conversations", "rows.jsonl", "--out", "out"], ["Say yes."], ["--chat"]])
+def test_an_interrupt_says_what_is_true(learnt, words, tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Answerer, "_run", interrupted)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Say yes."))
+    (tmp_path / "rows.jsonl").write_text('{"question": "Say yes."}\n')
+    assert main(["generate", str(learnt), *words]) == 130
+    goes_on = "; the same command goes on after the answers that are written" if len(words) > 1 else ""
+    assert capsys.readouterr().err == f"interrupted{goes_on}\n"
 
 
 def test_a_row_may_say_how_it_is_answered(learnt, tmp_path):
