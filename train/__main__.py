@@ -9,8 +9,8 @@
     python -m train compare RUN_A RUN_B  two evaluations on the same questions
     python -m train export MODEL ...     write it as a folder that plain transformers loads
 
-Exit codes: 0 done; 1 the data or the run failed; 2 the config or the command line is wrong; 130 interrupted
-(resumable).
+Exit codes: 0 done; 1 the data or the run failed; 2 the config or the command line is wrong; 130 interrupted (the line
+says whether the same command goes on).
 """
 
 from __future__ import annotations
@@ -64,9 +64,14 @@ _FAILED = (
     LostRank,
     EvaluationError,
 )
+_GOES_ON = {
+    "fit": "; the same command continues from the newest checkpoint",
+    "evaluate": "; the same command goes on after the answers that are written",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    options = argparse.Namespace()
     try:
         options = _parser().parse_args(arguments)
         options.command(options)
@@ -84,9 +89,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {processes.speaker()}{what}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; the same command continues from the newest checkpoint", file=sys.stderr)
+        print(f"interrupted{_goes_on(options)}", file=sys.stderr)
         return 130
     return 0
+
+
+def _goes_on(options: argparse.Namespace) -> str:
+    """What the same command does next time; of one that begins anew, nothing."""
+    words = vars(options)
+    writes_answers = words.get("conversations") is not None
+    return _GOES_ON.get("evaluate" if writes_answers else words.get("name", ""), "")
 
 
 def _first(error: Exception) -> str:
@@ -110,14 +122,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    name = "tessera-train" if Path(sys.argv[0]).name == "tessera-train" else "python -m train"
-    parser = _Parser(name, description="Train a vision-language model from shards, and ask it questions.")
+    program = "tessera-train" if Path(sys.argv[0]).name == "tessera-train" else "python -m train"
+    parser = _Parser(program, description="Train a vision-language model from shards, and ask it questions.")
     subs = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     for command in _COMMANDS:
         text = (command.__doc__ or "").splitlines()[0]
-        sub = subs.add_parser(command.__name__.rpartition(".")[2], help=text)
+        word = command.__name__.rpartition(".")[2]
+        sub = subs.add_parser(word, help=text)
         command.arguments(sub)
-        sub.set_defaults(command=command.run)
+        sub.set_defaults(command=command.run, name=word)
     return parser
 
 

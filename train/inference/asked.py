@@ -2,13 +2,14 @@
 
     {"role": "user", "content": [{"type": "image", "image": "a.jpg"}, {"type": "text", "text": "What is this?"}]}
 
-A content may be a text alone. An image is a path, relative to a folder, or encoded bytes; a block without one takes the
-next of those that are given beside the messages. Whatever is wrong is one line; what messages have to be like is said
-where prompts are made (prompt.py).
+A content may be a text alone. An image is the path of a file, relative to a folder, `{"path": ...}`, or encoded bytes;
+a block without one takes the next of those that are given beside the messages. Whatever is wrong is one line; what
+messages have to be like is said where prompts are made (prompt.py).
 """
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from typing import Any
 from train.inference.conversation import Conversation
 from train.inference.errors import PromptError
 
-Picture = str | Path | bytes
+Picture = str | Path | bytes | dict[str, Any]
+MAX_BYTES = 64 * 1024 * 1024  # of one file, as at ingest
 _SOURCES = ("image", "path")
+_STRANGERS = ("image_url", "input_image")
 
 
 def conversation(messages: Any, images: Sequence[Picture] = (), folder: Path = Path()) -> Conversation:
@@ -51,6 +54,10 @@ def _message(message: Any, rest: Iterator[Picture], found: list[bytes], folder: 
 
 
 def _block(block: Any, rest: Iterator[Picture], found: list[bytes], folder: Path) -> Any:
+    if isinstance(block, dict) and block.get("type") in _STRANGERS:
+        raise PromptError(
+            f"a block of type {block['type']}; write {{'type': 'image', 'image': 'a.jpg'}}, a file's path"
+        )
     if not isinstance(block, dict) or block.get("type") != "image":
         return block
     given = next((block[name] for name in _SOURCES if block.get(name) is not None), None)
@@ -64,12 +71,23 @@ def _block(block: Any, rest: Iterator[Picture], found: list[bytes], folder: Path
 def _read(picture: Any, folder: Path) -> bytes:
     if isinstance(picture, bytes):
         return picture
-    if not isinstance(picture, str | Path):
+    path = picture.get("path") if isinstance(picture, dict) else picture
+    if not isinstance(path, str | Path) or not str(path):
         raise PromptError(f"an image is {str(picture)[:60]!r}, wanted the path of a file")
-    if str(picture).startswith(("http://", "https://", "data:")):
-        raise PromptError(f"{str(picture)[:60]}: an address, and no image is fetched here; save it and give its path")
+    if str(path).startswith(("http://", "https://", "data:")):
+        raise PromptError(f"{str(path)[:60]}: an address, and no image is fetched here; save it and give its path")
     try:
-        return (folder / picture).read_bytes()
+        return _bytes(folder / path)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
-        raise PromptError(f"{folder / picture}: can't be read ({why}); mend the path") from None
+        raise PromptError(f"{folder / path}: can't be read ({why}); mend the path") from None
+
+
+def _bytes(path: Path) -> bytes:
+    """A pipe or a device may never end, so that it is not even opened. Raises what reading does, and PromptError."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise PromptError(f"{path}: is no file (a folder, a pipe or a device); give the path of a picture's file")
+    if found.st_size > MAX_BYTES:
+        raise PromptError(f"{path}: has {found.st_size:,} bytes, at most {MAX_BYTES:,}; make it smaller")
+    return path.read_bytes()

@@ -1,8 +1,10 @@
 """A file of conversations -> a file of answers, line for line, in order; killed and started again it goes on.
 
-    in    {"messages": [...], ...} in the chat-template shape, or {"image": path, list or null, "question": text, ...};
+    in    {"messages": [...], ...} in the chat-template shape, or {"question": text, ...}; "image" or "images", one path
+          or a list of them, are for the blocks of messages that say none, or come before the question;
           "temperature", "top_p", "seed" and "max_new_tokens" of a row are for it instead of those for all
-    out   the same row with "answer", "finish" and "error"; a row that can't be answered is one of them
+    out   the same row with "answer", "finish" and "error"; a row that can't be answered is one of them. What a row has
+          under one of these names, as a reference may be, is under "given_answer" and so on. Blank lines have no line
     out.of.json   what the answers are of: the input, the model, the sampling
 
 Paths are relative to the input's folder. Started again, half a line at the end is cut off and rows that have their
@@ -11,9 +13,12 @@ line are passed over, once it is proven that the lines are of the same input, mo
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import itertools
 import json
+import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -33,11 +38,12 @@ class BatchError(ValueError):
 
 
 class Done(NamedTuple):
-    """Lines of the whole file, of which `failed` have no answer, and those that were there already."""
+    """Lines of the whole file, of which `failed` have no answer, and those that were there already; why they failed."""
 
     lines: int
     failed: int
     before: int
+    errors: Counter[str]
 
 
 @dataclass(frozen=True)
@@ -58,14 +64,14 @@ class Batch:
             with self.beside.open("a+", encoding="utf-8") as beside:
                 _lock(beside, self.out)
                 self._prove(beside, identity)
-                before, failed = self._whole_lines()
+                before, errors = self._whole_lines()
                 with self.out.open("a", encoding="utf-8") as out:
-                    lines, more = self._write(answerer, before, out)
+                    lines = self._write(answerer, before, out, errors)
         except OSError as error:
             raise BatchError(
                 f"{error.filename or self.out}: {error.strerror}; mend that or give another --out"
             ) from None
-        return Done(before + lines, failed + more, before)
+        return Done(before + lines, errors.total(), before, errors)
 
     @property
     def beside(self) -> Path:
@@ -100,31 +106,33 @@ class Batch:
                     f"{self.beside.name}"
                 )
 
-    def _whole_lines(self) -> tuple[int, int]:
-        """How many rows have their line, and failed ones among them; what is after the last whole line is cut off."""
+    def _whole_lines(self) -> tuple[int, Counter[str]]:
+        """How many rows have their line, and why some failed; what is after the last whole line is cut off."""
+        lines, end, errors = 0, 0, Counter[str]()
         if not self.out.exists():
-            return 0, 0
-        lines = failed = end = 0
+            return lines, errors
         with self.out.open("rb+") as out:
             for line in out:
                 if not line.endswith(b"\n"):
                     break
                 lines, end = lines + 1, end + len(line)
-                failed += self._failed(line, lines)
+                errors.update(self._error(line, lines))
             out.truncate(end)
-        return lines, failed
+        return lines, errors
 
-    def _failed(self, line: bytes, number: int) -> bool:
+    def _error(self, line: bytes, number: int) -> list[str]:
+        """Why the row of a line failed, if it did."""
         try:
-            return bool(json.loads(line)["finish"] == "error")
+            found = json.loads(line)
+            return [str(found["error"])] if found["finish"] == "error" else []
         except (ValueError, KeyError, TypeError):
             raise BatchError(
                 f"{self.out}:{number}: is no answer; give another --out, or delete it and {self.beside.name}"
             ) from None
 
-    def _write(self, answerer: Answers, before: int, out: TextIO) -> tuple[int, int]:
-        """Lines and failed ones among them."""
-        written, asked_rows = _InOrder(out, self.channels), dict[int, int]()
+    def _write(self, answerer: Answers, before: int, out: TextIO, errors: Counter[str]) -> int:
+        """How many lines; why some of them failed is counted, too."""
+        written, asked_rows = _InOrder(out, self.channels, errors), dict[int, int]()
 
         def conversations() -> Iterator[Conversation]:
             asked_so_far = itertools.count()
@@ -140,17 +148,17 @@ class Batch:
 
         for number, answer in answerer.answers(conversations(), self.sampling):
             written.end(asked_rows.pop(number), answer)
-        return written.lines, written.failed
+        return written.lines
 
 
 class _InOrder:
     """Writes rows with their answers; who is early waits for those before."""
 
-    def __init__(self, out: TextIO, channels: bool) -> None:
-        self._out, self._channels = out, channels
+    def __init__(self, out: TextIO, channels: bool, errors: Counter[str]) -> None:
+        self._out, self._channels, self._errors = out, channels, errors
         self._rows: dict[int, Row] = {}
         self._ready: dict[int, Answer] = {}
-        self.lines = self.failed = 0
+        self.lines = 0
 
     def begin(self, number: int, line: bytes) -> Row:
         """A row is under way. Raises PromptError if it is none."""
@@ -167,16 +175,28 @@ class _InOrder:
         told: Row = {"answer": answer.text, "finish": answer.finish, "error": answer.error}
         if self._channels:
             told["channels"] = [list(channel) for channel in answer.channels]
-        self._out.write(_json({**row, **told}) + "\n")
+        self._out.write(_json({**_renamed(row, told), **told}) + "\n")
         self._out.flush()
         self.lines += 1
-        self.failed += answer.finish == "error"
+        self._errors.update([str(answer.error)] if answer.finish == "error" else [])
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """Those that are not blank."""
+    """Those that are not blank, without the mark that some programs put before the first."""
     with path.open("rb") as lines:
-        yield from (line for line in lines if line.strip())
+        first = next(lines, b"").removeprefix(codecs.BOM_UTF8)
+        yield from (line for line in itertools.chain([first], lines) if line.strip())
+
+
+def _renamed(row: Row, told: Row) -> Row:
+    """A row that keeps, under another name, what it has under one of ours."""
+    kept = dict(row)
+    for name in [name for name in told if name in row]:
+        other = f"given_{name}"
+        while other in kept:
+            other = f"given_{other}"
+        kept[other] = kept.pop(name)
+    return kept
 
 
 def _json(row: Row) -> str:
@@ -188,12 +208,19 @@ def _json(row: Row) -> str:
 def _row(line: bytes) -> Row:
     """What is no text is a row that can't be read, and no more."""
     try:
-        found = json.loads(line.decode())
+        found = json.loads(line.decode(), parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise PromptError(f"not JSON ({error}); each line is an object with messages, or image and question") from None
     if not isinstance(found, dict):
         told = line.decode().strip()[:60]
         raise PromptError(f"got {told}, wanted an object with messages, or image and question")
+    return found
+
+
+def _finite(number: str) -> float:
+    """What JSON has no number for could not be written back."""
+    if not math.isfinite(found := float(number)):
+        raise ValueError(f"{number} is no number that can be written")
     return found
 
 
@@ -207,13 +234,20 @@ def _sampling(row: Row, of_all: Sampling) -> Sampling | None:
 
 
 def _conversation(row: Row, folder: Path, sampling: Sampling | None) -> Conversation:
-    if "messages" in row:
-        return replace(asked.conversation(row["messages"], (), folder), sampling=sampling)
+    images = _images(row)
+    if row.get("messages") is not None:
+        return replace(asked.conversation(row["messages"], images, folder), sampling=sampling)
     if not isinstance(row.get("question"), str):
         raise PromptError('wanted "messages", or a text "question" with or without "image"')
-    images = row.get("image")
-    listed = [] if images is None else images if isinstance(images, list) else [images]
-    return replace(asked.question(row["question"], listed, folder), sampling=sampling)
+    return replace(asked.question(row["question"], images, folder), sampling=sampling)
+
+
+def _images(row: Row) -> list[Any]:
+    """Of either key; null, "" and [] are none. Raises PromptError."""
+    given = [row[name] for name in ("image", "images") if row.get(name) not in (None, "", [])]
+    if len(given) > 1:
+        raise PromptError('has both "image" and "images"; give all in one of them')
+    return [one for each in given for one in (each if isinstance(each, list) else [each])]
 
 
 def _lock(beside: TextIO, out: Path) -> None:

@@ -101,6 +101,8 @@ def check(conversation: Conversation) -> None:
         raise PromptError(f"{there} images, and the messages have places for {places}; give one for each place")
     if messages[-1]["role"] == "assistant":
         raise PromptError("the last message is the assistant's, so nothing is asked; end with the user's")
+    if not any(block["type"] == "image" or block["text"].strip() for block in messages[-1]["content"]):
+        raise PromptError("the last message is empty, so nothing is asked; give it a text or an image")
 
 
 def _images_in(message: Any, number: int) -> int:
