@@ -125,7 +125,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_a_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     code = {p.relative_to(ROOT).as_posix() for name in PACKAGES for p in (ROOT / name).rglob("*.py")}
-    pages = {p.relative_to(ROOT).as_posix() for p in (ROOT / "pipeline").rglob("*.j2")}
+    pages = {p.relative_to(ROOT).as_posix() for name in PACKAGES for p in (ROOT / name).rglob("*.j2")}
     configs = {f"pipeline/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / "configs").rglob("*.yaml")}
     data = {p.relative_to(ROOT).as_posix() for p in (ROOT / "stages").rglob("*.yaml")}
     assert names == code | pages | configs | data and configs and data
