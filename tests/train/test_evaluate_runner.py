@@ -116,6 +116,16 @@ def test_a_limit_takes_the_first_and_a_higher_one_goes_on(one, tmp_path):
     assert evaluate(lambda: pytest.fail("opened"), MODEL, one, tmp_path, How(limit=99)).summary["n"] == 14
 
 
+def test_two_at_once_into_one_folder_are_refused(one, tmp_path):
+    def meanwhile(text: str, images: int) -> str:
+        with pytest.raises(RecipeError, match="another evaluation writes there"):
+            evaluate(lambda: Scripted(by_script), MODEL, one, tmp_path)
+        return "red"
+
+    assert evaluate(lambda: Scripted(meanwhile), MODEL, one, tmp_path, How(limit=1)).summary["n"] == 1
+    assert evaluate(lambda: Scripted(by_script), MODEL, one, tmp_path).summary["n"] == 14
+
+
 def test_a_model_may_be_renamed(one, tmp_path):
     evaluate(lambda: Scripted(by_script), MODEL, one, tmp_path)
     again = evaluate(lambda: pytest.fail("opened"), {**MODEL, "name": "moved"}, one, tmp_path)

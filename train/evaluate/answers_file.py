@@ -13,8 +13,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from train.evaluate import metrics
 from train.evaluate.asking import Asked
 from train.inference.conversation import Answer
 
-ANSWERS, ASKED = "answers.jsonl", "asked.json"
+ANSWERS, ASKED, LOCK = "answers.jsonl", "asked.json", ".lock"
 Row = dict[str, Any]
 Key = tuple[str, int]
 
@@ -54,13 +56,24 @@ def key_of(row: Row) -> Key:
     return row["sample_id"], row["rotation"]
 
 
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Nobody else answers into the folder meanwhile. Raises RecipeError if somebody does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RecipeError(f"{folder}: another evaluation writes there; wait for it or give another --out") from None
+        yield
+
+
 class AnswersFile:
     """The answers of one benchmark, those from before first."""
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
         """Raises RecipeError where the folder has the answers of another model or to other questions."""
         self.path = folder / ANSWERS
-        folder.mkdir(parents=True, exist_ok=True)
         _claim(folder / ASKED, identity)
         self.rows = {key_of(row): row for row in read(self.path)}
         log.replace(self.path, "".join(map(_line, self.rows.values())))

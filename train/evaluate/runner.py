@@ -17,7 +17,7 @@ from typing import Any
 
 from schemas.strict import RecipeError
 from train import log
-from train.evaluate import asking, judge, metrics
+from train.evaluate import answers_file, asking, judge, metrics
 from train.evaluate.answers_file import AnswersFile, Key, Row, row_of
 from train.evaluate.asking import Asked
 from train.evaluate.benchmark import Benchmark
@@ -55,8 +55,13 @@ def evaluate(
 ) -> Result:
     """`opened` makes the one who answers, if there is anything to answer; `model` is its identity; `told` hears of
     every new row. Raises RecipeError where `out` has answers of others."""
-    how = how or How()
-    folder = out / benchmark.name
+    with answers_file.held(out / benchmark.name):
+        return _evaluated(opened, model, benchmark, out / benchmark.name, how or How(), told)
+
+
+def _evaluated(
+    opened: Callable[[], Answers], model: dict[str, Any], benchmark: Benchmark, folder: Path, how: How, told: Told
+) -> Result:
     identity = _identity(model, benchmark, how)
     file = AnswersFile(folder, identity)
     keys: list[Key] = []
