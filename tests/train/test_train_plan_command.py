@@ -197,6 +197,19 @@ def test_a_model_too_large_for_this_machine_is_planned_and_not_trained(write_con
     assert planned(path, capsys)["steps"] == 16
 
 
+@pytest.mark.parametrize("key", ["validation", "evaluate"])
+def test_what_fit_refuses_to_measure_by_is_refused_by_the_plan(write_config, shards, tmp_path, capsys, key):
+    keys = {
+        "validation": {"run.validation": str(shards), "run.validate_every": 1},
+        "evaluate": {"run.evaluate": {"benchmarks": str(tmp_path / "no"), "every": 1}},
+    }
+    path = str(write_config(**keys[key]))
+    assert main(["fit", path]) == 2
+    told = capsys.readouterr().err
+    assert main(["plan", path]) == 2
+    assert capsys.readouterr().err == told and told.startswith("error: ")
+
+
 def test_it_is_a_table_for_people(write_config, capsys):
     assert main(["plan", str(write_config())]) == 0
     out = capsys.readouterr().out

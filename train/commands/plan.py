@@ -10,7 +10,11 @@ from pathlib import Path
 
 from train import config, plan_report, trainer
 from train.commands.numbers import above_zero, positive
-from train.data.folders import open_shards
+from train.config import Config
+from train.data.folders import AnyShards, open_shards
+from train.distributed.processes import ALONE
+from train.evaluate.during import Evaluation
+from train.validation import Validation
 
 
 def arguments(sub: argparse.ArgumentParser) -> None:
@@ -25,4 +29,13 @@ def run(options: argparse.Namespace) -> None:
     of = config.load(options.config)
     shards = open_shards(of.data.shards, of.data.leave_out)
     made = trainer.make_plan(of, shards)
+    _check_what_measures(of, shards)
     plan_report.show(plan_report.made(of, made, shards, options.tflops, options.mfu, options.ranks), options.json)
+
+
+def _check_what_measures(of: Config, shards: AnyShards) -> None:
+    """What `fit` would refuse of validation and of benchmarks is refused here, too."""
+    if of.run.validation:
+        Validation(of, shards.facts, shards.identity)
+    if of.run.evaluate:
+        Evaluation(of, shards.facts, shards.tokenizer, {}, ALONE)
