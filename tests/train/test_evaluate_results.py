@@ -160,10 +160,16 @@ def test_what_the_folder_has_of_the_model_from_before_stays_in_the_results(tmp_p
     for name in ("b", "a"):
         write_benchmark(tmp_path / "data", name, [coloured("which?", each) for each in COLOURS])
     words = ["evaluate", str(model), "--benchmarks", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    (tmp_path / "out" / "a_run").mkdir(parents=True)
+    (tmp_path / "out" / "a_run" / "summary.json").write_text("{}")
     assert main(words) == 0
     before = (tmp_path / "out" / "results.json").read_bytes()
     assert main([*words, "--only", "b"]) == 0
     assert (tmp_path / "out" / "results.json").read_bytes() == before
+    assert [each["benchmark"] for each in compare.compared(tmp_path / "out", tmp_path / "out")["benchmarks"]] == [
+        "a",
+        "b",
+    ]
 
 
 ROWS = [coloured(f"{number}: which?", "red") for number in range(12)]

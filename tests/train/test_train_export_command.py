@@ -115,6 +115,7 @@ def test_the_card_says_what_is_known_and_no_text_becomes_markdown(trained, repor
     )
     results = tmp_path / "results" / "chartqa"
     results.mkdir(parents=True)
+    (results / "asked.json").write_text("{}")
     found = {"benchmark": "chartqa", "metric": "relaxed_accuracy", "n": 1200, "score": 0.512}
     found |= {"interval": {"low": 0.48, "high": 0.54, "level": 0.95}, "model": identity(located(trained[1]))}
     (results / "summary.json").write_text(json.dumps(found))
@@ -144,6 +145,7 @@ def test_the_card_says_what_is_known_and_no_text_becomes_markdown(trained, repor
 def test_scores_of_another_model_are_refused(trained, tmp_path, capsys):
     results = tmp_path / "results" / "chartqa"
     results.mkdir(parents=True)
+    (results / "asked.json").write_text("{}")
     (results / "summary.json").write_text(
         json.dumps(
             {"benchmark": "chartqa", "metric": "anls", "n": 9, "score": 1.0, "model": {"name": "x", "content": "1"}}
@@ -174,7 +176,7 @@ def test_a_card_without_anything_told_invents_nothing(trained, tmp_path):
         (["--out", "{place}/new", "--shard-size", "5 apples"], 2, "got 5 apples, wanted a size such as 5GB"),
         (["--out", "{place}/new", "--report", "{place}/no.json"], 2, r"no\.json: can't be read"),
         (["--out", "{place}/new", "--report", "{place}/other.json"], 2, "is no report.json of the pipeline"),
-        (["--out", "{place}/new", "--evaluation", "{place}"], 2, r"has no summary\.json"),
+        (["--out", "{place}/new", "--evaluation", "{place}"], 2, r"no evaluation in it"),
         (["--out", "{place}/new", "--card", "{place}/card.yaml"], 2, "licens"),
     ],
 )

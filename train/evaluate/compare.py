@@ -18,7 +18,7 @@ from schemas import json_file
 from schemas.strict import RecipeError
 from train import log
 from train.evaluate import answers_file, chance, table
-from train.evaluate.runner import SUMMARY
+from train.evaluate.runner import SUMMARY, answered
 from train.evaluate.summary import Scored, fold, is_graded
 
 _SAME = ("metric", "data", "scoring", "rotations")
@@ -43,11 +43,11 @@ def _summaries(run: Path) -> dict[str, Any]:
     if not run.is_dir():
         raise RecipeError(f"{run}: no such folder; give the --out of `python -m train evaluate`")
     found = {}
-    for path in sorted(run.glob(f"*/{SUMMARY}")):
+    for folder in answered(run):
         try:
-            found[path.parent.name] = json_file.read(path)
+            found[folder.name] = json_file.read(folder / SUMMARY)
         except ValueError:
-            raise RecipeError(f"{path}: damaged; evaluate again") from None
+            raise RecipeError(f"{folder / SUMMARY}: damaged; evaluate again") from None
     if not found:
         raise RecipeError(f"{run}: no evaluation in it; give the --out of `python -m train evaluate`")
     return found

@@ -23,10 +23,11 @@ def content(model: dict[str, Any], of: Sequence[Result], out: Path) -> dict[str,
     """What results.json holds: these and what the folder has of the same model from earlier runs. `mean`: over
     benchmarks, once all have a score."""
     known = {result.benchmark.name: result.summary for result in of}
-    for path in out.glob(f"*/{runner.SUMMARY}"):
-        found = json_file.read(path)
-        if path.parent.name not in known and found["model"]["content"] == model["content"]:
-            known[path.parent.name] = found
+    for folder in runner.answered(out):
+        if folder.name not in known:
+            found = json_file.read(folder / runner.SUMMARY)
+            if found["model"]["content"] == model["content"]:
+                known[folder.name] = found
     summaries = [known[name] for name in sorted(known)]
     scores = [each["score"] for each in summaries]
     mean = sum(scores) / len(scores) if scores and None not in scores else None

@@ -113,6 +113,11 @@ def _answer(answers: Answers, left: Iterable[Asked], benchmark: Benchmark, file:
         told(row)
 
 
+def answered(out: Path) -> list[Path]:
+    """The folders of benchmarks with a score, in order; what else lies there is none of them, such as a run."""
+    return sorted(path.parent for path in out.glob(f"*/{SUMMARY}") if (path.parent / answers_file.ASKED).is_file())
+
+
 def requests(results: Iterable[Result]) -> list[dict[str, Any]]:
     """What a judge still has to say."""
     return [

@@ -25,6 +25,7 @@ import yaml
 
 from schemas import strict, yaml_file
 from schemas.shown import shown
+from train.evaluate.runner import SUMMARY, answered
 from train.export.failure import ExportError
 from train.inference.opened import Opened
 
@@ -67,9 +68,9 @@ def read_known(of: Opened, run: Mapping[str, Any] | None, report: Path | None, e
     # A run that goes on has the summary of another checkpoint
     found = _json(summary) if summary.is_file() else None
     summary_of = found if found and found.get("checkpoint") == of.folder.name else None
-    results = [_json(path) for path in sorted(evaluation.rglob("summary.json"))] if evaluation else []
+    results = [_json(folder / SUMMARY) for folder in answered(evaluation)] if evaluation else []
     if evaluation and not results:
-        raise ExportError(f"--evaluation {evaluation}: has no summary.json; name what `evaluate` wrote")
+        raise ExportError(f"--evaluation {evaluation}: no evaluation in it; name the --out of `evaluate`")
     for one in results:
         if (model := one.get("model") or {}).get("content") != of.identity["content"]:
             raise ExportError(
