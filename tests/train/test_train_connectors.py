@@ -25,7 +25,8 @@ from transformers.models.molmo2.modeling_molmo2 import Molmo2Adapter
 from stages.tiles.jina import Jina
 from stages.tiles.scheme import Grid
 from train.data.collate import Images, collate
-from train.models.jina import Connector, windows
+from train.models.jina import Connector
+from train.models.jina_connector import windows
 
 TEXT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
 TOWER = {"hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 32, "vision_use_head": False}

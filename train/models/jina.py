@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad, scaled_dot_product_attention, silu
+from torch.nn.functional import scaled_dot_product_attention
 
 from stages.tiles.jina import Jina as Tiles
 from train.config import ModelConfig
@@ -33,6 +33,7 @@ from train.data.collate import Images
 from train.data.shards import Facts
 from train.models import jina_names, language, tower
 from train.models.family import Family, ModelError, described, size
+from train.models.jina_connector import SwiGLU, windows
 from train.models.vision_language import VisionLanguage
 
 _LAYERS = (-3, -9)
@@ -53,19 +54,6 @@ class Pooling(nn.Module):
         return pooled
 
 
-class SwiGLU(nn.Module):
-    """The gate is the second half of `up`."""
-
-    def __init__(self, width: int, inner: int, out: int) -> None:
-        super().__init__()
-        self.up, self.down = nn.Linear(width, 2 * inner, bias=False), nn.Linear(inner, out, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        value, gate = self.up(x).chunk(2, -1)
-        out: Tensor = self.down(silu(gate) * value)
-        return out
-
-
 class Connector(nn.Module):
     """[N, P, P, wide] and the numbers of the last tiles of images -> [N * Q^2, d]."""
 
@@ -80,16 +68,6 @@ class Connector(nn.Module):
         patches = patches_NPPw + partial[:, None, None, None] * self.pad_embed[1]
         pooled: Tensor = self.projector(self.pooling(windows(patches, self.merge)))
         return pooled
-
-
-def windows(x_NPPw: Tensor, merge: int) -> Tensor:
-    """Squares of patches, row by row: [N, P, P, w] -> [N * Q^2, m^2, w]; what lacks at the right and below is 0."""
-    n, side, _, width = x_NPPw.shape
-    lacking = -side % merge
-    x = pad(x_NPPw, (0, 0, 0, lacking, 0, lacking))
-    across = (side + lacking) // merge
-    x = x.reshape(n, across, merge, across, merge, width).transpose(2, 3)
-    return x.reshape(n * across**2, merge**2, width)
 
 
 class Jina(VisionLanguage):

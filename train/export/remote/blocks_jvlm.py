@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, gelu, linear, pad, scaled_dot_product_attention, silu
+from torch.nn.functional import embedding, gelu, linear, scaled_dot_product_attention
 from transformers.modeling_layers import GradientCheckpointingLayer
+
+from train.models.jina_connector import SwiGLU, windows
 
 
 class Biased(nn.Module):
@@ -99,19 +101,6 @@ class Pooling(nn.Module):
         return found
 
 
-class SwiGLU(nn.Module):
-    """The gate is the second half of `up`."""
-
-    def __init__(self, width: int, inner: int, out: int) -> None:
-        super().__init__()
-        self.up, self.down = nn.Linear(width, 2 * inner, bias=False), nn.Linear(inner, out, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        value, gate = self.up(x).chunk(2, -1)
-        found: Tensor = self.down(silu(gate) * value)
-        return found
-
-
 class Connector(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -126,12 +115,7 @@ class Connector(nn.Module):
         """[N, P, P, wide] -> [N * Q^2, d]; the last tile of every picture gets the second padding embedding."""
         partial = patches.new_zeros(len(patches)).index_fill(0, last_tiles, 1.0)
         x = patches + partial[:, None, None, None] * self.pad_embed[1]
-        n, side, _, width = x.shape
-        lacking = -side % self.merge
-        x = pad(x, (0, 0, 0, lacking, 0, lacking))
-        across = (side + lacking) // self.merge
-        x = x.reshape(n, across, self.merge, across, self.merge, width).transpose(2, 3)
-        found: Tensor = self.projector(self.pooling(x.reshape(n * across**2, self.merge**2, width)))
+        found: Tensor = self.projector(self.pooling(windows(x, self.merge)))
         return found
 
 
