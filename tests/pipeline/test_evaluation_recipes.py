@@ -223,6 +223,7 @@ def test_a_command_about_shards_says_that_there_are_none(
     assert said == f"error: {command}: the recipe has benchmarks alone, and this is about sources and shards\n"
 
 
+@pytest.mark.slow
 def test_plan_rejects_and_single_stages_work_on_benchmarks(alone: Make, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(alone())
     assert main(["plan", path]) == 0 and main(["hash", path]) == 0 and main(["ingest", path]) == 0

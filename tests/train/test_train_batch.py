@@ -102,6 +102,7 @@ def test_a_row_of_bytes_that_are_no_text_stops_no_other(learnt, tmp_path):
         assert row["error"] is None if told is None else told in row["error"]
 
 
+@pytest.mark.slow
 def test_a_batch_that_was_killed_goes_on(learnt, rows, tmp_path):
     whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
     command = [sys.executable, "-m", "train", "generate", str(learnt), "--conversations", str(rows), "--slots", "2"]

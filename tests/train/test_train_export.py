@@ -27,7 +27,7 @@ from train.inference.upstream import Upstream
 from train.models import published
 
 QUICK = ("llava", "internvl_siglip", "jina")
-NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in EXPORTS]
+NAMES = [name if name == "jina" else pytest.param(name, marks=pytest.mark.slow) for name in EXPORTS]
 
 
 def greedy(of, messages, pictures, most=8):
@@ -146,7 +146,7 @@ def test_a_folder_that_is_there_is_refused_and_one_that_fails_never_is(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["there", "tokenizer"]
 
 
-@pytest.mark.parametrize("name", ["llava", "internvl_siglip"])
+@pytest.mark.parametrize("name", ["internvl_siglip", pytest.param("llava", marks=pytest.mark.slow)])
 def test_the_check_finds_weights_that_are_others(name, tmp_path):
     """One number of one bias, in the exported file."""
     of = tiny(name, tmp_path)

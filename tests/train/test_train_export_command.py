@@ -190,6 +190,7 @@ def test_what_is_wrong_is_said_in_one_line(trained, tmp_path, capsys, arguments,
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_a_processor_that_cuts_otherwise_is_found(trained, tmp_path, monkeypatch, capsys):
     """A line of the file that cuts tiles is another one."""
     whole = proof.alone

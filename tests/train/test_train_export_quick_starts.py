@@ -54,6 +54,7 @@ def test_vqwen3s_script_runs_and_says_what_we_say(tmp_path, pictures):
     assert found == [said(of, [turn("user", None, "Describe this image in detail.")], pictures[:1])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "rules"), [("internvl_siglip+within", HARMONY), pytest.param("jina", CHATML, marks=pytest.mark.slow)]
 )

@@ -83,6 +83,7 @@ def test_a_folder_of_such_a_name_is_the_folder(hub: FakeHub, tmp_path: Path) -> 
     assert json.loads(done.stdout) == ["a.txt"] and not hub.log
 
 
+@pytest.mark.slow
 def test_a_run_begins_from_a_commit_as_from_the_same_folder(write_config, hub: FakeHub, tmp_path: Path) -> None:
     places = {"hub": f"acme/tower@{hub.branches['main']}", "folder": str(tmp_path / "tower")}
     configs = {
