@@ -88,6 +88,15 @@ def test_a_model_that_learnt_its_projector_alone_is_another(tmp_path):
     assert len(found) == 6
 
 
+@pytest.mark.parametrize(
+    ("name", "same"), [("README.md", True), ("pytorch_model.bin", False), ("vocab.tiktoken", False)]
+)
+def test_a_card_may_be_edited_and_nothing_else(tmp_path, name, same):
+    before = identity(tmp_path)["content"]
+    (tmp_path / name).write_text("other")
+    assert (identity(tmp_path)["content"] == before) is same
+
+
 def test_of_many_pictures_the_page_has_the_first(tmp_path, monkeypatch):
     rows = [row("Which?", ["red"], images=[("many", png("red", (8, 8)))] * 6)]
     write_benchmark(tmp_path / "data", "many", rows, in_parts=1)

@@ -18,6 +18,7 @@ from tiny_shards import COLOURS, png
 from train.__main__ import main
 from train.inference import Answerer, Sampling
 from train.inference.batch import Batch, BatchError
+from train.inference.conversation import Answer
 
 ROOT = Path(__file__).parents[2]
 
@@ -288,3 +289,18 @@ def test_a_row_may_say_how_it_is_answered(learnt, tmp_path):
     for row, told in zip(found[7:], wrong, strict=True):
         [name] = told
         assert row["finish"] == "error" and row["error"].startswith(f"{name}: got ")
+
+
+class Loses:
+    """Answers all but the second."""
+
+    def answers(self, conversations, sampling=None):
+        yield from ((number, Answer("yes")) for number, _ in enumerate(conversations) if number != 1)
+
+
+def test_a_row_without_an_answer_is_an_error_and_never_nothing(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"question": "a?"}\n' * 3)
+    batch = Batch(tmp_path / "in.jsonl", tmp_path / "out.jsonl", {"name": "x", "content": "1"}, Sampling())
+    with pytest.raises(BatchError, match="2 rows got no answer"):  # the second, and the third behind it
+        batch.run(Loses())
+    assert len(read(tmp_path / "out.jsonl")) == 1

@@ -9,6 +9,7 @@ import shutil
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from test_train_answerer import asking
 from tiny_models import picture
 from tiny_shards import write_tokenizer
@@ -125,6 +126,14 @@ def toy(folder, place, code):
     (place / "config.json").write_text(json.dumps({**told, "model_type": "toy", "auto_map": classes}))
     (place / "modeling_toy.py").write_text(code)
     return place
+
+
+def test_weights_in_a_pickle_are_not_read(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "model")
+    torch.save(load_file(copy / "model.safetensors"), copy / "pytorch_model.bin")
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(OpenError, match="transformers can't open it"):
+        Upstream(copy, False, None, None)
 
 
 def test_code_of_a_model_is_not_run_unasked(folder, tmp_path, capsys):

@@ -148,6 +148,8 @@ class Batch:
 
         for number, answer in answerer.answers(conversations(), self.sampling):
             written.end(asked_rows.pop(number), answer)
+        if written.open:
+            raise BatchError(f"{self.out}: {written.open:,} rows got no answer; the same command asks them again")
         return written.lines
 
 
@@ -159,6 +161,11 @@ class _InOrder:
         self._rows: dict[int, Row] = {}
         self._ready: dict[int, Answer] = {}
         self.lines = 0
+
+    @property
+    def open(self) -> int:
+        """Rows that are under way, or whose turn has not come."""
+        return len(self._rows)
 
     def begin(self, number: int, line: bytes) -> Row:
         """A row is under way. Raises PromptError if it is none."""

@@ -17,7 +17,6 @@ from schemas.identity import fingerprint
 from train import checkpoint
 
 _ENDS = 1 << 20  # bytes
-_ANSWER = {".safetensors", ".json", ".jinja", ".model", ".txt", ".py"}  # what answers depend on; a card is none
 _OF_TENSOR = 1 << 12
 _HEADER = 100_000_000  # bytes at most, by the format
 
@@ -32,7 +31,8 @@ def identity(folder: Path) -> dict[str, str]:
 
 
 def _files(folder: Path) -> dict[str, list[int | str]]:
-    found = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix in _ANSWER)
+    """Of all files but hidden ones and cards, on which no answer depends."""
+    found = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.suffix != ".md")
     return {path.name: [path.stat().st_size, _ends(path)] for path in found}
 
 

@@ -38,7 +38,9 @@ class Upstream:
             model_class = AutoModel
         try:
             self._processor: Any = AutoProcessor.from_pretrained(folder, **given)
-            self._model: Any = model_class.from_pretrained(folder, dtype=held, **given).eval().to(where)
+            self._model: Any = (
+                model_class.from_pretrained(folder, dtype=held, use_safetensors=True, **given).eval().to(where)
+            )
         except Exception as error:  # what strange code and files raise is theirs to choose
             said = " ".join(str(error).split())[:160]
             raise OpenError(f"{folder}: transformers can't open it ({type(error).__name__}: {said})") from error
