@@ -172,6 +172,23 @@ def test_what_the_folder_has_of_the_model_from_before_stays_in_the_results(tmp_p
     ]
 
 
+def test_results_are_of_one_model_alone(tmp_path):
+    first = made(tmp_path / "a", [row("say", ["yes"])], lambda *_: "no", name="one", out=tmp_path)
+    summary = tmp_path / "one" / "summary.json"
+    summary.write_text(json.dumps({**first.summary, "model": {"name": "other", "content": "2"}}))
+    second = made(tmp_path / "b", [row("say", ["yes"])], lambda *_: "yes", name="two", out=tmp_path)
+    results.write(tmp_path, MODEL, [second])
+    assert [each["benchmark"] for each in json.loads((tmp_path / "results.json").read_text())["benchmarks"]] == ["two"]
+    assert "| mean |" not in (tmp_path / "results.md").read_text()  # of one
+
+
+def test_the_terminal_shows_misses_first(tmp_path, capsys):
+    rows = [coloured(f"{number}: which?", "red") for number in range(40)]
+    table.show([made(tmp_path, rows, lambda text, _: "blue" if text.startswith("39:") else "red")])
+    printed = capsys.readouterr().out
+    assert printed.index("wrong") < printed.index("right") and printed.count("right") == 11
+
+
 ROWS = [coloured(f"{number}: which?", "red") for number in range(12)]
 
 
@@ -202,6 +219,13 @@ def test_two_runs_are_compared_question_by_question(tmp_path, capsys):
     assert "0: which? [red] blue (0) -> red (1)" in printed and "+33.3%" in printed
     (same,) = compare.compared(a, a)["benchmarks"]
     assert (same["difference"], same["p"], same["changed"]) == (0, 1, [])
+
+
+def test_where_nothing_changed_no_interval_is_told(tmp_path, capsys):
+    a, _ = two_runs(tmp_path)
+    assert main(["compare", str(a), str(a)]) == 0
+    printed = capsys.readouterr().out
+    assert "–" in printed and "+0.0% to" not in printed
 
 
 def test_runs_on_other_questions_or_of_another_scoring_are_refused(tmp_path, capsys):
